@@ -1,0 +1,279 @@
+"""Frozen settings that check themselves, the presets, and their JSON. A config that exists is valid."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .errors import BadConfig
+
+PRESET_FOLDER = Path(__file__).parent / "presets"
+
+NORMALIZATIONS = ("auto", "log1p", "none")
+GENE_SELECTIONS = ("hvg", "cv", "all")
+PREDICTIONS = ("epsilon", "v")
+LEARNING_RATE_SCHEDULES = ("constant", "cosine")
+DTYPES = ("float32", "bfloat16")
+
+
+def _require(condition: bool, name: str, value: object, rule: str) -> None:
+    if not condition:
+        raise BadConfig(f"{name} is {value!r}; it must be {rule}")
+
+
+def _require_whole(name: str, value: object, minimum: int) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+    _require(whole, name, value, f"a whole number, {minimum} or more")
+
+
+def _require_real(name: str, value: object, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    inside = number and (low < value if open_low else low <= value) and value <= high
+    above = f"above {low:g}" if open_low else f"{low:g} or more"
+    _require(inside, name, value, f"a number {above}" + ("" if math.isinf(high) else f" and at most {high:g}"))
+
+
+def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    _require(value in choices, name, value, "one of " + ", ".join(choices))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How cells become training vectors. Genes are counted after selection; `held_out` is a share of cells."""
+
+    normalize: str = "auto"
+    target_sum: float = 10_000.0
+    genes: int = 2000
+    gene_selection: str = "hvg"
+    min_cells: int = 10
+    zero_value: float | None = -10.0
+    standardize: bool = True
+    held_out: float = 0.2
+    cell_type_key: str | None = None
+    cell_types: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cell_types", tuple(self.cell_types))
+        _require_choice("normalize", self.normalize, NORMALIZATIONS)
+        _require_choice("gene_selection", self.gene_selection, GENE_SELECTIONS)
+        _require_real("target_sum", self.target_sum, 0, open_low=True)
+        _require_whole("genes", self.genes, 1)
+        _require_whole("min_cells", self.min_cells, 0)
+        _require_whole("seed", self.seed, 0)
+        if self.zero_value is not None:
+            _require_real("zero_value", self.zero_value, -1e6, 0)
+        _require_real("held_out", self.held_out, 0, 0.9)
+        if self.cell_types and self.cell_type_key is None:
+            raise BadConfig("cell types were named but not the column that holds them; add --cell-type-key")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """The diffusion transformer (scRDiT fig. 2; Peebles & Xie 2023). `width` and `depth` are of the blocks."""
+
+    genes_per_token: int = 10
+    width: int = 768
+    depth: int = 3
+    heads: int = 8
+    mlp_ratio: float = 4.0
+    summary_token: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("genes_per_token", "width", "depth", "heads"):
+            _require_whole(name, getattr(self, name), 1)
+        _require_real("mlp_ratio", self.mlp_ratio, 0, open_low=True)
+        _require(self.width % self.heads == 0, "width", self.width, f"a multiple of heads ({self.heads})")
+        _require(self.width % 2 == 0, "width", self.width, "even (half sines, half cosines)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig:
+    """The forward process (eq. 2 to 5): `timesteps` T, linear betas, and what the network predicts."""
+
+    timesteps: int = 1000
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+    prediction: str = "epsilon"
+
+    def __post_init__(self) -> None:
+        _require_whole("timesteps", self.timesteps, 2)
+        _require_real("beta_start", self.beta_start, 1e-6)  # below, 1 - abar_1 is lost in float32
+        _require_real("beta_end", self.beta_end, 0, 0.999, open_low=True)
+        _require(self.beta_start < self.beta_end, "beta_start", self.beta_start, f"below beta_end ({self.beta_end})")
+        _require_choice("prediction", self.prediction, PREDICTIONS)
+        rise = (self.beta_end - self.beta_start) / (self.timesteps - 1)
+        last = math.prod(1 - self.beta_start - t * rise for t in range(self.timesteps))
+        if not 1e-10 < last < 0.1:
+            remedy = "raise" if last >= 0.1 else "lower"
+            raise BadConfig(
+                f"alpha-bar at the last timestep is {last:.1e}; sampling starts from pure noise, so it must lie within "
+                f"1e-10..0.1: {remedy} beta_end or timesteps"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """One run of the optimiser. `log_snr_mean`/`log_snr_std` draw noise levels from a normal over log-SNR;
+    without them timesteps are uniform (paper, section 2.4)."""
+
+    steps: int = 10_000
+    batch_size: int = 64
+    learning_rate: float = 3e-4
+    learning_rate_schedule: str = "constant"
+    warmup_steps: int = 0
+    weight_decay: float = 0.01
+    gradient_clip: float | None = None
+    ema_decay: float | None = None
+    log_snr_mean: float | None = None
+    log_snr_std: float | None = None
+    stratified_levels: bool = False
+    checkpoint_every: int = 1000
+    log_every: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
+            _require_whole(name, getattr(self, name), 1)
+        for name in ("warmup_steps", "seed"):
+            _require_whole(name, getattr(self, name), 0)
+        _require_real("learning_rate", self.learning_rate, 0, open_low=True)
+        _require_choice("learning_rate_schedule", self.learning_rate_schedule, LEARNING_RATE_SCHEDULES)
+        _require_real("weight_decay", self.weight_decay, 0)
+        if self.gradient_clip is not None:
+            _require_real("gradient_clip", self.gradient_clip, 0, open_low=True)
+        if self.ema_decay is not None:
+            _require_real("ema_decay", self.ema_decay, 0, 0.999999)
+        if (self.log_snr_mean is None) != (self.log_snr_std is None):
+            raise BadConfig("log_snr_mean and log_snr_std go together; give both, or neither for uniform timesteps")
+        if self.log_snr_std is not None:
+            _require_real("log_snr_mean", self.log_snr_mean, -100, 100)
+            _require_real("log_snr_std", self.log_snr_std, 0, open_low=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides what a run is; equal configs on equal data give equal models."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, source: str = "config") -> RunConfig:
+        """The inverse of `to_dict`. Unknown names and wrong values raise BadConfig and name `source`."""
+        sections = {f.name: f.default_factory for f in dataclasses.fields(cls)}
+        _check_names(values, sections, source)
+        return cls(
+            **{name: _section(kind, values.get(name, {}), f"{source}: {name}") for name, kind in sections.items()}
+        )
+
+    def replace(self, changes: Mapping[str, Mapping[str, Any]]) -> RunConfig:
+        """A copy with `{"training": {"steps": 5}, ...}` changed; unknown names raise BadConfig."""
+        merged = self.to_dict()
+        for section, values in changes.items():
+            merged.setdefault(section, {}).update(values)
+        return RunConfig.from_dict(merged, source="settings")
+
+    def with_settings(self, changes: Mapping[str, Any]) -> RunConfig:
+        """A copy with settings changed by bare name, in every section that has the name (`seed` is in two)."""
+        sections = {f.name: dataclasses.fields(f.default_factory) for f in dataclasses.fields(self)}
+        found = {name: [s for s, fields in sections.items() if name in {f.name for f in fields}] for name in changes}
+        for name, where in found.items():
+            if not where:
+                known = sorted({f.name for fields in sections.values() for f in fields})
+                raise BadConfig(f"no setting is called {name!r}; there are {', '.join(known)}")
+        return self.replace({s: {n: changes[n] for n, where in found.items() if s in where} for s in sections})
+
+    def differences(self, other: RunConfig) -> list[str]:
+        """Lines such as 'training.steps: 100 here, 200 there', empty when equal."""
+        here, there = self.to_dict(), other.to_dict()
+        return [
+            f"{section}.{name}: {value!r} here, {there[section][name]!r} there"
+            for section, values in here.items()
+            for name, value in values.items()
+            if value != there[section][name]
+        ]
+
+
+def _check_names(values: Any, known: Collection[str], source: str) -> None:
+    if not isinstance(values, Mapping):
+        raise BadConfig(f"{source}: a JSON object is expected, not {type(values).__name__}")
+    for name in values:
+        if name not in known:
+            raise BadConfig(f"{source}: unknown name {name!r}; there are {', '.join(known)}")
+
+
+def _section(kind: Any, values: Any, source: str) -> Any:
+    _check_names(values, [f.name for f in dataclasses.fields(kind)], source)
+    try:
+        return kind(**values)
+    except BadConfig as error:
+        raise BadConfig(f"{source}: {error}") from None
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship with the package."""
+    return sorted(path.stem for path in PRESET_FOLDER.glob("*.json"))
+
+
+def preset_path(name_or_path: str) -> Path:
+    """Where a preset lies: a shipped name, or the path of a JSON file of the same form."""
+    shipped = PRESET_FOLDER / f"{name_or_path}.json"
+    if shipped.is_file():
+        return shipped
+    path = Path(name_or_path)
+    if path.suffix == ".json" and path.is_file():
+        return path
+    raise BadConfig(f"no preset {name_or_path!r}; there are {', '.join(preset_names())}, or give a .json file")
+
+
+def load_preset(name_or_path: str) -> RunConfig:
+    """The preset as a checked RunConfig."""
+    path = preset_path(name_or_path)
+    try:
+        values = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadConfig(f"{path} is not JSON ({error}); see {preset_path('base')} for the form") from None
+    return RunConfig.from_dict(values, source=str(path))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How cells are drawn from a trained run. `steps` is the exact number of network evaluations a cell.
+
+    Without steps or acceleration: a schedule file's own steps, every timestep for ddpm, else DEFAULT_STEPS.
+    """
+
+    solver: str = "dpmpp-2m"
+    steps: int | None = None
+    acceleration: float | None = None
+    schedule: str | None = None
+    eta: float | None = None
+    variance: str | None = None
+    seed: int = 0
+    batch_size: int = 256
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.steps is not None:
+            _require_whole("steps", self.steps, 1)
+            if self.acceleration is not None:
+                raise BadConfig("steps and acceleration both say how many evaluations to use; give one of them")
+        if self.acceleration is not None:
+            _require_real("acceleration", self.acceleration, 1)
+        if self.eta is not None:
+            _require_real("eta", self.eta, 0, 1)
+        _require_whole("seed", self.seed, 0)
+        _require_whole("batch_size", self.batch_size, 1)
+        _require_choice("dtype", self.dtype, DTYPES)

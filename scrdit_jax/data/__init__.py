@@ -1,0 +1,1 @@
+"""Cells in: reading, checking, normalising, choosing genes, scaling, batching."""

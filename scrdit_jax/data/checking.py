@@ -1,0 +1,154 @@
+"""What every matrix of cells must satisfy, wherever it came from, and the digest that recognises it again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import numpy as np
+from anndata import AnnData
+from anndata.utils import make_index_unique
+from scipy import sparse
+
+from ..errors import BadInput
+
+Matrix = np.ndarray | sparse.csr_matrix
+
+NOTES_KEY = "scrdit_notes"
+ROWS_PER_BLOCK = 4096
+SHOWN_NAMES = 30
+
+
+def check_cells(adata: AnnData, source: str) -> AnnData:
+    """A checked AnnData of the same cells and genes; the one given is not changed.
+
+    X becomes float32, either a dense (cell, gene) array or CSR with sorted indices and no stored zeros; obs, var and
+    uns are kept. Repeated cell names are made unique and noted. BadInput where the matrix is empty, holds something
+    that is not a finite number, or repeats a gene name; `source` opens the message.
+    """
+    if adata.isbacked:
+        adata = adata.to_memory()
+    if adata.X is None:
+        raise BadInput(f"{source} has no matrix X; put the values of the cells in adata.X")
+    if 0 in adata.shape:
+        raise BadInput(f"{source} is empty ({adata.n_obs} cells x {adata.n_vars} genes); give a matrix with both")
+    notes = list(notes_of(adata))
+    genes, cells = adata.var_names.astype(str), adata.obs_names.astype(str)
+    if not genes.is_unique:
+        repeated = genes[genes.duplicated()]
+        raise BadInput(
+            f"{source} repeats the gene name {repeated[0]!r} ({len(repeated)} names too many); names must be unique: "
+            "call adata.var_names_make_unique() and save it again"
+        )
+    if not cells.is_unique:
+        repeated = cells[cells.duplicated()]
+        notes.append(
+            f"{len(repeated)} repeated cell names (first: {repeated[0]!r}) were made unique by adding -1, -2, ..."
+        )
+        cells = make_index_unique(cells)
+    matrix = _float32(adata.X, cells, genes, source)
+    _require_finite(matrix, cells, genes, source)
+    checked = AnnData(matrix, obs=adata.obs.set_axis(cells), var=adata.var.set_axis(genes), uns=dict(adata.uns))
+    return with_notes(checked, notes)
+
+
+def notes_of(adata: AnnData) -> tuple[str, ...]:
+    """The sentences that reading and checking left about these cells."""
+    return tuple(str(note) for note in adata.uns.get(NOTES_KEY, ()))
+
+
+def with_notes(adata: AnnData, notes: Iterable[str]) -> AnnData:
+    """The same AnnData, its notes replaced."""
+    adata.uns.pop(NOTES_KEY, None)
+    if notes := list(notes):
+        adata.uns[NOTES_KEY] = notes
+    return adata
+
+
+def source_digest(adata: AnnData) -> str:
+    """SHA-256 over the values, gene names and cell names, the same for dense and sparse, whatever the stored dtype."""
+    digest = hashlib.sha256()
+    for names in (adata.var_names, adata.obs_names):
+        digest.update(f"{len(names)}\n".encode())
+        for name in names:
+            encoded = str(name).encode()
+            digest.update(len(encoded).to_bytes(8, "little") + encoded)
+    for block in row_blocks(adata.X):
+        rows = _canonical(sparse.csr_matrix(block, dtype=np.float32))
+        digest.update(np.diff(rows.indptr).astype("<i8").tobytes())
+        digest.update(rows.indices.astype("<i8").tobytes())
+        digest.update(rows.data.astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def row_blocks(x: Matrix) -> Iterable[Matrix]:
+    """Runs of rows, so that a pass over the matrix needs the memory of one block."""
+    return (x[start : start + ROWS_PER_BLOCK] for start in range(0, x.shape[0], ROWS_PER_BLOCK))
+
+
+def locate(x: Matrix, wrong) -> tuple[int, int] | None:
+    """Row and column of the first entry for which `wrong(values)` is true; None where there is none.
+
+    Of a sparse matrix only the stored values are looked at.
+    """
+    if not sparse.issparse(x):
+        mask = wrong(x)
+        return tuple(int(i) for i in np.unravel_index(np.argmax(mask), mask.shape)) if mask.any() else None
+    mask = wrong(x.data)
+    if not mask.any():
+        return None
+    position = int(np.argmax(mask))
+    return int(np.searchsorted(x.indptr, position, side="right")) - 1, int(x.indices[position])
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names for an error message, cut where they would fill the screen."""
+    names = [str(name) for name in names]
+    rest = len(names) - SHOWN_NAMES
+    return ", ".join(names[:SHOWN_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _float32(x, cells, genes, source: str) -> Matrix:
+    if sparse.issparse(x):
+        matrix = sparse.csr_matrix(x)
+    else:
+        matrix = np.asarray(x)
+        if matrix.dtype.kind not in "biuf":
+            _refuse_words(matrix, cells, genes, source)
+    with np.errstate(over="ignore"):
+        matrix = matrix.astype(np.float32, copy=False)
+    return _canonical(matrix) if sparse.issparse(matrix) else matrix
+
+
+def _canonical(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Indices sorted, nothing stored twice, no stored zeros; a copy only where something must change."""
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()
+        matrix.sum_duplicates()
+    if not matrix.data.all():
+        matrix = matrix.copy()
+        matrix.eliminate_zeros()
+    return matrix
+
+
+def _refuse_words(matrix: np.ndarray, cells, genes, source: str) -> None:
+    for i, j in np.ndindex(matrix.shape):
+        try:
+            float(matrix[i, j])
+        except (TypeError, ValueError):
+            raise BadInput(
+                f"{source}: the value {matrix[i, j]!r} of cell {cells[i]!r}, gene {genes[j]!r} is not a number; "
+                "keep words in obs or var"
+            ) from None
+    raise BadInput(f"{source}: X has the type {matrix.dtype}; it must be numeric: adata.X = adata.X.astype('float32')")
+
+
+def _require_finite(matrix: Matrix, cells, genes, source: str) -> None:
+    place = locate(matrix, lambda values: ~np.isfinite(values))
+    if place is not None:
+        i, j = place
+        what = "missing (NaN)" if np.isnan(matrix[i, j]) else "infinite"
+        raise BadInput(
+            f"{source}: the value of cell {cells[i]!r}, gene {genes[j]!r} is {what}; every value must be a finite "
+            "number: set it to 0 or leave that cell or gene out"
+        )

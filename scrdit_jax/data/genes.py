@@ -1,0 +1,119 @@
+"""Which genes the model sees: the paper's coefficient of variation, or highly variable genes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from ..config import DataConfig
+from ..errors import BadInput
+from .checking import Matrix, row_blocks
+
+# exp() of more overflows float32, and no log of an expression is near it: such values were never on a log scale.
+LARGEST_LOG = 80.0
+
+
+def coefficient_of_variation(x: Matrix) -> np.ndarray:
+    """cv_i = sd(y_i) / mean(y_i) of each gene over cells   (scRDiT eq. 1), (gene,) float64.
+
+    sd is the population deviation (divided by n); the sample deviation ranks genes the same. Genes whose mean is zero
+    have 0. `x` is (cell, gene), dense or sparse.
+    """
+    mean, variance = _moments(x)
+    return np.divide(np.sqrt(variance), mean, out=np.zeros_like(mean), where=mean > 0)
+
+
+def highly_variable(x: Matrix, *, bins: int = 20) -> np.ndarray:
+    """Normalised dispersion of each gene, (gene,) float64: the larger, the more variable for its mean.
+
+    With m, v the mean and sample variance of expm1(x): d = log(v / m), standardised among the genes of the same of
+    `bins` equal intervals of log1p(m); a gene alone in its interval has 1. Genes that do not vary have NaN.
+    Satija et al. 2015, as scanpy's flavor 'seurat' computes it. `x` is (cell, gene) on the natural log scale; values
+    too large to be logarithms are used as they are.
+    """
+    logged = x.max() <= LARGEST_LOG
+    mean, variance = _moments(x, np.expm1 if logged else None)
+    mean = np.where(mean == 0, 1e-12, mean)
+    ratio = variance * (x.shape[0] / (x.shape[0] - 1)) / mean
+    dispersion = np.log(ratio, out=np.full_like(ratio, np.nan), where=ratio > 0)
+    interval = pd.cut(np.log1p(mean), bins=bins, labels=False)
+    grouped = pd.Series(dispersion).groupby(interval)
+    centre, spread = (grouped.transform(name).to_numpy(copy=True) for name in ("mean", "std"))
+    alone = np.isnan(spread)
+    spread[alone], centre[alone] = centre[alone], 0.0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (dispersion - centre) / spread
+
+
+def expressing_cells(x: Matrix) -> np.ndarray:
+    """In how many cells each gene is above zero, (gene,) int."""
+    counts = np.zeros(x.shape[1], dtype=np.int64)
+    for block in row_blocks(x):
+        counts += np.asarray((block > 0).sum(axis=0)).ravel().astype(np.int64)
+    return counts
+
+
+def choose_genes(
+    x: Matrix, config: DataConfig, *, multiple_of: int, source: str = "the matrix"
+) -> tuple[np.ndarray, list[str]]:
+    """Column numbers of the chosen genes in ascending order, and sentences that say how they were chosen.
+
+    `x` is the training cells only, (cell, gene) on the log scale. Genes expressed in at least config.min_cells of them
+    are ranked by config.gene_selection and the best config.genes kept; 'all' keeps every one. The lowest-ranked are
+    dropped until `multiple_of` (genes a token) divides the number. Too few genes raise BadInput.
+    """
+    expressing = expressing_cells(x)
+    passing = np.flatnonzero(expressing >= config.min_cells)
+    rule = f"expressed in at least {config.min_cells} training cells"
+    wanted = len(passing) if config.gene_selection == "all" else config.genes
+    if len(passing) < max(wanted, 1):
+        raise BadInput(
+            f"{source}: {len(passing)} of its {x.shape[1]} genes are {rule}, but {config.genes} were asked for; "
+            f"use --genes {max(len(passing) // multiple_of, 1) * multiple_of} or a lower --min-cells"
+        )
+    kept = wanted - wanted % multiple_of
+    if kept == 0:
+        raise BadInput(
+            f"{source}: {wanted} genes do not fill one token of {multiple_of}; "
+            f"use --genes {multiple_of} or more, or fewer genes a token"
+        )
+    if config.gene_selection == "all":
+        score, how = expressing[passing].astype(np.float64), "all genes"
+    elif config.gene_selection == "cv":
+        score, how = coefficient_of_variation(x[:, passing]), "the genes with the largest coefficient of variation"
+    else:
+        score, how = highly_variable(x[:, passing]), "the most highly variable genes"
+    best_first = np.argsort(-np.nan_to_num(score, nan=-np.inf), kind="stable")
+    sentences = [f"{kept} genes kept: {how} of the {len(passing)} {rule}"]
+    if kept < wanted:
+        sentences.append(
+            f"{wanted - kept} lowest-ranked of {wanted} genes dropped, so that {multiple_of} a token divide"
+        )
+    return np.sort(passing[best_first[:kept]]), sentences
+
+
+def _moments(x: Matrix, transform: Callable | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and population variance of each column of transform(x), in float64; transform(0) must be 0.
+
+    Two passes, since E[x^2] - E[x]^2 loses its digits where the variance is small.
+    """
+    n_cells, n_genes = x.shape
+    total = np.zeros(n_genes)
+    for values, columns in _columns(x, transform):
+        total += np.bincount(columns, weights=values, minlength=n_genes)
+    mean = total / n_cells
+    squares, stored = np.zeros(n_genes), np.zeros(n_genes)
+    for values, columns in _columns(x, transform):
+        squares += np.bincount(columns, weights=(values - mean[columns]) ** 2, minlength=n_genes)
+        stored += np.bincount(columns, minlength=n_genes)
+    return mean, (squares + (n_cells - stored) * mean**2) / n_cells
+
+
+def _columns(x: Matrix, transform: Callable | None):
+    """Values that are not zero and the column of each, block by block."""
+    for block in row_blocks(x):
+        rows = sparse.csr_matrix(block)
+        yield (rows.data if transform is None else transform(rows.data)).astype(np.float64), rows.indices

@@ -1,0 +1,130 @@
+"""Raw counts are recognised and brought to the log scale; what is there already is left alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from anndata import AnnData
+from scipy import sparse
+
+from ..config import DataConfig
+from ..errors import BadInput
+from .checking import Matrix, locate, row_blocks
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """What was decided: `method` 'log1p' (each cell to `target_sum`, then log1p) or 'none'; `sentence` says why."""
+
+    method: str
+    target_sum: float | None
+    were_counts: bool
+    sentence: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Normalization:
+        """The inverse of `to_dict`."""
+        return cls(**values)
+
+
+def looks_like_counts(x: Matrix) -> bool:
+    """Whether all values are non-negative whole numbers and not all are zero."""
+    some = False
+    for block in row_blocks(x):
+        values = block.data if sparse.issparse(block) else block
+        if not ((values >= 0) & (values == np.floor(values))).all():
+            return False
+        some = some or bool(values.any())
+    return some
+
+
+def normalize(adata: AnnData, config: DataConfig, *, source: str = "the matrix") -> tuple[AnnData, Normalization]:
+    """Cells on the log scale and what was decided; see `_apply` for the arithmetic.
+
+    config.normalize 'auto': raw counts are normalised, anything else is left alone; 'log1p': normalised whatever they
+    look like; 'none': left alone. Cells without any value above zero are dropped. Negative values raise BadInput: they
+    are no counts, and on the log scale zero-negation could not tell them from zeros.
+    """
+    _require_non_negative(adata, config.normalize, source)
+    counts = looks_like_counts(adata.X)
+    scaled = f"each cell was scaled to a sum of {config.target_sum:g}, then log1p taken"
+    if config.normalize == "log1p":
+        found = "raw counts" if counts else "values that are not all whole numbers"
+        method, sentence = "log1p", f"{found}; as asked, {scaled}"
+    elif config.normalize == "none":
+        method, sentence = "none", "values left as they are, as asked" + (" (they look like raw counts)" * counts)
+    elif counts:
+        method, sentence = "log1p", f"raw counts recognised (all non-negative whole numbers): {scaled}"
+    else:
+        method, sentence = "none", "values that are not all whole numbers: taken to be on a log scale and left alone"
+    target_sum = config.target_sum if method == "log1p" else None
+    return _apply(adata, Normalization(method, target_sum, counts, sentence), source)
+
+
+def normalize_like(adata: AnnData, recorded: Normalization, *, source: str) -> tuple[AnnData, Normalization]:
+    """Other cells brought to the scale of a model's: counts as its counts were, log-scale values left alone.
+
+    BadInput where that cannot be known: raw counts, for a model of values that were on some log scale when they came.
+    """
+    _require_non_negative(adata, recorded.method, source)
+    counts = looks_like_counts(adata.X)
+    if recorded.method == "log1p" and (counts or not recorded.were_counts):
+        sentence = (
+            f"{source}: each cell was scaled to a sum of {recorded.target_sum:g}, then log1p taken, as in training"
+        )
+        return _apply(adata, Normalization("log1p", recorded.target_sum, counts, sentence), source)
+    if counts and not recorded.were_counts:
+        raise BadInput(
+            f"{source} holds raw counts, but the model was trained on log-scale values that were made elsewhere; "
+            "give these cells on that scale"
+        )
+    sentence = f"{source}: values taken to be on the model's scale and left alone"
+    return _apply(adata, Normalization("none", None, counts, sentence), source)
+
+
+def _apply(adata: AnnData, decided: Normalization, source: str) -> tuple[AnnData, Normalization]:
+    """log(1 + target_sum * x / library size) for 'log1p', over all genes of the file; the input is not changed.
+
+    `obs['library_size']` (float32) is the sum of a cell's values over all genes, before either.
+    """
+    library = np.asarray(adata.X.sum(axis=1, dtype=np.float64)).ravel()
+    expressed = library > 0
+    if not expressed.any():
+        raise BadInput(f"{source}: every value is zero; give cells with some expression")
+    if not expressed.all():
+        adata, library = adata[expressed], library[expressed]
+        dropped = int(np.sum(~expressed))
+        what = "1 cell without any expression was" if dropped == 1 else f"{dropped} cells without any expression were"
+        decided = dataclasses.replace(decided, sentence=f"{decided.sentence}; {what} dropped")
+    x = adata.X
+    if decided.method == "log1p":
+        factors = (decided.target_sum / library).astype(np.float32)
+        if sparse.issparse(x):
+            values = x.data * np.repeat(factors, np.diff(x.indptr))
+            x = sparse.csr_matrix((np.log1p(values, out=values), x.indices, x.indptr), shape=x.shape)
+        else:
+            x = x * factors[:, None]
+            x = np.log1p(x, out=x)
+    obs = adata.obs.assign(library_size=library.astype(np.float32))
+    return AnnData(x, obs=obs, var=adata.var.copy(), uns=dict(adata.uns)), decided
+
+
+def _require_non_negative(adata: AnnData, method: str, source: str) -> None:
+    place = locate(adata.X, lambda values: values < 0)
+    if place is None:
+        return
+    i, j = place
+    rule = "counts cannot be negative" if method == "log1p" else "neither counts nor log1p values are negative"
+    value = f"{source}: the value of cell {adata.obs_names[i]!r}, gene {adata.var_names[j]!r} is {adata.X[i, j]:g}"
+    raise BadInput(
+        f"{value}; {rule}: give raw counts or log-normalised values, not scaled ones "
+        "(a layer, or adata.raw.to_adata(), may hold them)"
+    )

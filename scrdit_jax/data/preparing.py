@@ -1,0 +1,284 @@
+"""From checked cells to what a model is trained on, and other cells to a model's genes and scale."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from scipy import sparse
+
+from ..config import DataConfig
+from ..errors import BadInput, GeneMismatch, OutputExists, UnknownCellType, writing
+from .checking import check_cells, listed, notes_of, source_digest, with_notes
+from .genes import choose_genes
+from .normalizing import Normalization, looks_like_counts, normalize, normalize_like
+from .scaling import Scaling
+from .splitting import held_out_mask
+
+FACTS_KEY = "scrdit_prepared"
+DEFAULT_CELL_TYPE_KEY = "cell_type"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What was found and decided about the cells; with a model's parameters, all that generating needs.
+
+    `genes` are in the model's order; `cell_types` counts training cells by name; `held_out` is the share and `seed` the
+    seed of the split; `digest` is of the cells as they came; `notes` are sentences for the user.
+    """
+
+    genes: tuple[str, ...]
+    normalization: Normalization
+    scaling: Scaling
+    cell_type_key: str | None
+    cell_types: dict[str, int]
+    n_train: int
+    n_held_out: int
+    held_out: float
+    seed: int
+    source: str
+    digest: str
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Facts:
+        """The inverse of `to_dict`, also after a trip through JSON."""
+        return cls(
+            **values
+            | {
+                "genes": tuple(values["genes"]),
+                "normalization": Normalization.from_dict(values["normalization"]),
+                "scaling": Scaling.from_dict(values["scaling"]),
+                "cell_types": dict(values["cell_types"]),
+                "notes": tuple(values["notes"]),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Cells on the log scale with the chosen genes (X CSR float32, `obs.split`, `obs.library_size`), and the facts."""
+
+    cells: AnnData
+    facts: Facts
+
+    @property
+    def train(self) -> AnnData:
+        """The cells to train on, a view."""
+        return self.cells[(self.cells.obs["split"] == "train").to_numpy()]
+
+    @property
+    def held_out(self) -> AnnData:
+        """The cells never trained on, a view."""
+        return self.cells[(self.cells.obs["split"] == "held_out").to_numpy()]
+
+
+def prepare(adata: AnnData, config: DataConfig, *, genes_per_token: int, source: str) -> Prepared:
+    """Check, select cell types, normalise, split, choose genes and fit the scaling; the input is not changed.
+
+    Genes and scaling are decided on the training cells alone. `source` is how messages and facts name the input. Raises
+    BadInput or UnknownCellType.
+    """
+    cells = check_cells(adata, source)
+    digest = source_digest(cells)
+    cells, key, notes = _cells_of_types(cells, config, source)
+    replaced = [name for name in ("library_size", "split") if name in cells.obs]
+    cells, normalization = normalize(cells, config, source=source)
+    notes = [*notes_of(cells), *notes, normalization.sentence]
+    notes += [f"the column {name!r} of obs was replaced" for name in replaced]
+
+    held_out = held_out_mask(cells.obs_names, config.held_out, config.seed)
+    n_train, n_held_out = int(np.sum(~held_out)), int(np.sum(held_out))
+    if n_train < 2:
+        raise BadInput(
+            f"{source}: {n_train} of its {cells.n_obs} cells fall to training ({config.held_out:g} held out); "
+            "there must be at least 2: give more cells, name more cell types, or hold out less"
+        )
+    notes.append(f"{n_train} cells for training, {n_held_out} held out")
+    training = cells.X[~held_out]
+    columns, sentences = choose_genes(training, config, multiple_of=genes_per_token, source=source)
+    scaling = Scaling.fit(training[:, columns], config.zero_value, config.standardize)
+
+    split = pd.Categorical(np.where(held_out, "held_out", "train"), categories=["train", "held_out"])
+    obs = _plain(cells.obs.assign(split=split))
+    chosen = AnnData(sparse.csr_matrix(cells.X[:, columns]), obs=obs, var=_plain(cells.var.iloc[columns]))
+    facts = Facts(
+        genes=tuple(chosen.var_names),
+        normalization=normalization,
+        scaling=scaling,
+        cell_type_key=key,
+        cell_types=_counts(obs[key][~held_out]) if key else {},
+        n_train=n_train,
+        n_held_out=n_held_out,
+        held_out=config.held_out,
+        seed=config.seed,
+        source=source,
+        digest=digest,
+        notes=(*notes, *sentences),
+    )
+    return Prepared(chosen, facts)
+
+
+def align(adata: AnnData, facts: Facts, *, source: str) -> AnnData:
+    """Other cells on the model's log scale with the model's genes in its order; X is CSR float32.
+
+    Normalised as the model's cells were, over all genes the file has. A prepared or synthetic file, which is on that
+    scale and has exactly these genes, is left alone. `notes_of` the result says what was done. Raises GeneMismatch
+    where genes are missing, BadInput where the scale cannot be matched.
+    """
+    cells = check_cells(adata, source)
+    columns = cells.var_names.get_indexer(facts.genes)
+    missing = [gene for gene, column in zip(facts.genes, columns, strict=True) if column < 0]
+    if missing:
+        raise GeneMismatch(
+            f"{source} lacks {len(missing)} of the model's {len(facts.genes)} genes (first: {missing[0]!r}); "
+            "give cells of the reference the model was trained on, all genes, with the same kind of names"
+        )
+    notes = list(notes_of(cells))
+    if is_prepared(cells):
+        made = prepared_from(cells).facts.normalization
+        if (made.method, made.target_sum) != (facts.normalization.method, facts.normalization.target_sum):
+            raise BadInput(
+                f"{source} was prepared with normalisation {_named(made)}, the model's cells with "
+                f"{_named(facts.normalization)}; give the file it was prepared from"
+            )
+    elif not _is_on_scale(cells, facts):
+        cells, normalization = normalize_like(cells, facts.normalization, source=source)
+        notes.append(normalization.sentence)
+    result = AnnData(
+        sparse.csr_matrix(cells.X[:, columns]), obs=cells.obs.copy(), var=cells.var.iloc[columns].copy(), uns=cells.uns
+    )
+    result.uns.pop(FACTS_KEY, None)
+    return with_notes(result, notes)
+
+
+def is_prepared(adata: AnnData) -> bool:
+    """Whether these cells came from `write_prepared`."""
+    return FACTS_KEY in adata.uns
+
+
+def prepared_from(adata: AnnData) -> Prepared:
+    """The Prepared that was written; BadInput where the cells or genes were changed since."""
+    try:
+        facts = Facts.from_dict(json.loads(str(adata.uns[FACTS_KEY])))
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"uns[{FACTS_KEY!r}] cannot be understood ({error!r}); prepare the cells again") from error
+    cells = AnnData(sparse.csr_matrix(adata.X, dtype=np.float32), obs=adata.obs.copy(), var=adata.var.copy())
+    split = cells.obs["split"].value_counts() if "split" in cells.obs else {}
+    found = (split.get("train", 0), split.get("held_out", 0))
+    if tuple(cells.var_names) != facts.genes or found != (facts.n_train, facts.n_held_out):
+        raise BadInput(
+            f"prepared cells were changed since: {found[0]} training and {found[1]} held-out cells x {cells.n_vars} "
+            f"genes, {facts.n_train} and {facts.n_held_out} x {len(facts.genes)} recorded; prepare them again"
+        )
+    return Prepared(cells, facts)
+
+
+def write_prepared(prepared: Prepared, path: str | Path) -> Path:
+    """Write .h5ad or .zarr beside `path` and rename, so that the file is whole or not there.
+
+    A prepared file that is there already is replaced; anything else raises OutputExists.
+    """
+    path = Path(path)
+    if path.suffix not in {".h5ad", ".zarr"}:
+        raise BadInput(f"{path} ends in {path.suffix!r}; prepared cells are written to .h5ad or .zarr")
+    if path.exists() and not _holds_prepared(path):
+        raise OutputExists(f"{path} is there already and holds no prepared cells; choose another --out or move it")
+    cells = prepared.cells.copy()
+    cells.uns[FACTS_KEY] = json.dumps(prepared.facts.to_dict())
+    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    with writing(path), contextlib.ExitStack() as cleanup:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cleanup.callback(_remove, partial)
+        if path.suffix == ".h5ad":
+            cells.write_h5ad(partial, compression="gzip")
+        else:
+            cleanup.enter_context(anndata.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False))
+            cleanup.enter_context(warnings.catch_warnings(action="ignore", category=UserWarning))
+            anndata.io.write_zarr(partial, cells)
+            _remove(path)
+        os.replace(partial, path)
+    return path
+
+
+def _cells_of_types(cells: AnnData, config: DataConfig, source: str) -> tuple[AnnData, str | None, list[str]]:
+    """The cells of the named types (all, without names), the column that holds the types, and what to say about it."""
+    key = config.cell_type_key
+    if key is None:
+        key = DEFAULT_CELL_TYPE_KEY
+        if key not in cells.obs or cells.obs[key].dtype.kind in "biufc":
+            return cells, None, []
+        if cells.obs[key].isna().any():
+            missing = int(cells.obs[key].isna().sum())
+            return cells, None, [f"obs[{key!r}] lacks {missing} labels; cell types were not used"]
+    if key not in cells.obs:
+        there = f"obs has {listed(cells.obs.columns)}" if len(cells.obs.columns) else "obs has no columns"
+        raise BadInput(f"{source} has no column {key!r} for cell types; {there}: pass one as --cell-type-key")
+    if missing := int(cells.obs[key].isna().sum()):
+        raise BadInput(
+            f"{source}: obs[{key!r}] lacks the label of {missing} of {cells.n_obs} cells; label them or leave them out"
+        )
+    labels = cells.obs[key].astype(str)
+    there = sorted(labels.unique())
+    for name in config.cell_types:
+        if name not in there:
+            raise UnknownCellType(f"{source} has no cell type {name!r} in obs[{key!r}]; there are {listed(there)}")
+    chosen = labels.isin(config.cell_types).to_numpy() if config.cell_types else np.ones(cells.n_obs, dtype=bool)
+    notes = [f"{int(chosen.sum())} of {cells.n_obs} cells are {listed(config.cell_types)}"] * bool(config.cell_types)
+    types = pd.Categorical(labels[chosen])
+    selected = cells if chosen.all() else cells[chosen]
+    obs = selected.obs.assign(**{key: types})
+    return AnnData(selected.X, obs=obs, var=cells.var, uns=dict(cells.uns)), key, notes
+
+
+def _counts(labels: pd.Series) -> dict[str, int]:
+    return {str(name): int(n) for name, n in labels.value_counts().sort_index().items() if n}
+
+
+def _plain(table: pd.DataFrame) -> pd.DataFrame:
+    """Columns of mixed things as words, which every file format can hold."""
+    mixed = [name for name, dtype in table.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
+    return table.assign(**{name: table[name].astype(str) for name in mixed})
+
+
+def _is_on_scale(cells: AnnData, facts: Facts) -> bool:
+    """Exactly the model's genes, and values that are no raw counts (or a model of values left as they came)."""
+    same_genes = set(cells.var_names) == set(facts.genes)
+    return same_genes and (facts.normalization.method == "none" or not looks_like_counts(cells.X))
+
+
+def _named(normalization: Normalization) -> str:
+    method, target_sum = normalization.method, normalization.target_sum
+    return f"{method!r}" if target_sum is None else f"{method!r} to {target_sum:g}"
+
+
+def _holds_prepared(path: Path) -> bool:
+    if path.is_dir():
+        return (path / "uns" / FACTS_KEY).exists()
+    if not h5py.is_hdf5(path):
+        return False
+    with h5py.File(path) as file:
+        return f"uns/{FACTS_KEY}" in file
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

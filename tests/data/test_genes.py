@@ -1,0 +1,104 @@
+import anndata
+import numpy as np
+import pytest
+from scipy import sparse
+
+from scrdit_jax.config import DataConfig
+from scrdit_jax.data import checking
+from scrdit_jax.data.genes import choose_genes, coefficient_of_variation, expressing_cells, highly_variable
+from scrdit_jax.errors import BadInput
+
+FORMS = [np.asarray, sparse.csr_matrix]
+
+
+@pytest.fixture
+def logs() -> np.ndarray:
+    """80 cells x 300 genes on the log scale, with genes never and always expressed."""
+    random = np.random.default_rng(3)
+    shape = random.gamma(0.5, 2.0, size=300)
+    matrix = np.log1p(random.poisson(random.gamma(shape + 0.05, 1.0, size=(80, 300)))).astype(np.float32)
+    matrix[:, 7] = 0
+    matrix[:, 8] = 1.7
+    return matrix
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_coefficient_of_variation(logs, form, monkeypatch):
+    monkeypatch.setattr(checking, "ROWS_PER_BLOCK", 32)
+    expected = np.zeros(300)
+    for j in range(300):
+        values = [float(v) for v in logs[:, j]]
+        mean = sum(values) / len(values)
+        if mean > 0:
+            expected[j] = np.sqrt(sum((v - mean) ** 2 for v in values) / len(values)) / mean
+    result = coefficient_of_variation(form(logs))
+    assert result.dtype == np.float64
+    np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-14)
+    assert result[7] == 0
+
+
+def test_highly_variable_is_scanpys(logs, monkeypatch):
+    scanpy = pytest.importorskip("scanpy")
+    monkeypatch.setattr(checking, "ROWS_PER_BLOCK", 32)
+    logs = np.delete(logs, 8, axis=1)  # scanpy's variance of a constant gene is not zero but rounding noise
+    adata = anndata.AnnData(logs)
+    scanpy.pp.highly_variable_genes(adata, flavor="seurat", n_top_genes=100)
+    theirs = np.flatnonzero(adata.var["highly_variable"])  # all that tie for the last place
+    for form in FORMS:
+        score = highly_variable(form(logs))
+        np.testing.assert_allclose(score, adata.var["dispersions_norm"], rtol=1e-5, atol=1e-6)
+        chosen, _ = choose_genes(form(logs), DataConfig(genes=100, min_cells=0), multiple_of=1)
+        assert set(chosen) <= set(theirs)
+        np.testing.assert_allclose(score[np.setdiff1d(theirs, chosen)], score[chosen].min())
+
+
+def test_highly_variable_of_a_gene_alone_in_its_interval_and_of_large_values():
+    random = np.random.default_rng(0)
+    matrix = np.log1p(random.poisson(1.0, size=(50, 9))).astype(np.float32)
+    matrix = np.column_stack([matrix, np.log1p(random.poisson(5000.0, size=50))]).astype(np.float32)
+    assert highly_variable(matrix)[9] == pytest.approx(1.0)
+    assert np.isfinite(highly_variable(random.poisson(300.0, size=(50, 9)).astype(np.float32))).any()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_expressing_cells(logs, form):
+    np.testing.assert_array_equal(expressing_cells(form(logs)), [np.count_nonzero(logs[:, j]) for j in range(300)])
+
+
+@pytest.mark.parametrize("selection", ["hvg", "cv"])
+@pytest.mark.parametrize("form", FORMS)
+def test_chosen_genes_are_the_best_ranked_in_input_order(logs, selection, form):
+    config = DataConfig(genes=53, gene_selection=selection, min_cells=20)
+    chosen, sentences = choose_genes(form(logs), config, multiple_of=10)
+    passing = np.flatnonzero((logs > 0).sum(0) >= 20)
+    score = (highly_variable if selection == "hvg" else coefficient_of_variation)(logs[:, passing])
+    best = sorted(range(len(passing)), key=lambda k: -score[k] if np.isfinite(score[k]) else np.inf)[:50]
+    np.testing.assert_array_equal(chosen, sorted(passing[best]))
+    assert f"50 genes kept: the {'most' if selection == 'hvg' else 'genes with'}" in sentences[0]
+    assert sentences[1] == "3 lowest-ranked of 53 genes dropped, so that 10 a token divide"
+
+
+def test_all_genes_drop_those_of_fewest_cells(logs):
+    config = DataConfig(genes=7, gene_selection="all", min_cells=5)
+    expressing = (logs > 0).sum(0)
+    passing = np.flatnonzero(expressing >= 5)
+    everyone, sentences = choose_genes(logs, config, multiple_of=1)
+    np.testing.assert_array_equal(everyone, passing)
+    assert len(sentences) == 1
+    multiple = 9 if len(passing) % 9 else 10
+    some, _ = choose_genes(logs, config, multiple_of=multiple)
+    assert len(some) == len(passing) // multiple * multiple
+    assert expressing[np.setdiff1d(passing, some)].max() <= expressing[some].min()
+
+
+def test_too_few_genes(logs):
+    passing = int(((logs > 0).sum(0) >= 20).sum())
+    config = DataConfig(genes=299, min_cells=20)
+    message = f"lung: {passing} of its 300 genes are expressed in at least 20 training cells, but 299 were asked for"
+    with pytest.raises(BadInput, match=message) as caught:
+        choose_genes(logs, config, multiple_of=10, source="lung")
+    assert f"use --genes {passing // 10 * 10} or a lower --min-cells" in str(caught.value)
+    with pytest.raises(BadInput, match="lung: 5 genes do not fill one token of 10; use --genes 10 or more"):
+        choose_genes(logs, DataConfig(genes=5, min_cells=1), multiple_of=10, source="lung")
+    with pytest.raises(BadInput, match="0 of its 300 genes"):
+        choose_genes(logs, DataConfig(gene_selection="all", min_cells=81), multiple_of=10)

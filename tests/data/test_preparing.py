@@ -1,0 +1,223 @@
+import json
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from scrdit_jax.config import DataConfig
+from scrdit_jax.data import preparing
+from scrdit_jax.data.checking import check_cells, notes_of
+from scrdit_jax.data.genes import choose_genes
+from scrdit_jax.data.preparing import Facts, align, is_prepared, prepare, prepared_from, write_prepared
+from scrdit_jax.data.reading import read_cells, source_digest
+from scrdit_jax.data.scaling import Scaling
+from scrdit_jax.data.splitting import held_out_mask
+from scrdit_jax.errors import BadInput, DiskFull, GeneMismatch, OutputExists, UnknownCellType
+
+CONFIG = DataConfig(genes=20, min_cells=3, held_out=0.25, seed=1)
+
+
+def normalised(adata) -> np.ndarray:
+    matrix = adata.X.toarray()
+    return np.log1p(1e4 * matrix / matrix.sum(1, keepdims=True))
+
+
+@pytest.fixture
+def prepared(counts):
+    return prepare(counts, CONFIG, genes_per_token=6, source="lung.h5ad")
+
+
+def test_cells_and_facts(counts, prepared):
+    cells, facts = prepared.cells, prepared.facts
+    held_out = held_out_mask(counts.obs_names, 0.25, 1)
+    expected, _ = choose_genes(normalised(counts)[~held_out].astype(np.float32), CONFIG, multiple_of=6)
+    assert isinstance(cells.X, sparse.csr_matrix)
+    assert cells.X.dtype == np.float32
+    assert facts.genes == tuple(cells.var_names) == tuple(counts.var_names[expected])
+    assert len(facts.genes) == 18
+    np.testing.assert_allclose(cells.X.toarray(), normalised(counts)[:, expected], rtol=2e-6)
+    assert list(cells.var["gene_ids"]) == [f"ENSG{j}" for j in expected]
+    np.testing.assert_array_equal(cells.obs["library_size"], np.asarray(counts.X.sum(1)).ravel())
+    assert list(cells.obs["split"].cat.categories) == ["train", "held_out"]
+    np.testing.assert_array_equal(cells.obs["split"] == "held_out", held_out)
+    assert (facts.n_train, facts.n_held_out) == (prepared.train.n_obs, prepared.held_out.n_obs)
+    assert facts.n_held_out == held_out.sum() > 0
+    assert facts.scaling == Scaling.fit(prepared.train.X, -10.0, True)
+    assert facts.cell_type_key == "cell_type"
+    assert facts.cell_types == counts.obs["cell_type"][~held_out].value_counts().sort_index().to_dict()
+    assert (facts.source, facts.digest) == ("lung.h5ad", source_digest(check_cells(counts, "")))
+    assert "raw counts recognised" in facts.notes[0]
+    assert facts.notes[-1].startswith("2 lowest-ranked")
+
+
+def test_the_input_is_not_changed(counts):
+    before = counts.copy()
+    prepare(counts, CONFIG, genes_per_token=1, source="x")
+    assert (before.X != counts.X).nnz == 0
+    pd.testing.assert_frame_equal(before.obs, counts.obs)
+    assert not counts.uns
+
+
+def test_held_out_cells_decide_nothing(counts, prepared):
+    changed = counts.copy()
+    held_out = np.flatnonzero(held_out_mask(counts.obs_names, 0.25, 1))
+    matrix = changed.X.toarray()
+    matrix[held_out] = np.random.default_rng(9).poisson(50, size=(len(held_out), 45))
+    changed.X = sparse.csr_matrix(matrix)
+    other = prepare(changed, CONFIG, genes_per_token=6, source="lung.h5ad").facts
+    assert (other.genes, other.scaling) == (prepared.facts.genes, prepared.facts.scaling)
+    assert other.digest != prepared.facts.digest
+
+
+def test_dense_and_sparse_agree(counts, prepared):
+    counts.X = counts.X.toarray().astype(np.float64)
+    other = prepare(counts, CONFIG, genes_per_token=6, source="lung.h5ad")
+    assert other.facts.genes == prepared.facts.genes
+    assert other.facts.digest == prepared.facts.digest
+    np.testing.assert_allclose(other.cells.X.toarray(), prepared.cells.X.toarray(), rtol=1e-6)
+
+
+def test_facts_round_trip(prepared):
+    assert Facts.from_dict(json.loads(json.dumps(prepared.facts.to_dict()))) == prepared.facts
+
+
+def test_cell_types_are_selected(counts):
+    config = DataConfig(genes=5, min_cells=1, cell_type_key="cell_type", cell_types=("alpha",))
+    prepared = prepare(counts, config, genes_per_token=1, source="lung")
+    assert list(prepared.cells.obs["cell_type"].cat.categories) == ["alpha"]
+    assert prepared.facts.cell_types == {"alpha": prepared.facts.n_train}
+    assert "20 of 60 cells are alpha" in prepared.facts.notes
+
+
+def test_cell_types_that_are_not_there(counts):
+    def refuse(error, **settings) -> str:
+        with pytest.raises(error) as caught:
+            prepare(counts, DataConfig(genes=5, min_cells=1, **settings), genes_per_token=1, source="lung")
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    counts.obs["patient"] = "p"
+    message = refuse(BadInput, cell_type_key="celltype")
+    assert message == (
+        "lung has no column 'celltype' for cell types; obs has cell_type, patient: pass one as --cell-type-key"
+    )
+    message = refuse(UnknownCellType, cell_type_key="cell_type", cell_types=("alpha", "gamma"))
+    assert message == "lung has no cell type 'gamma' in obs['cell_type']; there are alpha, beta"
+    counts.obs.loc[counts.obs_names[:4], "cell_type"] = np.nan
+    assert "obs['cell_type'] lacks the label of 4 of 60 cells" in refuse(BadInput, cell_type_key="cell_type")
+    del counts.obs["cell_type"], counts.obs["patient"]
+    assert "obs has no columns" in refuse(BadInput, cell_type_key="cell_type")
+
+
+def test_cell_types_without_a_key_are_used_only_where_they_are_whole(counts):
+    counts.obs.loc[counts.obs_names[:4], "cell_type"] = np.nan
+    facts = prepare(counts, CONFIG, genes_per_token=1, source="lung").facts
+    assert (facts.cell_type_key, facts.cell_types) == (None, {})
+    assert "obs['cell_type'] lacks 4 labels; cell types were not used" in facts.notes
+    counts.obs["cell_type"] = np.arange(60)
+    assert prepare(counts, CONFIG, genes_per_token=1, source="lung").facts.cell_type_key is None
+
+
+def test_columns_of_its_own_names_are_replaced_and_mixed_ones_made_words(counts, tmp_path):
+    counts.obs["split"] = "mine"
+    counts.obs["mixed"] = [1, "a", None] * 20
+    prepared = prepare(counts, CONFIG, genes_per_token=1, source="lung")
+    assert set(prepared.cells.obs["split"]) == {"train", "held_out"}
+    assert "the column 'split' of obs was replaced" in prepared.facts.notes
+    read = read_cells(write_prepared(prepared, tmp_path / "p.h5ad"))
+    assert list(read.obs["mixed"][:2]) == ["1", "a"]
+
+
+def test_too_few_cells(counts):
+    with pytest.raises(BadInput, match=r"lung: 1 of its 1 cells fall to training .*at least 2"):
+        prepare(counts[:1], DataConfig(genes=1, held_out=0.0), genes_per_token=1, source="lung")
+
+
+@pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
+def test_written_and_read_again(prepared, tmp_path, suffix):
+    path = tmp_path / "new" / f"cells{suffix}"
+    for _ in range(2):
+        assert write_prepared(prepared, path) == path
+        assert [child.name for child in path.parent.iterdir()] == [path.name]
+    read = read_cells(path)
+    assert is_prepared(read)
+    again = prepared_from(read)
+    assert again.facts == prepared.facts
+    assert (again.cells.X != prepared.cells.X).nnz == 0
+    pd.testing.assert_frame_equal(again.cells.obs, prepared.cells.obs)
+    assert not is_prepared(prepared.cells)
+
+
+def test_scanpy_written_copies_are_still_prepared(prepared, tmp_path):
+    read = read_cells(write_prepared(prepared, tmp_path / "a.h5ad"))
+    read.write_h5ad(tmp_path / "b.h5ad")
+    assert prepared_from(read_cells(tmp_path / "b.h5ad")).facts == prepared.facts
+
+
+def test_changed_prepared_cells_are_refused(prepared, tmp_path):
+    read = read_cells(write_prepared(prepared, tmp_path / "a.h5ad"))
+    for changed in (read[:10], read[:, :10]):
+        with pytest.raises(BadInput, match=r"changed since: .* prepare them again"):
+            prepared_from(changed.copy())
+    read.uns[preparing.FACTS_KEY] = "{}"
+    with pytest.raises(BadInput, match=r"cannot be understood .*prepare the cells again"):
+        prepared_from(read)
+
+
+def test_only_prepared_files_are_overwritten(prepared, counts, tmp_path):
+    counts.write_h5ad(tmp_path / "mine.h5ad")
+    (tmp_path / "words.h5ad").write_text("words")
+    (tmp_path / "folder.zarr").mkdir()
+    for name in ("mine.h5ad", "words.h5ad", "folder.zarr"):
+        with pytest.raises(OutputExists, match=f"{name} is there already .* choose another --out"):
+            write_prepared(prepared, tmp_path / name)
+    assert read_cells(tmp_path / "mine.h5ad").shape == (60, 45)
+    with pytest.raises(BadInput, match=r"written to .h5ad or .zarr"):
+        write_prepared(prepared, tmp_path / "cells.csv")
+
+
+def test_a_failed_write_leaves_nothing(prepared, tmp_path, monkeypatch):
+    def full(self, path, **_):
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    path = write_prepared(prepared, tmp_path / "cells.h5ad")
+    before = path.read_bytes()
+    monkeypatch.setattr(anndata.AnnData, "write_h5ad", full)
+    with pytest.raises(DiskFull, match=r"cells\.h5ad"):
+        write_prepared(prepared, path)
+    assert path.read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_align_brings_raw_counts_to_the_models_genes_and_scale(counts, prepared):
+    shuffled = counts[::-1, np.random.default_rng(0).permutation(45)].copy()
+    aligned = align(shuffled, prepared.facts, source="real.h5ad")
+    assert tuple(aligned.var_names) == prepared.facts.genes
+    expected = prepared.cells[aligned.obs_names].X.toarray()
+    np.testing.assert_allclose(aligned.X.toarray(), expected, rtol=1e-6)
+    assert list(aligned.obs["library_size"]) == list(prepared.cells.obs["library_size"][::-1])
+    assert "as in training" in notes_of(aligned)[-1]
+
+
+def test_align_leaves_prepared_and_synthetic_cells_alone(prepared, tmp_path):
+    read = read_cells(write_prepared(prepared, tmp_path / "p.h5ad"))
+    synthetic = anndata.AnnData(prepared.cells.X, var=prepared.cells.var)[:, ::-1].copy()
+    for cells in (read, synthetic):
+        aligned = align(cells, prepared.facts, source="cells")
+        assert tuple(aligned.var_names) == prepared.facts.genes
+        assert isinstance(aligned.X, sparse.csr_matrix)
+        assert (aligned.X != prepared.cells.X).nnz == 0
+        assert not is_prepared(aligned)
+
+
+def test_align_names_missing_genes_and_other_scales(counts, prepared, tmp_path):
+    first = prepared.facts.genes[0]
+    with pytest.raises(GeneMismatch, match=rf"^real lacks 1 of the model's 18 genes \(first: '{first}'\); give cells"):
+        align(counts[:, counts.var_names != first], prepared.facts, source="real")
+    other = prepare(counts, DataConfig(genes=45, min_cells=0, target_sum=10), genes_per_token=1, source="x")
+    read = read_cells(write_prepared(other, tmp_path / "p.h5ad"))
+    with pytest.raises(BadInput, match=r"real was prepared with normalisation 'log1p' to 10, .* 'log1p' to 10000"):
+        align(read, prepared.facts, source="real")

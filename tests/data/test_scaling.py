@@ -1,0 +1,74 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import sparse
+
+from scrdit_jax.data import scaling
+from scrdit_jax.data.scaling import Scaling, negate_zeros, restore_zeros
+
+
+@pytest.fixture
+def expression() -> np.ndarray:
+    random = np.random.default_rng(5)
+    matrix = random.gamma(1.0, 2.0, size=(40, 30)).astype(np.float32)
+    return matrix * (random.random((40, 30)) < 0.3)
+
+
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+def test_zero_negation_and_its_inverse_are_exact(expression, array):
+    negated = negate_zeros(array(expression), -10.0)
+    assert negated.dtype == np.float32
+    assert bool((negated == -10).sum() == (expression == 0).sum())
+    restored = restore_zeros(negated)
+    assert restored.dtype == np.float32
+    assert np.asarray(restored).tobytes() == expression.tobytes()
+
+
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+def test_restoring_cuts_negatives_and_keeps_nan(array):
+    np.testing.assert_array_equal(restore_zeros(array(np.float32([-3, -0.0, 0.5, np.nan]))), [0, 0, 0.5, np.nan])
+
+
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+@pytest.mark.parametrize("zero_value", [-10.0, -1.0, None])
+@pytest.mark.parametrize("standardize", [True, False])
+def test_unscale_inverts_scale(expression, array, zero_value, standardize):
+    fitted = Scaling.fit(expression, zero_value, standardize)
+    scaled = fitted.scale(array(expression))
+    back = fitted.unscale(scaled)
+    assert scaled.dtype == back.dtype == np.float32
+    np.testing.assert_allclose(back, expression, atol=1e-5)
+    if zero_value is not None:
+        assert np.all(np.asarray(back)[expression == 0] == 0)
+
+
+def test_scaling_inside_jit(expression):
+    fitted = Scaling.fit(expression, -10.0, True)
+    scaled = jax.jit(fitted.scale)(expression)
+    np.testing.assert_allclose(scaled, fitted.scale(expression), rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(fitted.unscale)(scaled), expression, atol=1e-5)
+    assert fitted.scale(jnp.asarray(expression, jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+@pytest.mark.parametrize("zero_value", [-10.0, None])
+def test_fit_against_a_slow_loop(expression, form, zero_value, monkeypatch):
+    monkeypatch.setattr(scaling, "VALUES_PER_BLOCK", 64)
+    values = [float(v) if v != 0 or zero_value is None else zero_value for v in expression.ravel()]
+    mean = sum(values) / len(values)
+    std = np.sqrt(sum((v - mean) ** 2 for v in values) / len(values))
+    fitted = Scaling.fit(form(expression), zero_value, True)
+    np.testing.assert_allclose([fitted.mean, fitted.std], [mean, std], rtol=1e-12)
+
+
+def test_fit_of_the_paper_and_of_constant_cells(expression):
+    assert Scaling.fit(expression, -10.0, False) == Scaling(-10.0, 0.0, 1.0)
+    assert Scaling.fit(np.full((3, 2), 4, np.float32), -10.0, True) == Scaling(-10.0, 4.0, 1.0)
+
+
+def test_json_round_trip(expression):
+    fitted = Scaling.fit(expression, -10.0, True)
+    assert Scaling.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
