@@ -1,0 +1,1 @@
+"""The forward process: betas, noise levels, timestep sub-sequences. NumPy in float64, and pure JAX."""

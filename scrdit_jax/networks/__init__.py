@@ -1,0 +1,1 @@
+"""Linen modules used functionally: they predict, and know nothing of diffusion or files."""

@@ -1,0 +1,103 @@
+"""The diffusion transformer (scRDiT section 2.3 and fig. 2; Peebles & Xie 2023, adaLN-Zero).
+
+Conditioning is apart from the body: `modulations` depends on the timestep only, `denoise` on cells and modulations.
+Training calls both per cell; sampling, where all cells of a batch share t, computes one row per step beforehand.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ..config import NetworkConfig
+from .embeddings import sincos_positions, timestep_features
+
+TIMESTEP_FEATURES = 256
+MODULATIONS_PER_BLOCK = 6
+MODULATIONS_OF_FINAL = 2
+
+_xavier = nn.initializers.xavier_uniform()
+_zeros = nn.initializers.zeros_init()
+_normal = nn.initializers.normal(0.02)
+
+
+def modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
+    """x (1 + scale) + shift, with x (cell, token, width) and shift, scale (#cell, 1, width)."""
+    return x * (1 + scale) + shift
+
+
+class Block(nn.Module):
+    """Attention and MLP, each normalised, modulated and gated; starts as the identity (adaLN-Zero)."""
+
+    width: int
+    heads: int
+    mlp_ratio: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, modulations: jax.Array) -> tuple[jax.Array, None]:
+        """(cell, token, width) and (6, #cell, 1, width) -> (cell, token, width), and nothing for the scan to stack."""
+        shift_attention, scale_attention, gate_attention, shift_mlp, scale_mlp, gate_mlp = modulations
+        h = modulate(_normalise(x), shift_attention, scale_attention)
+        qkv = nn.Dense(3 * self.width, kernel_init=_xavier, name="qkv")(h)
+        q, k, v = jnp.split(qkv.reshape(*x.shape[:2], 3 * self.heads, self.width // self.heads), 3, axis=2)
+        attended = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
+        x = x + gate_attention * nn.Dense(self.width, kernel_init=_xavier, name="projection")(attended)
+        h = modulate(_normalise(x), shift_mlp, scale_mlp)
+        h = nn.gelu(nn.Dense(int(self.mlp_ratio * self.width), kernel_init=_xavier, name="mlp_in")(h), approximate=True)
+        return x + gate_mlp * nn.Dense(self.width, kernel_init=_xavier, name="mlp_out")(h), None
+
+
+def _normalise(x: jax.Array) -> jax.Array:
+    """Layer norm without learned scale or shift: adaLN brings its own. Its sums are in float32 always."""
+    return jax.nn.standardize(x.astype(jnp.float32), axis=-1, epsilon=1e-6).astype(x.dtype)
+
+
+class DiT(nn.Module):
+    """`genes` values a cell in, as many out. Tokens are runs of `genes_per_token` neighbouring genes.
+
+    With `summary_token` one more token is a dense layer of all genes: every block then sees the whole cell at once,
+    where otherwise a cell's identity has to be put together by attention alone.
+    """
+
+    config: NetworkConfig
+    genes: int
+
+    def setup(self) -> None:
+        """Name the layers; params are the pytree that `init` returns."""
+        c = self.config
+        self.patchify = nn.Dense(c.width, kernel_init=_xavier)
+        if c.summary_token:
+            self.summarise = nn.Dense(c.width, kernel_init=_xavier)
+        self.timestep_in = nn.Dense(c.width, kernel_init=_normal)
+        self.timestep_out = nn.Dense(c.width, kernel_init=_normal)
+        # One block is compiled and scanned over stacked params: compiling costs the same at any depth.
+        scanned = nn.scan(Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=c.depth)
+        self.blocks = scanned(c.width, c.heads, c.mlp_ratio)
+        self.modulation = nn.Dense(
+            (MODULATIONS_PER_BLOCK * c.depth + MODULATIONS_OF_FINAL) * c.width, kernel_init=_zeros
+        )
+        self.unpatchify = nn.Dense(c.genes_per_token, kernel_init=_zeros)
+
+    def __call__(self, cells: jax.Array, timesteps: jax.Array) -> jax.Array:
+        """Noisy cells (cell, gene) and timesteps (cell,) or (1,) -> prediction (cell, gene)."""
+        return self.denoise(cells, self.modulations(timesteps))
+
+    def modulations(self, timesteps: jax.Array) -> jax.Array:
+        """Every shift, scale and gate of every layer: (n,) -> (n, 6 depth + 2, width)."""
+        condition = self.timestep_out(nn.silu(self.timestep_in(timestep_features(timesteps, TIMESTEP_FEATURES))))
+        return self.modulation(nn.silu(condition)).reshape(len(timesteps), -1, self.config.width)
+
+    def denoise(self, cells: jax.Array, modulations: jax.Array) -> jax.Array:
+        """Noisy cells (cell, gene) and modulations (#cell, 6 depth + 2, width) -> prediction (cell, gene)."""
+        c = self.config
+        tokens = self.genes // c.genes_per_token
+        x = self.patchify(cells.reshape(len(cells), tokens, c.genes_per_token))
+        x = x + sincos_positions(tokens, c.width).astype(x.dtype)[None]
+        if c.summary_token:
+            x = jnp.concatenate([self.summarise(cells)[:, None, :], x], axis=1)
+        rows = jnp.swapaxes(modulations, 0, 1)[:, :, None, :]
+        per_block = rows[:-MODULATIONS_OF_FINAL].reshape(c.depth, MODULATIONS_PER_BLOCK, *rows.shape[1:])
+        x, _ = self.blocks(x, per_block)
+        x = modulate(_normalise(x[:, -tokens:]), *rows[-MODULATIONS_OF_FINAL:])
+        return self.unpatchify(x).reshape(cells.shape)

@@ -1,0 +1,50 @@
+"""The one loop. It knows a function that predicts clean cells, a table of coefficients, and a key per cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .solvers import Coefficients
+
+PredictClean = Callable[[jax.Array, jax.Array, Any], jax.Array]
+
+
+def cell_keys(root: jax.Array, cell_indices: jax.Array) -> jax.Array:
+    """One key per cell from its global index (cell,): a cell is the same whatever batch it is made in."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, cell_indices)
+
+
+def cell_noise(keys: jax.Array, timestep: jax.Array | int, genes: int) -> jax.Array:
+    """Standard normal (cell, gene) that depends on each cell's key and the timestep alone; timestep 0 is the start."""
+    return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, timestep), (genes,)))(keys)
+
+
+def integrate(
+    predict_clean: PredictClean, keys: jax.Array, coefficients: Coefficients, conditioning: Any, *, genes: int
+) -> jax.Array:
+    """Run x' = a x + b m0 + c m1 + s z from pure noise to t = 0; returns cells (cell, gene), float32.
+
+    `predict_clean(x, alpha_bar, row)` gets the noisy cells, the level as (1, 1), and row i of the `conditioning`
+    pytree, whose leaves have a leading axis of one entry per evaluation. Nothing along the way is kept. A table with
+    other numbers and the same length runs without compiling again; a solver without noise draws none.
+    """
+    start = cell_noise(keys, 0, genes)
+
+    def body(carry, step):
+        x, previous = carry
+        row, conditions = step
+        clean = predict_clean(x, row.alpha_bar.reshape(1, 1), conditions)
+        following = row.a * x + row.b * clean + row.c * previous
+        following = lax.cond(
+            row.s > 0, lambda y: y + row.s * cell_noise(keys, row.timestep, genes), lambda y: y, following
+        )
+        return (following, clean), None
+
+    rows = Coefficients(jnp.asarray(coefficients.timestep), *(jnp.asarray(c, jnp.float32) for c in coefficients[1:]))
+    (cells, _), _ = lax.scan(body, (start, jnp.zeros_like(start)), (rows, conditioning))
+    return cells

@@ -1,0 +1,171 @@
+import json
+
+import numpy as np
+import pytest
+
+from scrdit_jax.config import DiffusionConfig
+from scrdit_jax.diffusion.schedule import linear_schedule
+from scrdit_jax.diffusion.timesteps import (
+    SCHEDULES,
+    check_timesteps,
+    make_timesteps,
+    read_timesteps,
+    steps_of_acceleration,
+)
+from scrdit_jax.errors import BadTimesteps
+
+THOUSAND = linear_schedule(DiffusionConfig())
+
+
+def assert_subsequence(taus: np.ndarray, timesteps: int, steps: int) -> None:
+    assert len(taus) == steps
+    assert np.issubdtype(taus.dtype, np.integer)
+    assert taus[0] == timesteps
+    assert np.all(np.diff(taus) < 0)
+    assert taus[-1] == (1 if steps > 1 else timesteps)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize(("timesteps", "beta_end"), [(2, 0.99), (3, 0.99), (10, 0.9), (41, 0.3)])
+def test_every_number_of_steps_gives_that_many_from_the_last_timestep_to_the_first(name, timesteps, beta_end):
+    schedule = linear_schedule(DiffusionConfig(timesteps=timesteps, beta_end=beta_end))
+    for steps in range(1, timesteps + 1):
+        assert_subsequence(make_timesteps(name, schedule, steps), timesteps, steps)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("steps", [1, 2, 3, 10, 25, 50, 100, 333, 500, 900, 999, 1000])
+def test_a_thousand_timesteps_give_exactly_the_steps_asked_for(name, steps):
+    assert_subsequence(make_timesteps(name, THOUSAND, steps), 1000, steps)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_as_many_steps_as_timesteps_or_none_given_is_every_timestep(name):
+    everything = list(range(1000, 0, -1))
+    assert make_timesteps(name, THOUSAND, None).tolist() == everything
+    assert make_timesteps(name, THOUSAND, 1000).tolist() == everything
+
+
+def test_uniform_steps_are_equal_to_within_rounding():
+    taus = make_timesteps("uniform", THOUSAND, 38)
+    assert set(-np.diff(taus)) <= {27}
+    assert set(-np.diff(make_timesteps("uniform", THOUSAND, 50))) == {20, 21}
+
+
+def test_quadratic_steps_are_equal_in_the_square_root_of_t():
+    steps = 20
+    root = np.sqrt(1000)
+    wanted = [(root - (root - 1) * i / (steps - 1)) ** 2 for i in range(steps)]
+    np.testing.assert_allclose(make_timesteps("quadratic", THOUSAND, steps), wanted, atol=0.5)
+
+
+def test_logsnr_steps_are_equal_in_log_snr_to_within_half_a_timestep():
+    steps = 12
+    taus = make_timesteps("logsnr", THOUSAND, steps)
+    levels = THOUSAND.log_snr
+    for i, t in enumerate(taus):
+        wanted = levels[-1] + (levels[0] - levels[-1]) * i / (steps - 1)
+        below, above = levels[min(t, 999)], levels[max(t - 2, 0)]
+        assert (levels[t - 1] + below) / 2 - 1e-9 <= wanted <= (levels[t - 1] + above) / 2 + 1e-9
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1000 750 500 1", "1000, 750, 500, 1", "1000\n750\n500\n1\n", "[1000, 750, 500, 1]", " \n[1000,\n 750.0, 500, 1]"],
+)
+def test_a_file_of_timesteps_is_read_as_json_or_as_plain_numbers(tmp_path, text):
+    path = tmp_path / "taus.txt"
+    path.write_text(text)
+    assert read_timesteps(path).tolist() == [1000, 750, 500, 1]
+    assert make_timesteps(str(path), THOUSAND, None).tolist() == [1000, 750, 500, 1]
+    assert make_timesteps(str(path), THOUSAND, 4).tolist() == [1000, 750, 500, 1]
+
+
+def test_what_a_schedule_gives_can_be_written_to_a_file_and_read_back(tmp_path):
+    path = tmp_path / "taus.json"
+    taus = make_timesteps("logsnr", THOUSAND, 17)
+    path.write_text(json.dumps(taus.tolist()))
+    assert make_timesteps(str(path), THOUSAND, None).tolist() == taus.tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1000 7.5 1", ["7.5", "whole numbers such as"]),
+        ("[1000, 7.5, 1]", ["whole number", "whole numbers such as"]),
+        ("1000 many 1", ["many", "whole numbers such as"]),
+        ("[1000, true, 1]", ["whole numbers such as"]),
+        ("[1000, null]", ["whole numbers such as"]),
+        ("[[1000, 1]]", ["whole numbers such as"]),
+        ("[1000, 500", ["whole numbers such as"]),
+        ("[1000, NaN]", ["whole numbers such as"]),
+        ("[Infinity, 1]", ["whole numbers such as"]),
+        ("[1e400, 1]", ["whole numbers such as"]),
+        ("1e3 1", ["1e3", "whole numbers such as"]),
+        ("500 1000 1", ["1000 follows 500", "sort"]),
+        ("1000 500 500 1", ["500 follows 500", "descend strictly"]),
+        ("1001 500 1", ["1001", "1..1000"]),
+        ("1000 500 0", ["timestep 0", "1..1000"]),
+        ("1000 -5", ["-5", "1..1000"]),
+        ("18446744073709551616 1", []),
+        ("[18446744073709551616, 1]", []),
+        ("", ["empty", "at least one"]),
+        (" \n", ["empty", "at least one"]),
+        ("[]", ["empty", "at least one"]),
+    ],
+)
+def test_a_bad_list_is_refused_in_one_line_with_value_and_remedy(tmp_path, text, said):
+    path = tmp_path / "taus.txt"
+    path.write_text(text)
+    with pytest.raises(BadTimesteps) as caught:
+        make_timesteps(str(path), THOUSAND, None)
+    message = str(caught.value)
+    assert "\n" not in message
+    for words in said:
+        assert words in message
+
+
+def test_a_file_that_is_not_text_is_refused_by_name(tmp_path):
+    path = tmp_path / "taus.bin"
+    path.write_bytes(bytes([0xFF, 0xFE, 0x80, 0x81]))
+    with pytest.raises(BadTimesteps, match=r"taus\.bin is no list of timesteps"):
+        make_timesteps(str(path), THOUSAND, None)
+
+
+def test_a_schedule_that_is_neither_name_nor_file_is_told_the_names(tmp_path):
+    with pytest.raises(BadTimesteps, match=r"no schedule 'cubic'.*uniform, quadratic, logsnr.*file"):
+        make_timesteps("cubic", THOUSAND, 10)
+    with pytest.raises(BadTimesteps, match=r"no schedule .*irectory"):
+        make_timesteps(str(tmp_path), THOUSAND, 10)
+
+
+def test_a_file_and_another_number_of_steps_exclude_each_other(tmp_path):
+    path = tmp_path / "taus.txt"
+    path.write_text("1000 1")
+    with pytest.raises(BadTimesteps, match=r"holds 2 timesteps but 3 steps.*leave out --steps"):
+        make_timesteps(str(path), THOUSAND, 3)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("steps", [0, -1, 1001])
+def test_more_steps_than_timesteps_or_none_at_all_are_refused(name, steps):
+    with pytest.raises(BadTimesteps, match=rf"{steps} steps are not within 1\.\.1000"):
+        make_timesteps(name, THOUSAND, steps)
+
+
+def test_checking_gives_back_what_it_was_given():
+    taus = np.array([9, 4, 1])
+    assert check_timesteps(taus, 10) is taus
+
+
+@pytest.mark.parametrize(
+    ("acceleration", "steps"), [(1, 1000), (10, 100), (20, 50), (50, 20), (100, 10), (3, 333), (1000, 1), (1.5, 667)]
+)
+def test_acceleration_divides_the_timesteps(acceleration, steps):
+    assert steps_of_acceleration(1000, acceleration) == steps
+
+
+@pytest.mark.parametrize("acceleration", [0, 0.5, -10, 1001, float("inf"), float("nan")])
+def test_an_acceleration_below_one_or_above_the_timesteps_is_refused(acceleration):
+    with pytest.raises(BadTimesteps, match=rf"acceleration {acceleration:g} is not within 1\.\.1000; 1 is every"):
+        steps_of_acceleration(1000, acceleration)

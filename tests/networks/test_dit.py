@@ -1,0 +1,110 @@
+"""The DiT against a NumPy transcription of Peebles & Xie 2023 that shares no code with it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scrdit_jax.config import NetworkConfig, load_preset
+from scrdit_jax.networks.dit import DiT
+from scrdit_jax.networks.embeddings import sincos_positions, timestep_features
+
+CONFIG = NetworkConfig(genes_per_token=5, width=12, depth=2, heads=3, summary_token=True)
+GENES = 20
+
+
+@pytest.fixture(scope="module")
+def network_and_params():
+    network = DiT(CONFIG, GENES)
+    shapes = network.init(jax.random.key(0), jnp.zeros((1, GENES)), jnp.ones((1,), jnp.int32))
+    leaves, tree = jax.tree.flatten(shapes)
+    random = np.random.default_rng(3)
+    # Every weight random: the zeros of adaLN-Zero would hide mistakes.
+    return network, jax.tree.unflatten(
+        tree, [jnp.asarray(0.3 * random.normal(size=x.shape), jnp.float32) for x in leaves]
+    )
+
+
+def dense(params, x):
+    return x @ np.asarray(params["kernel"], np.float64) + np.asarray(params["bias"], np.float64)
+
+
+def layer_norm(x):
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
+
+
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+def gelu(x):
+    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+
+
+def one_cell(params, cell, t):
+    """One cell through the network, loop by loop, in float64."""
+    p, width, heads = CONFIG.genes_per_token, CONFIG.width, CONFIG.heads
+    frequencies = [10_000 ** (-k / 128) for k in range(128)]
+    features = np.array([np.cos(t * f) for f in frequencies] + [np.sin(t * f) for f in frequencies])
+    condition = silu(dense(params["timestep_out"], silu(dense(params["timestep_in"], features))))
+    tokens = []
+    for i in range(GENES // p):
+        position = [np.sin(i / 10_000 ** (k / (width // 2))) for k in range(width // 2)]
+        position += [np.cos(i / 10_000 ** (k / (width // 2))) for k in range(width // 2)]
+        tokens.append(dense(params["patchify"], cell[i * p : (i + 1) * p]) + np.array(position))
+    x = np.stack([dense(params["summarise"], cell), *tokens])
+    modulations = dense(params["modulation"], condition).reshape(-1, width)
+    for depth in range(CONFIG.depth):
+        block = jax.tree.map(lambda stacked, depth=depth: stacked[depth], params["blocks"])
+        shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = modulations[6 * depth : 6 * depth + 6]
+        q, k, v = np.split(dense(block["qkv"], layer_norm(x) * (1 + scale_a) + shift_a), 3, axis=1)
+        attended = np.zeros_like(x)
+        size = width // heads
+        for head in range(heads):
+            columns = slice(head * size, (head + 1) * size)
+            for i in range(len(x)):
+                weights = np.exp([q[i, columns] @ k[j, columns] / np.sqrt(size) for j in range(len(x))])
+                attended[i, columns] = (weights / weights.sum()) @ v[:, columns]
+        x = x + gate_a * dense(block["projection"], attended)
+        hidden = gelu(dense(block["mlp_in"], layer_norm(x) * (1 + scale_m) + shift_m))
+        x = x + gate_m * dense(block["mlp_out"], hidden)
+    shift, scale = modulations[-2:]
+    return dense(params["unpatchify"], layer_norm(x[1:]) * (1 + scale) + shift).ravel()
+
+
+def test_forward_pass_agrees_with_the_slow_loops(network_and_params):
+    network, params = network_and_params
+    cells = np.random.default_rng(0).normal(size=(3, GENES))
+    timesteps = np.array([1, 500, 1000])
+    ours = network.apply(params, jnp.asarray(cells, jnp.float32), jnp.asarray(timesteps))
+    slow = np.stack([one_cell(params["params"], cell, t) for cell, t in zip(cells, timesteps, strict=True)])
+    np.testing.assert_allclose(ours, slow, rtol=2e-4, atol=2e-4)
+
+
+def test_a_table_of_conditioning_equals_conditioning_each_cell(network_and_params):
+    network, params = network_and_params
+    cells = jax.random.normal(jax.random.key(1), (4, GENES))
+    each = network.apply(params, cells, jnp.full((4,), 37))
+    table = network.apply(params, jnp.array([37]), method="modulations")
+    np.testing.assert_allclose(network.apply(params, cells, table, method="denoise"), each, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("summary_token", [False, True])
+def test_adaln_zero_predicts_zero_before_training(summary_token):
+    network = DiT(NetworkConfig(genes_per_token=5, width=12, depth=1, heads=3, summary_token=summary_token), GENES)
+    cells = jax.random.normal(jax.random.key(1), (2, GENES))
+    params = network.init(jax.random.key(0), cells, jnp.array([1, 2]))
+    assert not np.any(network.apply(params, cells, jnp.array([1, 2])))
+
+
+def test_the_papers_network_has_33_9_million_parameters():
+    network = DiT(load_preset("paper").network, 2000)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 2000)), jnp.ones((1,), jnp.int32))
+    assert round(sum(leaf.size for leaf in jax.tree.leaves(shapes)) / 1e6, 1) == 33.9
+
+
+def test_embeddings_distinguish_every_timestep_and_position():
+    features = np.asarray(timestep_features(jnp.arange(1, 1001), 256))
+    positions = sincos_positions(200, 768)
+    for codes in (features, positions):
+        assert len(np.unique(codes.round(4), axis=0)) == len(codes)
