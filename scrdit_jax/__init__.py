@@ -1,0 +1,27 @@
+"""Generate faithful synthetic single-cell RNA-seq data with a diffusion transformer.
+
+import scrdit_jax as scrdit
+run = scrdit.train(adata, out="run", preset="demo")
+cells = scrdit.sample(run, 10_000)
+print(scrdit.evaluate(run, cells))
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["evaluate", "load_preset", "prepare", "sample", "settings", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    # JAX takes seconds to import; `import scrdit_jax` and `scrdit --help` should not.
+    if name in __all__:
+        from . import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

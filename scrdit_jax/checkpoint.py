@@ -1,0 +1,167 @@
+"""Run folders and their checkpoints (orbax). A checkpoint holds all that sampling or continuing needs; no pickle.
+
+RUN/config.json       the settings       RUN/held_out.h5ad     cells never trained on, for evaluation
+RUN/metrics.jsonl     loss and speed     RUN/checkpoints/STEP  params, averaged params, optimiser, model.json
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy
+
+from .config import RunConfig
+from .data.preparing import Facts
+from .errors import BadConfig, RunMismatch, writing
+from .files import replacing
+
+# Orbax narrates every save; a user has asked for cells, not for that.
+logging.getLogger("absl").setLevel(logging.ERROR)
+
+KEEP = 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder with a run in it."""
+
+    path: Path
+
+    @property
+    def config_path(self) -> Path:
+        """The settings, JSON."""
+        return self.path / "config.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON object a line, every `log_every` steps."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def held_out_path(self) -> Path:
+        """Cells never trained on, on the model's scale and genes."""
+        return self.path / "held_out.h5ad"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        """One folder a checkpoint, named by its step."""
+        return self.path / "checkpoints"
+
+    def config(self) -> RunConfig:
+        """The run's settings; RunMismatch if there are none."""
+        if not self.config_path.is_file():
+            what = "is not there" if not self.path.exists() else "is no run: it has no config.json"
+            raise RunMismatch(f"{self.path} {what}; give a folder made by 'scrdit train'")
+        try:
+            return RunConfig.from_dict(json.loads(self.config_path.read_text()), source=str(self.config_path))
+        except (ValueError, BadConfig) as error:
+            raise RunMismatch(f"{self.config_path} cannot be read ({error}); train again into another folder") from None
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write the settings, whole or not at all."""
+        with replacing(self.config_path) as partial:
+            partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class Model:
+    """What sampling needs: settings, what was learnt about the data, and params (averaged ones where there are)."""
+
+    config: RunConfig
+    facts: Facts
+    params: Any
+    step: int
+
+
+class Checkpoints:
+    """The checkpoints of a run, newest last; a context manager that waits for the last save."""
+
+    def __init__(self, run: Run) -> None:
+        """Open `run`'s checkpoints, making the folder if need be."""
+        self.run = run
+        with writing(run.checkpoints_path):
+            run.checkpoints_path.mkdir(parents=True, exist_ok=True)
+        policy = preservation_policy.LatestN(KEEP)
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
+        self._manager = ocp.CheckpointManager(run.checkpoints_path.resolve(), options=options)
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with writing(self.run.checkpoints_path):
+            self._manager.close()
+
+    def latest(self) -> int | None:
+        """The newest step saved, or None."""
+        return self._manager.latest_step()
+
+    def save(self, state: Any, config: RunConfig, facts: Facts, cells: dict[str, np.ndarray]) -> None:
+        """Save a TrainState with everything a model needs; returns while the files are still being written.
+
+        `cells` are arrays about the training cells: library sizes and codes of their cell types.
+        """
+        items = {
+            "params": ocp.args.StandardSave(state.params),
+            "optimizer": ocp.args.StandardSave({"state": state.optimizer, "step": state.step}),
+            "cells": ocp.args.StandardSave(cells),
+            "model": ocp.args.JsonSave({"config": config.to_dict(), "facts": facts.to_dict(), "step": int(state.step)}),
+        }
+        if state.ema is not None:
+            items["ema"] = ocp.args.StandardSave(state.ema)
+        with writing(self.run.checkpoints_path):
+            self._manager.save(int(state.step), args=ocp.args.Composite(**items))
+
+    def restore(self, like: Any) -> Any:
+        """The newest TrainState, with the structure, shapes and placement of `like`."""
+        wanted = {
+            "params": ocp.args.StandardRestore(like.params),
+            "optimizer": ocp.args.StandardRestore({"state": like.optimizer, "step": like.step}),
+        }
+        if like.ema is not None:
+            wanted["ema"] = ocp.args.StandardRestore(like.ema)
+        found = self._restore(ocp.args.Composite(**wanted))
+        optimizer = found["optimizer"]
+        return like._replace(
+            step=optimizer["step"], params=found["params"], ema=found.get("ema"), optimizer=optimizer["state"]
+        )
+
+    def facts(self) -> Facts:
+        """What the newest checkpoint knows of its data."""
+        return Facts.from_dict(self._restore(ocp.args.Composite(model=ocp.args.JsonRestore()))["model"]["facts"])
+
+    def load(self) -> Model:
+        """The newest checkpoint as a Model on the default device."""
+        model = self._restore(ocp.args.Composite(model=ocp.args.JsonRestore()))["model"]
+        config, facts = RunConfig.from_dict(model["config"]), Facts.from_dict(model["facts"])
+        name = "params" if config.training.ema_decay is None else "ema"
+        params = self._restore(ocp.args.Composite(**{name: ocp.args.StandardRestore()}))[name]
+        return Model(config, facts, jax.tree.map(np.asarray, params), model["step"])
+
+    def _restore(self, args: ocp.args.Composite) -> Any:
+        step = self.latest()
+        if step is None:
+            raise RunMismatch(f"{self.run.path} has no checkpoint yet; run 'scrdit train' with the same settings first")
+        try:
+            return self._manager.restore(step, args=args)
+        except Exception as error:
+            first = str(error).strip().splitlines()[:1]
+            raise RunMismatch(
+                f"checkpoint {step} of {self.run.path} cannot be read ({' '.join(first)[:200]}); "
+                f"delete {self.run.checkpoints_path / str(step)} to use the one before"
+            ) from error
+
+
+def load_model(run: Run | Path | str) -> Model:
+    """The newest model of a run folder; RunMismatch if it holds none."""
+    run = run if isinstance(run, Run) else Run(Path(run))
+    run.config()
+    with Checkpoints(run) as checkpoints:
+        return checkpoints.load()

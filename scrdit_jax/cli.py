@@ -1,0 +1,227 @@
+"""The command line: it translates options and prints; what is done lies in `api`, imported only when it is used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import __version__
+from .config import (
+    DTYPES,
+    GENE_SELECTIONS,
+    NORMALIZATIONS,
+    PREDICTIONS,
+    PRESET_FOLDER,
+    SamplingConfig,
+    preset_names,
+)
+from .errors import ScrditError
+
+PRESET_HELP = (
+    f"Settings as data: {', '.join(preset_names())}, each a file under {PRESET_FOLDER}, or a .json file of your own."
+)
+DATA_HELP = "DATA: .h5ad, .zarr, 10x .h5, 10x .mtx folder, .csv/.tsv(.gz), .npy, or 'pbmc3k' (embedded)."
+
+
+class Commands(click.Group):
+    """Shows what a user got wrong as one line and exits with status 2."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command; anything that is not a user's error keeps its traceback, for a bug report."""
+        try:
+            return super().invoke(context)
+        except ScrditError as error:
+            click.echo(f"scrdit: {' '.join(str(error).split())}", err=True)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            click.echo("scrdit: interrupted; run the same command again to continue", err=True)
+            sys.exit(130)
+
+
+def examples(*lines: str) -> str:
+    """The examples at the end of a command's help, kept as they are written."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None and value != ()}
+
+
+def options(*decorators: Callable) -> Callable:
+    """Several options as one decorator, in the order they are to be shown."""
+
+    def decorate(function: Callable) -> Callable:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+data_options = options(
+    click.option("--cell-type-key", metavar="COLUMN", help="The column of obs that holds cell types."),
+    click.option("--cell-type", "cell_types", multiple=True, metavar="NAME", help="Use these cells only; repeatable."),
+    click.option("--genes", type=int, help="How many genes to model.  [default: the preset's]"),
+    click.option("--gene-selection", type=click.Choice(GENE_SELECTIONS), help="hvg: highly variable; cv: eq. 1."),
+    click.option("--min-cells", type=int, help="Leave out genes expressed in fewer training cells."),
+    click.option("--normalize", type=click.Choice(NORMALIZATIONS), help="auto recognises raw counts."),
+    click.option("--target-sum", type=float, help="Counts a cell is scaled to before log1p."),
+    click.option("--held-out", type=float, help="Share of cells kept for evaluation, never trained on."),
+    click.option("--transpose", is_flag=True, help="Rows of the text file or .npy are genes, columns are cells."),
+    click.option("--seed", type=int, help="Decides the split, the initial weights and every random number."),
+)
+preset_option = click.option("--preset", default="base", show_default=True, help=PRESET_HELP)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="scrdit")
+def main() -> None:
+    """Train a diffusion transformer on single-cell RNA-seq and generate synthetic cells from it.
+
+    \b
+    scrdit demo                                            everything once, on PBMC 3k, in minutes
+    scrdit train cells.h5ad --out run                      then: sample, evaluate
+    """
+
+
+@main.command(
+    epilog=examples(
+        "scrdit prepare counts.h5ad --out prepared.h5ad", "scrdit prepare matrix/ --genes 3000 --out prepared.zarr"
+    )
+)
+@click.argument("data")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Prepared cells, .h5ad or .zarr.")
+@preset_option
+@data_options
+def prepare(data: str, out: Path, preset: str, transpose: bool, **changes: Any) -> None:
+    """Read, check, normalise, split and select genes; say what was found and done.
+
+    DATA: see 'scrdit train --help'. 'train' does this by itself; prepare only to look first or to train often.
+    """
+    from . import api
+
+    prepared = api.prepare(data, preset=preset, transpose=transpose, **given(**changes))
+    path = api.write_prepared(prepared, out)
+    _say(prepared.facts.notes)
+    click.echo(f"{prepared.cells.n_obs} cells x {prepared.cells.n_vars} genes written to {path}")
+
+
+@main.command(
+    epilog=examples(
+        "scrdit train counts.h5ad --out run",
+        "scrdit train lung.h5ad --cell-type-key cell_type --cell-type Fibroblast --preset paper --out fibroblasts",
+        "scrdit train pbmc3k --preset demo --steps 500 --out quick",
+    )
+    + "\n\n"
+    + DATA_HELP
+)
+@click.argument("data")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder, new or to continue.")
+@preset_option
+@data_options
+@click.option("--steps", type=int, help="Training steps.")
+@click.option("--batch-size", type=int, help="Cells a step, over all devices.")
+@click.option("--learning-rate", type=float, help="Peak learning rate of AdamW.")
+@click.option("--prediction", type=click.Choice(PREDICTIONS), help="What the network predicts.")
+@click.option("--checkpoint-every", type=int, help="Steps between checkpoints.")
+def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) -> None:
+    """Train on DATA into the folder --out. The same command again continues where it stopped."""
+    from . import api
+
+    config = api.settings(preset, **given(**changes))
+    prepared = api.prepare(data, preset=config, transpose=transpose)
+    _say(prepared.facts.notes)
+    run = api.train(prepared, out=out, preset=config)
+    click.echo(
+        f"trained {config.training.steps} steps; sample with: scrdit sample {run.path} --cells 1000 --out cells.h5ad"
+    )
+
+
+@main.command(
+    epilog=examples(
+        "scrdit sample run --cells 10000 --out cells.h5ad",
+        "scrdit sample run --cells 2000 --solver ddpm --steps 1000 --out cells.zarr",
+        "scrdit sample run --cells 2000 --solver ddim --acceleration 10 --eta 1 --schedule quadratic --out cells.h5ad",
+    )
+)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--cells", type=int, required=True, help="How many.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="cells.h5ad or cells.zarr.")
+@click.option("--solver", default=SamplingConfig.solver, show_default=True, help="ddpm, ddim or dpmpp-2m.")
+@click.option("--steps", type=int, help="Network evaluations a cell.  [default: 25; ddpm: every timestep]")
+@click.option("--acceleration", type=float, metavar="R", help="Instead of --steps: every R-th timestep.")
+@click.option(
+    "--schedule",
+    metavar="uniform|quadratic|logsnr|FILE",
+    help="Which timesteps; a FILE lists them, descending.  [default: logsnr for dpmpp-2m, else uniform]",
+)
+@click.option("--eta", type=float, help="ddim only: 0 deterministic to 1 as random as DDPM.  [default: 0]")
+@click.option("--variance", metavar="beta|posterior", help="ddpm only: which sigma squared.  [default: beta]")
+@click.option("--seed", type=int, help="Cell i depends on model, seed and i alone.  [default: 0]")
+@click.option("--batch-size", type=int, help=f"Cells at once.  [default: {SamplingConfig.batch_size}]")
+@click.option("--dtype", type=click.Choice(DTYPES), help="What the network computes in.  [default: float32]")
+def sample(run: Path, cells: int, out: Path, **options: Any) -> None:
+    """Generate synthetic cells from RUN, a folder made by 'scrdit train'."""
+    from . import api
+
+    path = api.sample(run, cells, out=out, **given(**options))
+    click.echo(f"{cells} cells in {path}")
+
+
+@main.command(
+    epilog=examples(
+        "scrdit evaluate run cells.h5ad --out report", "scrdit evaluate counts.h5ad cells.h5ad --out report"
+    )
+)
+@click.argument("real", type=click.Path(path_type=Path))
+@click.argument("synthetic", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for report.html and report.json.")
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Random halves to average over.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the halves, the forest and the t-SNE.")
+def evaluate(real: Path, synthetic: Path, out: Path, repeats: int, seed: int) -> None:
+    """Score SYNTHETIC cells against REAL ones: a run (its held-out cells), or a file of cells.
+
+    Cells the model was trained on are left out of REAL. Every score stands beside real-vs-real and genes-shuffled.
+    """
+    from . import api
+
+    report = api.evaluate(real, synthetic, out=out, repeats=repeats, seed=seed)
+    click.echo(str(report))
+    click.echo(f"\nreport: {out / 'report.html'}")
+
+
+@main.command(epilog=examples("scrdit demo", "scrdit demo --out somewhere --cells 5000"))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("scrdit_demo"), show_default=True, help="Folder.")
+@click.option("--cells", type=int, default=2000, show_default=True, help="How many to generate.")
+@click.option("--steps", type=int, help="Training steps.  [default: the demo preset's]")
+@click.option("--seed", type=int, help="Decides everything random.")
+def demo(out: Path, cells: int, steps: int | None, seed: int | None) -> None:
+    """Everything once on the embedded PBMC 3k: train, sample, evaluate; minutes on two CPU cores."""
+    from . import api
+
+    config = api.settings("demo", **given(steps=steps, seed=seed))
+    prepared = api.prepare("pbmc3k", preset=config)
+    _say(prepared.facts.notes)
+    run = api.train(prepared, out=out / "run", preset=config)
+    synthetic = api.sample(run, cells, out=out / "cells.h5ad", **given(seed=seed))
+    click.echo(str(api.evaluate(run, synthetic, out=out / "report")))
+    click.echo(f"\ncells:  {synthetic}\nreport: {out / 'report' / 'report.html'}")
+
+
+@main.command(epilog=examples("scrdit info run", "scrdit info cells.h5ad"))
+@click.argument("path", type=click.Path(path_type=Path))
+def info(path: Path) -> None:
+    """Say what is inside a run or a file of synthetic cells, in plain words."""
+    from . import api
+
+    click.echo("\n".join(api.describe(path)))
+
+
+def _say(notes: tuple[str, ...]) -> None:
+    for note in notes:
+        click.echo(f"  {note}")

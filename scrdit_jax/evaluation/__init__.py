@@ -1,0 +1,1 @@
+"""Scores beside their floors, pictures, and the report."""

@@ -1,0 +1,179 @@
+"""Pictures of real beside synthetic cells, as PNG bytes. Inputs are (cells, genes) log values; no global state."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import metrics
+from .extras import optional
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe & Ito's blue and vermillion; Tol's "muted" for cell types: both hold for the common colour blindnesses.
+REAL, SYNTHETIC, GREY = "#0072B2", "#D55E00", "#BBBBBB"
+TYPE_COLOURS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499")
+DOTS_PER_INCH = 150
+SMALLEST_PICTURE = 5
+TSNE_ITERATIONS = 500
+
+
+def tsne(
+    real: np.ndarray,
+    synthetic: np.ndarray,
+    *,
+    cell_types: Sequence[str] | None = None,
+    seed: int = 0,
+    max_cells: int = 1000,
+) -> bytes:
+    """t-SNE of the joint principal components; with `cell_types` of the real cells, a second panel shows those.
+
+    The first `max_cells` of either side. The nine most frequent types have colours, the rest are grey.
+    """
+    real, synthetic = real[:max_cells], synthetic[:max_cells]
+    pcs = np.concatenate(metrics.joint_pcs(real, synthetic, seed=seed))
+    perplexity = min(30.0, (len(pcs) - 1) / 3)
+    embedding = optional("sklearn.manifold").TSNE(
+        perplexity=perplexity, random_state=seed, init="pca", max_iter=TSNE_ITERATIONS
+    )
+    with optional("threadpoolctl").threadpool_limits(1):  # threads that wait for each other 500 times are slower
+        places = embedding.fit_transform(pcs)
+    is_real = np.arange(len(places)) < len(real)
+    panels = 1 if cell_types is None else 2
+    figure, axes = _figure(1, panels, width=5.2 * panels + (1.6 if panels == 2 else 0), height=5.0)
+    order = np.random.default_rng(seed).permutation(len(places))  # so that neither side hides the other
+    colours = np.where(is_real, REAL, SYNTHETIC)
+    size = float(np.clip(6000 / len(places), 3, 14))
+    axes[0].scatter(*places[order].T, s=size, c=colours[order], alpha=0.6, linewidths=0)
+    for colour, label in ((REAL, f"real ({len(real):,})"), (SYNTHETIC, f"synthetic ({len(synthetic):,})")):
+        axes[0].scatter([], [], s=40, c=colour, label=label, linewidths=0)
+    axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, frameon=False, handletextpad=0.2)
+    axes[0].set_title("t-SNE of both together")
+    if cell_types is not None:
+        _type_panel(axes[1], places, is_real, np.asarray(cell_types[:max_cells], dtype=str), size)
+    for axis in axes:
+        axis.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+        axis.spines[:].set_color(GREY)
+    return _png(figure)
+
+
+def _type_panel(axis: Axes, places: np.ndarray, is_real: np.ndarray, types: np.ndarray, size: float) -> None:
+    axis.scatter(*places[~is_real].T, s=size, c="#E6E6E6", linewidths=0, label="synthetic")
+    names, counts = np.unique(types, return_counts=True)
+    names = names[np.argsort(-counts, kind="stable")]
+    shown = names[: len(TYPE_COLOURS)]
+    rest = ~np.isin(types, shown)
+    where = places[is_real]
+    if rest.any():
+        label = f"{len(names) - len(shown)} other types"
+        axis.scatter(*where[rest].T, s=size, c="#888888", linewidths=0, label=label)
+    for name, colour in zip(shown, TYPE_COLOURS, strict=False):
+        axis.scatter(*where[types == name].T, s=size, c=colour, linewidths=0, label=_shorten(name))
+    legend = axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, handletextpad=0.2, fontsize=9)
+    for handle in legend.legend_handles:
+        handle.set_sizes([40])
+    axis.set_title("Cell types of the real ones")
+
+
+def _shorten(name: str, length: int = 26) -> str:
+    # A dollar sign would start mathematics, a leading underscore would hide the entry.
+    name = name if len(name) <= length else name[: length - 1] + "…"
+    return name.replace("$", r"\$").lstrip("_")
+
+
+def violins(real: np.ndarray, synthetic: np.ndarray) -> bytes:
+    """Coefficient of variation and zero proportion of every gene (scRDiT fig. 4b), from equally many cells.
+
+    Genes whose mean is zero on one side have no coefficient of variation and are left out of that panel.
+    """
+    cells = min(len(real), len(synthetic))
+    real, synthetic = real[:cells], synthetic[:cells]
+    variation = np.stack([metrics.coefficient_of_variation(side) for side in (real, synthetic)])
+    variation = variation[:, np.isfinite(variation).all(axis=0)]
+    zeros = np.stack([metrics.zero_fraction_per_gene(side) for side in (real, synthetic)])
+    figure, axes = _figure(1, 2, width=9.0, height=4.2)
+    for axis, values, title in (
+        (axes[0], variation, "Coefficient of variation per gene"),
+        (axes[1], zeros, "Zero proportion per gene"),
+    ):
+        axis.set_title(title)
+        axis.set_xticks([1, 2], ["real", "synthetic"])
+        axis.set_xlim(0.4, 2.6)
+        if values.shape[1] >= SMALLEST_PICTURE:
+            _violin(axis, values)
+    return _png(figure)
+
+
+def _violin(axis: Axes, values: np.ndarray) -> None:
+    for place, (side, colour) in enumerate(zip(values, (REAL, SYNTHETIC), strict=True), start=1):
+        if np.ptp(side) > 0:  # a density needs spread
+            body = axis.violinplot(side, [place], widths=0.75, showextrema=False, points=200)["bodies"][0]
+            body.set(facecolor=colour, edgecolor=colour, alpha=0.45)
+        low, middle, high = np.percentile(side, [25, 50, 75])
+        axis.vlines(place, low, high, color="#222222", linewidth=5)
+        axis.scatter([place], [middle], s=26, color="white", edgecolors="#222222", zorder=3)
+        axis.annotate(
+            f"median {middle:.3g}", (place, 1.0), (0, -4), xycoords=("data", "axes fraction"),
+            textcoords="offset points", ha="center", va="top", fontsize=9, color="#444444",
+        )  # fmt: skip
+    axis.margins(y=0.02)
+    bottom, top = axis.get_ylim()
+    axis.set_ylim(bottom, top + 0.1 * (top - bottom))  # room for the medians
+
+
+def gene_means(real: np.ndarray, synthetic: np.ndarray) -> bytes:
+    """Each gene's mean log value and zero fraction, synthetic over real, with the line on which they agree."""
+    figure, axes = _figure(1, 2, width=9.6, height=4.7)
+    for axis, summary, title in (
+        (axes[0], metrics.gene_means, "Mean of each gene"),
+        (axes[1], metrics.zero_fraction_per_gene, "Zero fraction of each gene"),
+    ):
+        x, y = summary(real), summary(synthetic)
+        low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
+        room = 0.04 * (high - low) or 0.5
+        ends = [low - room, high + room]
+        axis.plot(ends, ends, color="#888888", linewidth=1, linestyle="--", label="equal", zorder=1)
+        axis.scatter(x, y, s=9, color=REAL, alpha=0.45, linewidths=0, zorder=2)
+        axis.set(title=title, xlabel="real", ylabel="synthetic", xlim=ends, ylim=ends, aspect="equal")
+        axis.text(0.04, 0.96, f"r = {metrics.pearson(x, y):.4f}", transform=axis.transAxes, va="top")
+        axis.legend(loc="lower right", frameon=False)
+    return _png(figure)
+
+
+def library_sizes(real: np.ndarray, synthetic: np.ndarray) -> bytes:
+    """Histograms over cells of the summed log values and of the number of genes detected."""
+    figure, axes = _figure(1, 2, width=9.6, height=4.0)
+    for axis, summary, label in (
+        (axes[0], metrics.library_sizes, "sum of log values of a cell"),
+        (axes[1], metrics.detected_genes, "genes detected in a cell"),
+    ):
+        sides = [summary(real), summary(synthetic)]
+        bins = np.histogram_bin_edges(np.concatenate(sides), bins=40)
+        for side, colour, name in zip(sides, (REAL, SYNTHETIC), ("real", "synthetic"), strict=True):
+            weights = np.full(len(side), 100 / len(side))
+            style: dict[str, Any] = {"bins": bins, "weights": weights, "color": colour}
+            axis.hist(side, **style, alpha=0.3)
+            axis.hist(side, **style, histtype="step", linewidth=1.5, label=name)
+        axis.set(xlabel=label, ylabel="cells, %")
+        axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0)
+    return _png(figure)
+
+
+def _figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    figure = optional("matplotlib.figure").Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
+    figure.get_layout_engine().set(wspace=0.06)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    optional("matplotlib.backends.backend_agg").FigureCanvasAgg(figure).print_png(buffer)
+    return buffer.getvalue()

@@ -1,0 +1,75 @@
+"""Synthetic cells to a file: whole or not there, and never over something else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import anndata
+import h5py
+import zarr
+from anndata import AnnData
+
+from ..errors import BadInput, OutputExists
+from ..files import replacing
+
+SUFFIXES = (".h5ad", ".zarr")
+# What makes cells the ones that were asked for; the rest of the provenance follows from it.
+REQUEST = ("cells", "sampling", "trained_steps", "config", "facts")
+
+
+def check_output(path: Path) -> None:
+    """BadInput unless `path` names a format that can be written; before any work is done."""
+    if path.suffix not in SUFFIXES:
+        raise BadInput(f"{path} ends in {path.suffix!r}; synthetic cells are written to .h5ad or .zarr")
+
+
+def is_finished(path: Path, wanted: dict[str, Any]) -> bool:
+    """Whether `path` already holds the cells of this request; OutputExists if it holds anything else."""
+    if not path.exists():
+        return False
+    found = read_provenance(path)
+    if found is None:
+        raise OutputExists(f"{path} is there already and holds no synthetic cells; choose another --out or move it")
+    for name in REQUEST:
+        if str(found.get(name)) != str(wanted[name]):
+            here, there = str(wanted[name])[:80], str(found.get(name))[:80]
+            raise OutputExists(
+                f"{path} holds other synthetic cells ({name}: {there}, now {here}); choose another --out"
+            )
+    return True
+
+
+def _difference(name: str, there: Any, wanted: Any) -> str:
+    """The first value that differs, by name; JSON is looked into, as whole settings would not fit a line."""
+    with contextlib.suppress(TypeError, ValueError):
+        there, wanted = json.loads(there), json.loads(wanted)
+    if isinstance(there, dict) and isinstance(wanted, dict):
+        key = next(key for key in wanted if there.get(key) != wanted[key])
+        return _difference(key, there.get(key), wanted[key])
+    return f"{name} {str(there)[:60]}, not {str(wanted)[:60]}"
+
+
+def read_provenance(path: Path) -> dict[str, Any] | None:
+    """`.uns['scrdit']` of a file of synthetic cells, without reading the cells; None if there is none."""
+    try:
+        if path.is_dir():
+            group = zarr.open_group(path, mode="r")
+            found = anndata.io.read_elem(group["uns/scrdit"]) if "uns/scrdit" in group else None
+        else:
+            with h5py.File(path) as file:
+                found = anndata.io.read_elem(file["uns/scrdit"]) if "uns/scrdit" in file else None
+    except (OSError, KeyError, ValueError, zarr.errors.BaseZarrError):
+        return None
+    return found
+
+
+def write_cells(cells: AnnData, path: Path) -> None:
+    """Write .h5ad or .zarr, gzip-compressed where the format asks for it."""
+    with replacing(path) as partial:
+        if path.suffix == ".h5ad":
+            cells.write_h5ad(partial, compression="gzip")
+        else:
+            cells.write_zarr(partial)

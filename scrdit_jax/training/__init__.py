@@ -1,0 +1,1 @@
+"""State, the pure training step, and the loop that feeds it."""

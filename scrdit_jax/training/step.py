@@ -1,0 +1,111 @@
+"""One pure training step (scRDiT section 2.4, eq. 9 and 10), and its data-parallel form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from ..config import RunConfig
+from ..data.scaling import Scaling
+from ..diffusion.forward import add_noise, training_target
+from ..diffusion.schedule import linear_schedule, timestep_probabilities
+from .state import TrainState, make_optimizer
+
+DEVICES = "devices"
+Step = Callable[[TrainState, jax.Array], tuple[TrainState, "Metrics"]]
+
+
+class Metrics(NamedTuple):
+    """Scalars of one step: mean squared error per gene (eq. 10, averaged), and the gradient's norm before clipping."""
+
+    loss: jax.Array
+    gradient_norm: jax.Array
+
+
+def make_step(network: nn.Module, config: RunConfig, scaling: Scaling, *, axis_name: str | None = None) -> Step:
+    """A pure function (state, cells) -> (state, metrics); cells (cell, gene) on the log scale, float32.
+
+    Every random number derives from the seed, the step and the cell's place in the whole batch, so the result does
+    not depend on how many devices share the batch. With `axis_name` the function is one device's share of a pmap.
+    """
+    training, prediction = config.training, config.diffusion.prediction
+    schedule = linear_schedule(config.diffusion)
+    cumulative = jnp.asarray(np.cumsum(timestep_probabilities(schedule, training)), jnp.float32)
+    alpha_bars = jnp.asarray(schedule.alpha_bars, jnp.float32)
+    optimizer = make_optimizer(training)
+
+    def step(state: TrainState, cells: jax.Array) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(jax.random.key(training.seed), state.step)
+        level_key, noise_key = jax.random.split(key)
+        first, batch = 0, len(cells)
+        if axis_name is not None:
+            first, batch = lax.axis_index(axis_name) * len(cells), lax.axis_size(axis_name) * len(cells)
+        places = first + jnp.arange(len(cells))
+
+        quantiles = _quantiles(level_key, places, batch, stratified=training.stratified_levels)
+        timesteps = 1 + jnp.minimum(jnp.searchsorted(cumulative, quantiles, side="right"), schedule.timesteps - 1)
+        alpha_bar = alpha_bars[timesteps][:, None]
+        clean = scaling.scale(cells)
+        noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(noise_key, i), cells.shape[1:]))(places)
+        noisy, target = add_noise(clean, noise, alpha_bar), training_target(prediction, clean, noise, alpha_bar)
+
+        def mean_squared_error(params):
+            return jnp.mean((network.apply(params, noisy, timesteps) - target) ** 2)
+
+        loss, gradient = jax.value_and_grad(mean_squared_error)(state.params)
+        if axis_name is not None:
+            loss, gradient = lax.pmean((loss, gradient), axis_name)
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        following = TrainState(state.step + 1, params, _average(state, params, training.ema_decay), optimizer_state)
+        return following, Metrics(loss, optax.global_norm(gradient))
+
+    return step
+
+
+def _quantiles(key: jax.Array, places: jax.Array, batch: int, *, stratified: bool) -> jax.Array:
+    """Uniform in [0, 1), one a cell: independent, or one in each of `batch` equal strata (less noise in the loss)."""
+    if stratified:
+        return (places + jax.random.uniform(key)) / batch
+    return jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(places)
+
+
+def _average(state: TrainState, params, decay: float | None):
+    """EMA with a horizon that grows with the step at first, so that the initial weights are soon forgotten."""
+    if decay is None:
+        return None
+    step = state.step.astype(jnp.float32)
+    return optax.incremental_update(params, state.ema, 1 - jnp.minimum(decay, (1 + step) / (10 + step)))
+
+
+class ParallelStep(NamedTuple):
+    """`place` a state on the devices, `run` (state, cells) -> (state, metrics), `fetch` the state from one of them."""
+
+    place: Callable[[TrainState], TrainState]
+    run: Step
+    fetch: Callable[[TrainState], TrainState]
+
+
+def parallelise(network: nn.Module, config: RunConfig, scaling: Scaling, devices: Sequence[jax.Device]) -> ParallelStep:
+    """The step as a pmap over `devices`, each with an equal share of the batch and a replica of the state."""
+    step = make_step(network, config, scaling, axis_name=DEVICES)
+    mapped = jax.pmap(step, axis_name=DEVICES, devices=devices, donate_argnums=0)
+    count = len(devices)
+
+    def run(state: TrainState, cells) -> tuple[TrainState, Metrics]:
+        state, metrics = mapped(state, cells.reshape(count, len(cells) // count, -1))
+        return state, metrics
+
+    return ParallelStep(partial(_replicate, count=count), run, partial(jax.tree.map, lambda leaf: leaf[0]))
+
+
+def _replicate(state: TrainState, *, count: int) -> TrainState:
+    return jax.tree.map(lambda leaf: jnp.stack([leaf] * count), state)

@@ -1,0 +1,65 @@
+"""Strict JAX, two fake CPU devices, and one tiny trained run that many tests share."""
+
+import os
+import tempfile
+
+# Before JAX is imported: sharded == unsharded is then a unit test on any machine.
+# Tests compile much and compute little: spare the optimising passes.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
+    " --xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    " --xla_llvm_disable_expensive_passes=true"
+)
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import anndata
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from scrdit_jax.config import RunConfig
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+# The same tiny programs are compiled by many tests; once is enough.
+jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(prefix="scrdit_test_programs_"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> RunConfig:
+    """A preset-like config that trains in seconds: 24 genes, T = 20, 12 steps."""
+    return RunConfig.from_dict(
+        {
+            "data": {"genes": 24, "min_cells": 3, "held_out": 0.4},
+            "network": {"genes_per_token": 4, "width": 16, "depth": 2, "heads": 2, "summary_token": True},
+            "diffusion": {"timesteps": 20, "beta_start": 0.01, "beta_end": 0.6, "prediction": "v"},
+            "training": {
+                "steps": 12, "batch_size": 8, "learning_rate": 0.002, "learning_rate_schedule": "cosine",
+                "warmup_steps": 2, "gradient_clip": 1.0, "ema_decay": 0.9, "log_snr_mean": 0.0, "log_snr_std": 2.0,
+                "stratified_levels": True, "checkpoint_every": 5, "log_every": 4,
+            },
+        }
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_cells() -> anndata.AnnData:
+    """90 cells x 40 genes of raw counts with two cell types, CSR."""
+    random = np.random.default_rng(7)
+    types = random.integers(0, 2, size=90)
+    means = random.gamma(0.7, 3.0, size=(2, 40)) + 0.2
+    counts = random.poisson(means[types]).astype(np.float32)
+    obs = pd.DataFrame(
+        {"cell_type": pd.Categorical(np.array(["T cell", "B cell"])[types])}, index=[f"cell{i}" for i in range(90)]
+    )
+    return anndata.AnnData(sparse.csr_matrix(counts), obs=obs, var=pd.DataFrame(index=[f"GENE{j}" for j in range(40)]))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_cells, tiny_config, tmp_path_factory):
+    """The run of `tiny_config` on `tiny_cells`, trained once a session; tests must not write into it."""
+    import scrdit_jax as scrdit
+
+    return scrdit.train(tiny_cells, out=tmp_path_factory.mktemp("runs") / "tiny", preset=tiny_config)

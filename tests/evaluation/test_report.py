@@ -1,0 +1,159 @@
+import errno
+import html.parser
+import importlib
+import json
+import os
+import re
+
+import pytest
+
+from scrdit_jax.errors import BadInput, DiskFull, MissingExtra, OutputExists
+from scrdit_jax.evaluation import report
+from scrdit_jax.evaluation.report import evaluate
+from scrdit_jax.evaluation.scores import METRICS
+
+FILES = {"report.json", "report.html", "tsne.png", "violins.png", "gene_means.png", "library_sizes.png"}
+pytestmark = pytest.mark.usefixtures("no_forest")
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+class Page(html.parser.HTMLParser):
+    """Collects what is open, what is fetched, and the text."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.sources, self.tags, self.text = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.sources += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Pictures without drawing them."""
+    monkeypatch.setattr(report, "_pictures", lambda *_: {name: PNG for name in FILES if name.endswith("png")})
+
+
+def test_the_folder_holds_what_the_report_says(real, synthetic, tmp_path, monkeypatch):
+    monkeypatch.setattr(report.plots, "tsne", lambda *_, **__: PNG)  # slow, and tested by itself
+    result = evaluate(real, synthetic, out=tmp_path / "new" / "report", repeats=1)
+    folder = tmp_path / "new" / "report"
+    assert {path.name for path in folder.iterdir()} == FILES
+    assert [path.name for path in folder.parent.iterdir()] == ["report"]
+    assert all((folder / name).read_bytes().startswith(PNG) for name in FILES if name.endswith("png"))
+    written = json.loads((folder / "report.json").read_text())
+    assert written == result.to_dict()
+    assert written["schema"] == 1
+    assert set(written["metrics"]) == {metric.name for metric in METRICS}
+    assert set(written["metrics"]["mmd_pca"]["genes shuffled"]) == {"mean", "sd"}
+    assert written["provenance"] == {"solver": "ddim", "steps": 20, "eta": 0.5, "note": "<script>&"}
+    assert {"python", "numpy", "scikit-learn"} <= set(written["versions"])
+    assert written["sizes"]["cells_per_side"] == 50
+
+
+def test_the_page_is_well_formed_self_contained_and_escaped(real, synthetic, tmp_path, drawn):
+    result = evaluate(real, synthetic, out=tmp_path / "report", repeats=1)
+    text = (tmp_path / "report" / "report.html").read_text()
+    page = Page()
+    page.feed(text)
+    page.close()
+    assert not page.open
+    assert len(page.sources) == 4
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert not re.search(r"https?://|url\(|@import", text)
+    assert "script" not in page.tags
+    shown = "".join(page.text)
+    assert "<script>&" in shown
+    assert result.summary() in shown
+    assert all(metric.title in shown and metric.blind in shown for metric in METRICS)
+
+
+def test_the_text_is_an_aligned_table(real, synthetic):
+    result = evaluate(real, synthetic, repeats=2)
+    text = str(result)
+    auc = result.scores.values["random_forest_auc"]["synthetic"].mean
+    assert text.startswith(f"A random forest tells these cells from real ones with AUC {auc:.2f} (0.50 would be chance")
+    rows = [
+        line for line in text.splitlines() if line.startswith(tuple(m.title + " " for m in METRICS)) and "±" in line
+    ]
+    assert len(rows) == len(METRICS)
+    assert len({len(row) for row in rows}) == 1
+    assert all(row.count("±") == 3 for row in rows)
+
+
+def test_a_report_is_replaced_and_anything_else_is_not(real, synthetic, tmp_path, drawn):
+    out = tmp_path / "report"
+    out.mkdir()  # empty is fine
+    evaluate(real, synthetic, out=out, repeats=1)
+    before = (out / "report.json").read_text()
+    evaluate(real, synthetic, out=str(out), repeats=1, seed=1)
+    assert (out / "report.json").read_text() != before
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("mine")
+    for taken, rule in (("file", "is not a folder"), ("other", "holds other things"), ("file/report", "is a file")):
+        with pytest.raises(OutputExists, match=f"{rule}.*choose another --out"):
+            evaluate(real, synthetic, out=tmp_path / taken)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_nothing_half_written(real, synthetic, tmp_path, drawn, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(report, "html_page", full)
+    with pytest.raises(DiskFull, match="no space left while writing"):
+        evaluate(real, synthetic, out=tmp_path / "report", repeats=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_cell_types_are_found_or_asked_for(real, synthetic, tmp_path, monkeypatch):
+    seen = {}
+    for name in ("violins", "gene_means", "library_sizes"):
+        monkeypatch.setattr(report.plots, name, lambda *_: PNG)
+    monkeypatch.setattr(report.plots, "tsne", lambda *_, cell_types, seed: seen.update(types=cell_types) or PNG)
+    real.obs["kind"] = real.obs["cell_type"].str.upper()
+    evaluate(real, synthetic, out=tmp_path / "named", repeats=1, cell_type_key="kind")
+    assert set(seen["types"]) == {"T CELL", "B CELL"}
+    pools = report.draw_pools(real, synthetic, seed=0, max_cells=2000)
+    expected = real.obs["kind"].to_numpy()[pools.real_rows]
+    assert list(seen["types"]) == list(expected)
+    with pytest.raises(BadInput, match="no column 'colour'; their columns: cell_type, kind"):
+        evaluate(real, synthetic, cell_type_key="colour")
+    del real.obs["cell_type"]
+    evaluate(real, synthetic, out=tmp_path / "none", repeats=1)
+    assert seen["types"] is None
+
+
+def test_provenance_is_flattened_and_long_records_left_out(real, synthetic):
+    synthetic.uns["scrdit"] = {"model": {"preset": "demo", "loss": float("nan")}, "facts": "x" * 1000, "types": [1, 2]}
+    assert evaluate(real, synthetic, repeats=1).provenance == {
+        "model.preset": "demo",
+        "model.loss": None,
+        "types": "[1, 2]",
+    }
+    del synthetic.uns["scrdit"]
+    assert evaluate(real, synthetic, repeats=1).provenance == {}
+
+
+@pytest.mark.parametrize("module", ["sklearn", "matplotlib"])
+def test_a_missing_extra_says_what_to_install(real, synthetic, tmp_path, monkeypatch, module):
+    def absent(name, *rest):
+        if name.startswith(module):
+            raise ModuleNotFoundError(name)
+        return original(name, *rest)
+
+    original = importlib.import_module
+    monkeypatch.setattr(importlib, "import_module", absent)
+    with pytest.raises(MissingExtra, match=rf"{module} is not installed; run: pip install 'scrdit_jax\[evaluate\]'"):
+        evaluate(real, synthetic, out=tmp_path / "report", repeats=1)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,261 @@
+"""The command line end to end on small cells, and every mistake a user can make: one line, exit status 2."""
+
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+
+import anndata
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.io
+from click.testing import CliRunner
+from scipy import sparse
+
+from scrdit_jax.cli import main
+
+
+@pytest.fixture
+def scrdit(tmp_path, monkeypatch):
+    """Runs `scrdit ...` in an empty folder; returns (exit status, all that was printed)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        result = CliRunner().invoke(main, [str(word) for word in words])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.output
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def preset(tiny_config, tmp_path_factory):
+    path = tmp_path_factory.mktemp("preset") / "tiny.json"
+    path.write_text(json.dumps(tiny_config.with_settings({"steps": 2}).to_dict()))
+    return path
+
+
+@pytest.fixture(scope="session")
+def cells_h5ad(tiny_cells, tmp_path_factory):
+    path = tmp_path_factory.mktemp("cells") / "cells.h5ad"
+    tiny_cells.write_h5ad(path)
+    return path
+
+
+def write_10x_h5(cells, path):
+    matrix = sparse.csc_matrix(cells.X.T.astype(np.int32))
+    with h5py.File(path, "w") as file:
+        group = file.create_group("matrix")
+        for name in ("data", "indices", "indptr"):
+            group[name] = getattr(matrix, name)
+        group["shape"] = matrix.shape
+        group["barcodes"] = cells.obs_names.to_numpy().astype("S")
+        features = group.create_group("features")
+        features["id"] = features["name"] = cells.var_names.to_numpy().astype("S")
+        features["feature_type"] = np.array(["Gene Expression"] * cells.n_vars, "S")
+        features["genome"] = np.array(["GRCh38"] * cells.n_vars, "S")
+
+
+def write_10x_folder(cells, path):
+    path.mkdir()
+    with gzip.open(path / "matrix.mtx.gz", "wb") as file:
+        scipy.io.mmwrite(file, sparse.coo_matrix(cells.X.T.astype(np.int32)))
+    rows = "".join(f"{name}\t{name}\tGene Expression\n" for name in cells.var_names)
+    (path / "features.tsv.gz").write_bytes(gzip.compress(rows.encode()))
+    (path / "barcodes.tsv.gz").write_bytes(gzip.compress("".join(f"{n}\n" for n in cells.obs_names).encode()))
+
+
+WRITERS = {
+    "cells.h5ad": lambda cells, path: cells.write_h5ad(path),
+    "cells.zarr": lambda cells, path: cells.write_zarr(path),
+    "cells.h5": write_10x_h5,
+    "folder": write_10x_folder,
+    "cells.csv": lambda cells, path: cells.to_df().to_csv(path),
+    "cells.tsv.gz": lambda cells, path: cells.to_df().to_csv(path, sep="\t"),
+    "cells.npy": lambda cells, path: np.save(path, cells.X.toarray()),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_input_format_goes_from_file_to_synthetic_cells(name, scrdit, tiny_cells, preset, tmp_path):
+    WRITERS[name](tiny_cells, tmp_path / name)
+    status, text = scrdit("train", name, "--preset", preset, "--out", "run")
+    assert status == 0 and "raw counts recognised" in text, text
+    status, text = scrdit("sample", "run", "--cells", 6, "--steps", 3, "--out", "out.h5ad")
+    assert status == 0, text
+    cells = anndata.read_h5ad(tmp_path / "out.h5ad")
+    assert cells.shape == (6, 24)
+    if not name.endswith("npy"):
+        assert set(cells.var_names) <= set(tiny_cells.var_names)
+
+
+def test_prepare_train_sample_evaluate_and_info(scrdit, cells_h5ad, preset, tmp_path):
+    status, text = scrdit("prepare", cells_h5ad, "--preset", preset, "--out", "prepared.h5ad")
+    assert status == 0 and "held out" in text, text
+    assert scrdit("info", "prepared.h5ad")[1].startswith("prepared cells: 90 x 24 genes")
+    assert scrdit("train", "prepared.h5ad", "--preset", preset, "--out", "run")[0] == 0
+    assert scrdit("train", "prepared.h5ad", "--preset", preset, "--out", "run")[0] == 0
+    for options in (
+        ["--solver", "ddpm", "--steps", 20],
+        ["--solver", "ddim", "--acceleration", 2],
+        ["--solver", "ddim", "--schedule", "quadratic", "--eta", 1],
+        ["--solver", "dpmpp-2m", "--schedule", "logsnr", "--steps", 5],
+    ):
+        (tmp_path / "cells.h5ad").unlink(missing_ok=True)
+        status, text = scrdit("sample", "run", "--cells", 60, "--out", "cells.h5ad", *options)
+        assert status == 0, text
+    status, text = scrdit("info", "cells.h5ad")
+    assert "60 synthetic cells x 24 genes" in text and "5 network evaluations" in text
+    assert "step 2 of 2" in scrdit("info", "run")[1]
+    for real, out in (("run", "report"), (cells_h5ad, "report_of_file")):
+        status, text = scrdit("evaluate", real, "cells.h5ad", "--out", out, "--repeats", 1)
+        assert status == 0 and "AUC" in text, text
+        report = json.loads((tmp_path / out / "report.json").read_text())
+        assert report and (tmp_path / out / "report.html").stat().st_size > 10_000
+
+
+def test_the_held_out_cells_of_a_file_are_those_of_the_run(tiny_run, tiny_cells, tmp_path):
+    import scrdit_jax
+    from scrdit_jax.evaluation.sides import held_out_side
+
+    synthetic = scrdit_jax.sample(tiny_run, 30, steps=3)
+    from_run, _ = held_out_side(tiny_run.path, synthetic)
+    from_file, _ = held_out_side(tiny_cells, synthetic)
+    assert list(from_run.obs_names) == list(from_file.obs_names) and list(from_run.var_names) == list(
+        from_file.var_names
+    )
+    np.testing.assert_allclose(from_run.X.toarray(), from_file.X.toarray(), rtol=1e-5)
+
+
+def edited(cells, change):
+    cells = cells.copy()
+    cells.X = cells.X.toarray()
+    change(cells)
+    return cells
+
+
+def set_entry(value):
+    def change(cells):
+        cells.X[3, 5] = value
+
+    return change
+
+
+def repeat_gene(cells):
+    cells.var_names = [*cells.var_names[:-1], cells.var_names[0]]
+
+
+def lose_labels(cells):
+    cells.obs["cell_type"] = pd.Categorical([None] * 4 + list(cells.obs["cell_type"])[4:])
+
+
+def no_cells(cells):
+    cells._inplace_subset_obs(np.zeros(cells.n_obs, bool))
+
+
+MISTAKES = {
+    "missing file": (None, ["train", "absent.h5ad"], ["absent.h5ad"]),
+    "no such preset": (None, ["train", "pbmc3k", "--preset", "dmeo"], ["'dmeo'", "demo"]),
+    "empty": (no_cells, [], ["bad.h5ad", "0 cells"]),
+    "NaN": (set_entry(np.nan), [], ["bad.h5ad", "cell3", "GENE5"]),
+    "infinity": (set_entry(np.inf), [], ["bad.h5ad", "cell3", "GENE5"]),
+    "negative": (set_entry(-1), ["--normalize", "log1p"], ["bad.h5ad", "-1"]),
+    "duplicate genes": (repeat_gene, [], ["GENE0", "var_names_make_unique"]),
+    "unknown cell type": (
+        lambda cells: None,
+        ["--cell-type-key", "cell_type", "--cell-type", "Neuron"],
+        ["Neuron", "B cell", "T cell"],
+    ),
+    "no such column": (lambda cells: None, ["--cell-type-key", "celltype"], ["celltype", "cell_type"]),
+    "a type without a column": (lambda cells: None, ["--cell-type", "B cell"], ["--cell-type-key"]),
+    "missing labels": (lose_labels, ["--cell-type-key", "cell_type"], ["cell_type", "4 of 90"]),
+    "too few genes": (lambda cells: None, ["--genes", "100"], ["100", "40", "--genes"]),
+    "batch of none": (lambda cells: None, ["--batch-size", "0"], ["batch_size is 0"]),
+    "held out": (lambda cells: None, ["--held-out", "1"], ["held_out is 1"]),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_gets_one_line_and_leaves_nothing(name, scrdit, tiny_cells, preset, tmp_path):
+    change, words, expected = MISTAKES[name]
+    if change is not None:
+        edited(tiny_cells, change).write_h5ad(tmp_path / "bad.h5ad")
+        words = ["train", "bad.h5ad", *words]
+    if "--preset" not in words:
+        words = [*words, "--preset", preset]
+    before = sorted(tmp_path.iterdir())
+    status, text = scrdit(*words, "--out", "run")
+    assert status == 2 and text.startswith("scrdit: ") and text.count("\n") == 1, text
+    assert all(word in text for word in expected), text
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_mistakes_in_sampling_get_one_line(scrdit, tiny_run, tmp_path):
+    (tmp_path / "ascending.txt").write_text("1 5 20")
+    (tmp_path / "outside.txt").write_text("30 5 1")
+    (tmp_path / "words.txt").write_text("ten five one")
+    for words, expected in (
+        (["--steps", 21], ["21 steps", "1..20"]),
+        (["--schedule", "ascending.txt"], ["descend", "5 follows 1"]),
+        (["--schedule", "outside.txt"], ["timestep 30", "1..20"]),
+        (["--schedule", "words.txt"], ["words.txt", "1000 750 500 1"]),
+        (["--schedule", "cosine"], ["'cosine'", "uniform, quadratic, logsnr"]),
+        (["--solver", "ddim", "--eta", 2], ["eta is 2", "at most 1"]),
+        (["--solver", "ddpm", "--eta", 0.5], ["ddpm takes no eta"]),
+        (["--solver", "heun"], ["'heun'", "ddpm, ddim"]),
+        (["--acceleration", 0.5], ["acceleration is 0.5"]),
+        (["--steps", 5, "--acceleration", 2], ["give one of them"]),
+    ):
+        status, text = scrdit("sample", tiny_run.path, "--cells", 3, "--out", "cells.h5ad", *words)
+        assert status == 2 and text.startswith("scrdit: ") and text.count("\n") == 1, text
+        assert all(word in text for word in expected), text
+    for path, out, expected in (
+        ("nowhere", "cells.h5ad", "is not there; give a folder made by 'scrdit train'"),
+        (tmp_path, "cells.h5ad", "is no run"),
+        (tiny_run.path, "cells.txt", ".h5ad or .zarr"),
+    ):
+        status, text = scrdit("sample", path, "--cells", 3, "--out", out)
+        assert status == 2 and expected in text and text.count("\n") == 1, text
+    assert not (tmp_path / "cells.h5ad").exists()
+
+
+def test_files_that_are_not_what_they_say(scrdit, preset, cells_h5ad, tmp_path):
+    (tmp_path / "text.h5ad").write_text("hello")
+    (tmp_path / "cut.h5ad").write_bytes(cells_h5ad.read_bytes()[:3000])
+    (tmp_path / "cells.xlsx").write_text("hello")
+    (tmp_path / "words.csv").write_text(",A,B\nc1,1,x\nc2,3,4\n")
+    (tmp_path / "folder").mkdir()
+    for name in ("text.h5ad", "cut.h5ad", "cells.xlsx", "words.csv", "folder"):
+        status, text = scrdit("train", name, "--preset", preset, "--out", "run")
+        assert status == 2 and name in text and text.count("\n") == 1, text
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluating_other_genes_names_one(scrdit, tiny_run, tiny_cells, tmp_path):
+    assert scrdit("sample", tiny_run.path, "--cells", 30, "--steps", 3, "--out", "cells.h5ad")[0] == 0
+    tiny_cells[:, :10].copy().write_h5ad(tmp_path / "few.h5ad")
+    status, text = scrdit("evaluate", "few.h5ad", "cells.h5ad", "--out", "report")
+    assert status == 2 and "lacks" in text and "of the model's 24 genes" in text, text
+
+
+def test_a_changed_run_is_refused_and_kept(scrdit, tiny_run, cells_h5ad, preset, tmp_path):
+    shutil.copytree(tiny_run.path, tmp_path / "run")
+    status, text = scrdit("train", cells_h5ad, "--preset", preset, "--out", "run")
+    assert status == 2 and "training.steps: 2 here, 12 there" in text, text
+
+
+def test_help_answers_without_importing_jax():
+    code = "import sys; from scrdit_jax.cli import main; main(['train', '--help'], standalone_mode=False); "
+    code += "assert not {'jax', 'anndata', 'numpy', 'scipy'} & set(sys.modules), sorted(sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "presets" in result.stdout and "Examples:" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["demo", "prepare", "train", "sample", "evaluate", "info"])
+def test_every_command_has_help_with_examples(command):
+    result = CliRunner().invoke(main, [command, "--help"])
+    assert result.exit_code == 0 and f"  scrdit {command}" in result.output

@@ -1,0 +1,124 @@
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from scrdit_jax.config import RunConfig, TrainingConfig
+from scrdit_jax.data.scaling import Scaling
+from scrdit_jax.diffusion.schedule import linear_schedule
+from scrdit_jax.networks.dit import DiT
+from scrdit_jax.training.state import initial_state, make_optimizer
+from scrdit_jax.training.step import _quantiles, make_step, parallelise
+
+SCALING = Scaling(-10.0, -8.0, 4.0)
+GENES = 24
+
+
+@pytest.fixture(scope="module")
+def network(tiny_config):
+    return DiT(tiny_config.network, GENES)
+
+
+@pytest.fixture(scope="module")
+def cells():
+    random = np.random.default_rng(0)
+    return np.where(random.random((8, GENES)) < 0.7, 0, random.gamma(2, size=(8, GENES))).astype(np.float32)
+
+
+class Recorder(nn.Module):
+    """A network of one parameter that predicts a constant, so that the loss has a closed form."""
+
+    @nn.compact
+    def __call__(self, cells, timesteps):
+        return jnp.broadcast_to(self.param("constant", nn.initializers.constant(0.5), (1, 1)), cells.shape)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_the_loss_is_eq_10_for_the_noise_and_levels_that_were_drawn(prediction, cells):
+    """Redraws the step's noise by its documented keys and evaluates eq. 9 and 10 gene by gene."""
+    config = RunConfig.from_dict({"diffusion": {"prediction": prediction}, "training": {"batch_size": 8}})
+    state = initial_state(Recorder(), GENES, config.training)
+    _, metrics = jax.jit(make_step(Recorder(), config, SCALING))(state, cells)
+
+    level_key, noise_key = jax.random.split(jax.random.fold_in(jax.random.key(0), 0))
+    alpha_bars = linear_schedule(config.diffusion).alpha_bars
+    total = 0.0
+    for i in range(8):
+        u = float(jax.random.uniform(jax.random.fold_in(level_key, i)))
+        abar = alpha_bars[1 + int(u * 1000)]
+        noise = np.asarray(jax.random.normal(jax.random.fold_in(noise_key, i), (GENES,)), np.float64)
+        for gene in range(GENES):
+            clean = ((-10.0 if cells[i, gene] == 0 else cells[i, gene]) + 8.0) / 4.0
+            v = np.sqrt(abar) * noise[gene] - np.sqrt(1 - abar) * clean
+            total += ((noise[gene] if prediction == "epsilon" else v) - 0.5) ** 2
+    assert float(metrics.loss) == pytest.approx(total / (8 * GENES), rel=1e-5)
+
+
+def test_two_devices_take_the_step_that_one_takes(network, tiny_config, cells):
+    results = []
+    for devices in (jax.local_devices()[:1], jax.local_devices()[:2]):
+        step = parallelise(network, tiny_config, SCALING, devices)
+        state = step.place(initial_state(network, GENES, tiny_config.training))
+        for _ in range(3):
+            state, metrics = step.run(state, cells)
+        results.append((step.fetch(state), float(np.ravel(metrics.loss)[0])))
+    (one, loss), (two, loss_of_two) = results
+    assert len(jax.local_devices()) == 2
+    assert loss == pytest.approx(loss_of_two, rel=1e-5)
+    for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_the_step_learns(network, tiny_config, cells):
+    config = tiny_config.with_settings({"steps": 300, "learning_rate": 0.01})
+    step = jax.jit(make_step(network, config, SCALING))
+    state = initial_state(network, GENES, config.training)
+    losses = []
+    for _ in range(300):
+        state, metrics = step(state, cells)
+        losses.append(float(metrics.loss))
+    assert np.mean(losses[-30:]) < 0.6 * np.mean(losses[:10])
+
+
+def test_the_average_follows_the_params_by_its_formula(network, tiny_config, cells):
+    state = initial_state(network, GENES, tiny_config.training)
+    state = state._replace(step=jnp.asarray(1000, jnp.int32))
+    following, _ = jax.jit(make_step(network, tiny_config, SCALING))(state, cells)
+    old, new = jax.tree.leaves(state.ema)[3], jax.tree.leaves(following.params)[3]
+    np.testing.assert_allclose(jax.tree.leaves(following.ema)[3], 0.9 * old + 0.1 * new, rtol=1e-5, atol=1e-7)
+
+
+def test_stratified_levels_put_one_cell_in_each_stratum():
+    quantiles = _quantiles(jax.random.key(5), jnp.arange(16), 16, stratified=True)
+    assert np.array_equal(np.floor(np.asarray(quantiles) * 16), np.arange(16))
+
+
+def test_timesteps_are_drawn_with_the_probabilities_of_the_schedule():
+    quantiles = np.asarray(_quantiles(jax.random.key(5), jnp.arange(4000), 4000, stratified=False))
+    assert quantiles.min() >= 0 and quantiles.max() < 1
+    assert abs(quantiles.mean() - 0.5) < 0.02
+
+
+def test_warm_up_then_cosine_and_clipping():
+    config = TrainingConfig(steps=100, learning_rate=0.1, learning_rate_schedule="cosine", warmup_steps=10,
+                            gradient_clip=1.0, weight_decay=0.0)  # fmt: skip
+    optimizer = make_optimizer(config)
+    params = {"w": jnp.zeros(1)}
+    state, sizes = optimizer.init(params), []
+    for _ in range(100):
+        updates, state = optimizer.update({"w": jnp.full(1, 1e6)}, state, params)
+        sizes.append(abs(float(updates["w"][0])))
+    # Adam's step has the size of the rate while the gradient does not change.
+    assert sizes[0] < 0.011 and sizes[10] == pytest.approx(0.1, rel=0.02) and sizes[-1] < 0.001
+    clipped = optax.clip_by_global_norm(1.0).update({"w": jnp.full(1, 1e6)}, optax.EmptyState())[0]
+    assert float(clipped["w"][0]) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("platforms", [["cpu", "cuda", "tpu"]])
+def test_the_training_step_lowers_for_every_platform(network, tiny_config, platforms):
+    state = jax.eval_shape(lambda: initial_state(network, GENES, tiny_config.training))
+    cells = jax.ShapeDtypeStruct((8, GENES), jnp.float32)
+    exported = jax.export.export(jax.jit(make_step(network, tiny_config, SCALING)), platforms=platforms)(state, cells)
+    assert set(exported.platforms) == set(platforms) and len(exported.mlir_module_serialized) > 10_000
