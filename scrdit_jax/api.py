@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,10 @@ import jax
 from anndata import AnnData
 
 from .checkpoint import Checkpoints, Run, load_model
-from .config import RunConfig, SamplingConfig, load_preset
+from .config import DataConfig, RunConfig, SamplingConfig, load_preset
 from .data.preparing import Facts, Prepared, is_prepared, prepared_from, write_prepared
 from .data.sources import Data, load_cells, load_prepared
+from .data.writing import check_suffix, write_cells
 from .evaluation.sides import held_out_side
 from .generation import run as generation
 from .generation import store
@@ -35,7 +37,11 @@ def prepare(
 ) -> Prepared:
     """Read, check, normalise, split and select genes, as `train` does by itself; `.facts.notes` say what was done."""
     config = settings(preset, **changes)
-    return load_prepared(data, config.data, genes_per_token=config.network.genes_per_token, transpose=transpose)
+    # A seed may be meant for the training alone; the split that prepared cells came with is kept either way.
+    asked = [field.name for field in fields(DataConfig) if field.name in changes and field.name != "seed"]
+    return load_prepared(
+        data, config.data, asked=asked, genes_per_token=config.network.genes_per_token, transpose=transpose
+    )
 
 
 def train(
@@ -51,9 +57,9 @@ def train(
     `data` is an AnnData (raw counts, or on a log scale), a path, "pbmc3k" for the embedded cells, or Prepared cells;
     `changes` are single settings such as steps=500, seed=1, cell_type_key="cell_type", cell_types=["B cells"].
     """
-    config = settings(preset, **changes)
     if not isinstance(data, Prepared):
-        data = prepare(data, preset=config, transpose=transpose)
+        data = prepare(data, preset=preset, transpose=transpose, **changes)
+    config = replace(settings(preset, **changes), data=data.facts.settings)
     return loop.train(data, config, out)
 
 
@@ -66,10 +72,10 @@ def sample(run: Run | Path | str, cells: int, *, out: Path | str | None = None, 
     if out is None:
         return generation.sample(load_model(run), cells, config)
     out = Path(out)
-    store.check_output(out)
+    check_suffix(out, "synthetic cells")
     model = load_model(run)
     if not store.is_finished(out, generation.provenance(model, cells, config)):
-        store.write_cells(generation.sample(model, cells, config), out)
+        write_cells(generation.sample(model, cells, config), out)
     return out
 
 

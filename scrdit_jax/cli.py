@@ -133,13 +133,12 @@ def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) ->
     """Train on DATA into the folder --out. The same command again continues where it stopped."""
     from . import api
 
-    config = api.settings(preset, **given(**changes))
-    prepared = api.prepare(data, preset=config, transpose=transpose)
+    changes = given(**changes)
+    prepared = api.prepare(data, preset=preset, transpose=transpose, **changes)
     _say(prepared.facts.notes)
-    run = api.train(prepared, out=out, preset=config)
-    click.echo(
-        f"trained {config.training.steps} steps; sample with: scrdit sample {run.path} --cells 1000 --out cells.h5ad"
-    )
+    run = api.train(prepared, out=out, preset=preset, **changes)
+    click.echo(f"trained {run.config().training.steps} steps")
+    click.echo(f"next: scrdit sample {run.path} --cells 1000 --out cells.h5ad")
 
 
 @main.command(

@@ -16,7 +16,7 @@ PRESET_FOLDER = Path(__file__).parent / "presets"
 
 NORMALIZATIONS = ("auto", "log1p", "none")
 GENE_SELECTIONS = ("hvg", "cv", "all")
-PREDICTIONS = ("epsilon", "v")
+PREDICTIONS = ("epsilon", "v", "zero-inflated")
 LEARNING_RATE_SCHEDULES = ("constant", "cosine")
 DTYPES = ("float32", "bfloat16")
 

@@ -8,25 +8,41 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import writing
+from .errors import OutputExists, writing
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary sibling of `path` to write to; it takes the place of `path` when the block ends without an error.
+    """A temporary sibling of `path` to write a file or a folder to; it takes the place of `path` when the block ends.
 
-    Folders of `path` are made. Whatever goes wrong, `path` is as it was and nothing is left beside it.
+    Folders above `path` are made. Whatever goes wrong, `path` is as it was and nothing is left beside it.
     """
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    partial, old = (path.with_name(f".{path.stem}.{os.getpid()}.{word}{path.suffix}") for word in ("partial", "old"))
+    check_parents(path)
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        made = _make_folders(path.parent)
         try:
             yield partial
-            if path.is_dir() and partial.is_dir():
-                remove(path)
+            # A folder cannot be replaced in one stroke: the old one steps aside and comes back if the new one fails.
+            if path.is_dir():
+                os.replace(path, old)
             os.replace(partial, path)
-        finally:
+        except BaseException:
+            if old.exists():
+                os.replace(old, path)
             remove(partial)
+            for folder in made:
+                with contextlib.suppress(OSError):
+                    folder.rmdir()
+            raise
+        remove(old)
+
+
+def check_parents(path: Path) -> None:
+    """OutputExists where something above `path` is a file, so that nothing can be written there."""
+    above = next((parent for parent in path.absolute().parents if parent.exists()), None)
+    if above is not None and not above.is_dir():
+        raise OutputExists(f"{above} is a file, so {path} cannot be written in it; choose another --out")
 
 
 def remove(path: Path) -> None:
@@ -35,3 +51,10 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make `folder` and those above it; the ones that were not there before, innermost first."""
+    missing = [above for above in (folder, *folder.parents) if not above.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing

@@ -34,7 +34,7 @@ def tiny_config() -> RunConfig:
         {
             "data": {"genes": 24, "min_cells": 3, "held_out": 0.4},
             "network": {"genes_per_token": 4, "width": 16, "depth": 2, "heads": 2, "summary_token": True},
-            "diffusion": {"timesteps": 20, "beta_start": 0.01, "beta_end": 0.6, "prediction": "v"},
+            "diffusion": {"timesteps": 20, "beta_start": 0.01, "beta_end": 0.6, "prediction": "zero-inflated"},
             "training": {
                 "steps": 12, "batch_size": 8, "learning_rate": 0.002, "learning_rate_schedule": "cosine",
                 "warmup_steps": 2, "gradient_clip": 1.0, "ema_decay": 0.9, "log_snr_mean": 0.0, "log_snr_std": 2.0,

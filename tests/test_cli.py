@@ -235,6 +235,39 @@ def test_files_that_are_not_what_they_say(scrdit, preset, cells_h5ad, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_prepared_cells_keep_their_settings_and_a_denial_is_refused(scrdit, cells_h5ad, preset, tmp_path):
+    words = ("--preset", preset)
+    assert scrdit("prepare", cells_h5ad, *words, "--genes", 20, "--seed", 3, "--out", "prepared.zarr")[0] == 0
+    for option, expected in (
+        (["--genes", 24], "prepared with genes 20, not 24"),
+        (["--held-out", 0.1], "prepared with held_out 0.4, not 0.1"),
+    ):
+        status, text = scrdit("train", "prepared.zarr", *words, *option, "--out", "run")
+        assert status == 2 and expected in text and text.count("\n") == 1, text
+    wide = json.loads(preset.read_text())
+    wide["network"]["genes_per_token"] = 3
+    (tmp_path / "wide.json").write_text(json.dumps(wide))
+    status, text = scrdit("train", "prepared.zarr", "--preset", "wide.json", "--out", "run")
+    assert status == 2 and "20 genes, which 3 genes a token do not divide" in text, text
+    assert not (tmp_path / "run").exists()
+    assert scrdit("train", "prepared.zarr", *words, "--genes", 20, "--seed", 5, "--out", "run")[0] == 0
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert (config["data"]["genes"], config["data"]["seed"], config["training"]["seed"]) == (20, 3, 5)
+
+
+def test_an_output_below_a_file_is_refused(scrdit, cells_h5ad, tiny_run, preset, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for words in (
+        ("prepare", cells_h5ad, "--preset", preset, "--out", "file/prepared.h5ad"),
+        ("train", cells_h5ad, "--preset", preset, "--out", "file/run"),
+        ("sample", tiny_run.path, "--cells", 3, "--out", "file/cells.h5ad"),
+    ):
+        status, text = scrdit(*words)
+        error = text.splitlines()[-1]
+        assert status == 2 and error.startswith("scrdit: ") and "is a file, so" in error, text
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_evaluating_other_genes_names_one(scrdit, tiny_run, tiny_cells, tmp_path):
     assert scrdit("sample", tiny_run.path, "--cells", 30, "--steps", 3, "--out", "cells.h5ad")[0] == 0
     tiny_cells[:, :10].copy().write_h5ad(tmp_path / "few.h5ad")

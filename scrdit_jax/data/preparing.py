@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import shutil
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import anndata
 import h5py
 import numpy as np
 import pandas as pd
@@ -20,12 +15,13 @@ from anndata import AnnData
 from scipy import sparse
 
 from ..config import DataConfig
-from ..errors import BadInput, GeneMismatch, OutputExists, UnknownCellType, writing
+from ..errors import BadConfig, BadInput, GeneMismatch, OutputExists, UnknownCellType
 from .checking import check_cells, listed, notes_of, source_digest, with_notes
 from .genes import choose_genes
 from .normalizing import Normalization, looks_like_counts, normalize, normalize_like
 from .scaling import Scaling
 from .splitting import held_out_mask
+from .writing import check_suffix, write_cells
 
 FACTS_KEY = "scrdit_prepared"
 DEFAULT_CELL_TYPE_KEY = "cell_type"
@@ -35,8 +31,8 @@ DEFAULT_CELL_TYPE_KEY = "cell_type"
 class Facts:
     """What was found and decided about the cells; with a model's parameters, all that generating needs.
 
-    `genes` are in the model's order; `cell_types` counts training cells by name; `held_out` is the share and `seed` the
-    seed of the split; `digest` is of the cells as they came; `notes` are sentences for the user.
+    `genes` are in the model's order; `cell_types` counts training cells by name; `settings` are what was asked for,
+    with the share and the seed of the split; `digest` is of the cells as they came; `notes` are sentences for the user.
     """
 
     genes: tuple[str, ...]
@@ -46,8 +42,7 @@ class Facts:
     cell_types: dict[str, int]
     n_train: int
     n_held_out: int
-    held_out: float
-    seed: int
+    settings: DataConfig
     source: str
     digest: str
     notes: tuple[str, ...] = ()
@@ -66,6 +61,7 @@ class Facts:
                 "normalization": Normalization.from_dict(values["normalization"]),
                 "scaling": Scaling.from_dict(values["scaling"]),
                 "cell_types": dict(values["cell_types"]),
+                "settings": DataConfig(**values["settings"]),
                 "notes": tuple(values["notes"]),
             }
         )
@@ -126,8 +122,7 @@ def prepare(adata: AnnData, config: DataConfig, *, genes_per_token: int, source:
         cell_types=_counts(obs[key][~held_out]) if key else {},
         n_train=n_train,
         n_held_out=n_held_out,
-        held_out=config.held_out,
-        seed=config.seed,
+        settings=config,
         source=source,
         digest=digest,
         notes=(*notes, *sentences),
@@ -177,7 +172,7 @@ def prepared_from(adata: AnnData) -> Prepared:
     """The Prepared that was written; BadInput where the cells or genes were changed since."""
     try:
         facts = Facts.from_dict(json.loads(str(adata.uns[FACTS_KEY])))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, BadConfig) as error:
         raise BadInput(f"uns[{FACTS_KEY!r}] cannot be understood ({error!r}); prepare the cells again") from error
     cells = AnnData(sparse.csr_matrix(adata.X, dtype=np.float32), obs=adata.obs.copy(), var=adata.var.copy())
     split = cells.obs["split"].value_counts() if "split" in cells.obs else {}
@@ -191,29 +186,17 @@ def prepared_from(adata: AnnData) -> Prepared:
 
 
 def write_prepared(prepared: Prepared, path: str | Path) -> Path:
-    """Write .h5ad or .zarr beside `path` and rename, so that the file is whole or not there.
+    """Write .h5ad or .zarr, whole or not at all.
 
     A prepared file that is there already is replaced; anything else raises OutputExists.
     """
     path = Path(path)
-    if path.suffix not in {".h5ad", ".zarr"}:
-        raise BadInput(f"{path} ends in {path.suffix!r}; prepared cells are written to .h5ad or .zarr")
+    check_suffix(path, "prepared cells")
     if path.exists() and not _holds_prepared(path):
         raise OutputExists(f"{path} is there already and holds no prepared cells; choose another --out or move it")
     cells = prepared.cells.copy()
     cells.uns[FACTS_KEY] = json.dumps(prepared.facts.to_dict())
-    partial = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
-    with writing(path), contextlib.ExitStack() as cleanup:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cleanup.callback(_remove, partial)
-        if path.suffix == ".h5ad":
-            cells.write_h5ad(partial, compression="gzip")
-        else:
-            cleanup.enter_context(anndata.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False))
-            cleanup.enter_context(warnings.catch_warnings(action="ignore", category=UserWarning))
-            anndata.io.write_zarr(partial, cells)
-            _remove(path)
-        os.replace(partial, path)
+    write_cells(cells, path)
     return path
 
 
@@ -275,10 +258,3 @@ def _holds_prepared(path: Path) -> bool:
         return False
     with h5py.File(path) as file:
         return f"uns/{FACTS_KEY}" in file
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -31,6 +31,11 @@ class Scaling:
     mean: float
     std: float
 
+    @property
+    def zero(self) -> float:
+        """Where `scale` puts a zero."""
+        return ((self.zero_value or 0.0) - self.mean) / self.std
+
     def scale(self, x):
         """(x with zeros negated - mean) / std; any shape, the dtype of `x`."""
         if self.zero_value is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 from anndata import AnnData
 
 from ..config import DataConfig
+from ..errors import BadInput
 from .preparing import Prepared, is_prepared, prepare, prepared_from
 from .reading import embedded_pbmc3k, read_cells
 
@@ -23,9 +25,25 @@ def load_cells(data: Data, *, transpose: bool = False) -> tuple[AnnData, str]:
     return read_cells(data, transpose=transpose), Path(data).name
 
 
-def load_prepared(data: Data, config: DataConfig, *, genes_per_token: int, transpose: bool = False) -> Prepared:
-    """Cells ready to train on; what `prepare` wrote before is taken as it is."""
+def load_prepared(
+    data: Data, config: DataConfig, *, asked: Collection[str] = (), genes_per_token: int, transpose: bool = False
+) -> Prepared:
+    """Cells ready to train on. What `prepare` wrote before keeps its settings; BadInput if those `asked` for differ."""
     cells, source = load_cells(data, transpose=transpose)
-    if is_prepared(cells):
-        return prepared_from(cells)
-    return prepare(cells, config, genes_per_token=genes_per_token, source=source)
+    if not is_prepared(cells):
+        return prepare(cells, config, genes_per_token=genes_per_token, source=source)
+    prepared = prepared_from(cells)
+    made = prepared.facts.settings
+    for name in asked:
+        here, there = getattr(config, name), getattr(made, name)
+        if here != there:
+            raise BadInput(
+                f"{source} was prepared with {name} {there!r}, not {here!r}; leave the option out, or give the file it "
+                "was prepared from"
+            )
+    if prepared.cells.n_vars % genes_per_token:
+        raise BadInput(
+            f"{source} holds {prepared.cells.n_vars} genes, which {genes_per_token} genes a token do not divide; "
+            "prepare it again with the preset it is to be trained with"
+        )
+    return prepared

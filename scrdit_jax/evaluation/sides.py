@@ -39,7 +39,7 @@ def held_out_side(real: Data, synthetic: AnnData | Path | str) -> tuple[AnnData,
     if "split" in cells.obs:
         held_out = (aligned.obs["split"].astype(str) == "held_out").to_numpy()
     else:
-        held_out = held_out_mask(aligned.obs_names, facts.held_out, facts.seed)
+        held_out = held_out_mask(aligned.obs_names, facts.settings.held_out, facts.settings.seed)
     if not np.any(held_out):
         raise BadInput(f"{source}: every cell that could be compared was trained on; give cells that were held out")
     return aligned[held_out].copy(), synthetic

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from ..checkpoint import Model
 from ..config import DiffusionConfig, SamplingConfig
 from ..data.scaling import Scaling
-from ..diffusion.forward import clean_from_prediction
+from ..diffusion.predictions import Prediction, make_prediction
 from ..diffusion.schedule import linear_schedule
 from ..diffusion.timesteps import SCHEDULES, make_timesteps, steps_of_acceleration
 from ..errors import BadConfig, Diverged
@@ -52,7 +52,7 @@ def sample_batch(
     coefficients: Coefficients,
     *,
     network: DiT,
-    prediction: str,
+    prediction: Prediction,
     scaling: Scaling,
     dtype: str,
 ) -> jax.Array:
@@ -69,7 +69,7 @@ def sample_batch(
 
     def predict_clean(noisy, alpha_bar, modulations):
         predicted = network.apply(weights, noisy.astype(dtype), modulations, method="denoise")
-        return clean_from_prediction(prediction, noisy, predicted.astype(jnp.float32), alpha_bar)
+        return prediction.clean(noisy, predicted.astype(jnp.float32), alpha_bar)
 
     keys = cell_keys(jax.random.key(seed), cell_indices)
     return scaling.unscale(integrate(predict_clean, keys, coefficients, cast(table), genes=network.genes))
@@ -80,13 +80,14 @@ def sample_batches(model: Model, cells: int, config: SamplingConfig) -> Iterator
 
     Raises Diverged, naming the cells, if a value is not finite.
     """
+    prediction = make_prediction(model.config.diffusion.prediction, model.facts.scaling)
     sample = partial(
         sample_batch,
         jax.device_put(model.params),
         jnp.uint32(config.seed),
         coefficients=coefficients_for(model.config.diffusion, config),
-        network=DiT(model.config.network, len(model.facts.genes)),
-        prediction=model.config.diffusion.prediction,
+        network=DiT(model.config.network, len(model.facts.genes), prediction.outputs),
+        prediction=prediction,
         scaling=model.facts.scaling,
         dtype=config.dtype,
     )

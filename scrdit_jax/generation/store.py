@@ -1,4 +1,4 @@
-"""Synthetic cells to a file: whole or not there, and never over something else."""
+"""What an output holds already: finished work is not done again, and nothing else is overwritten."""
 
 from __future__ import annotations
 
@@ -10,20 +10,11 @@ from typing import Any
 import anndata
 import h5py
 import zarr
-from anndata import AnnData
 
-from ..errors import BadInput, OutputExists
-from ..files import replacing
+from ..errors import OutputExists
 
-SUFFIXES = (".h5ad", ".zarr")
 # What makes cells the ones that were asked for; the rest of the provenance follows from it.
 REQUEST = ("cells", "sampling", "trained_steps", "config", "facts")
-
-
-def check_output(path: Path) -> None:
-    """BadInput unless `path` names a format that can be written; before any work is done."""
-    if path.suffix not in SUFFIXES:
-        raise BadInput(f"{path} ends in {path.suffix!r}; synthetic cells are written to .h5ad or .zarr")
 
 
 def is_finished(path: Path, wanted: dict[str, Any]) -> bool:
@@ -35,10 +26,8 @@ def is_finished(path: Path, wanted: dict[str, Any]) -> bool:
         raise OutputExists(f"{path} is there already and holds no synthetic cells; choose another --out or move it")
     for name in REQUEST:
         if str(found.get(name)) != str(wanted[name]):
-            here, there = str(wanted[name])[:80], str(found.get(name))[:80]
-            raise OutputExists(
-                f"{path} holds other synthetic cells ({name}: {there}, now {here}); choose another --out"
-            )
+            difference = _difference(name, found.get(name), wanted[name])
+            raise OutputExists(f"{path} holds the cells of another request ({difference}); choose another --out")
     return True
 
 
@@ -64,12 +53,3 @@ def read_provenance(path: Path) -> dict[str, Any] | None:
     except (OSError, KeyError, ValueError, zarr.errors.BaseZarrError):
         return None
     return found
-
-
-def write_cells(cells: AnnData, path: Path) -> None:
-    """Write .h5ad or .zarr, gzip-compressed where the format asks for it."""
-    with replacing(path) as partial:
-        if path.suffix == ".h5ad":
-            cells.write_h5ad(partial, compression="gzip")
-        else:
-            cells.write_zarr(partial)

@@ -54,14 +54,17 @@ def _normalise(x: jax.Array) -> jax.Array:
 
 
 class DiT(nn.Module):
-    """`genes` values a cell in, as many out. Tokens are runs of `genes_per_token` neighbouring genes.
+    """`genes` values a cell in, `outputs` numbers a gene out. Tokens are runs of `genes_per_token` neighbouring genes.
 
-    With `summary_token` one more token is a dense layer of all genes: every block then sees the whole cell at once,
-    where otherwise a cell's identity has to be put together by attention alone.
+    With `summary_token` one more token is a dense layer of all genes, and a dense layer of it is added to what comes
+    out: every block then sees the whole cell at once and every gene is told what cell it is in, where otherwise a
+    cell's identity has to be put together and handed round by attention alone. With several outputs a gene, each has a
+    bias of its own, `gene_bias`, that can begin at what is known of the gene.
     """
 
     config: NetworkConfig
     genes: int
+    outputs: int = 1
 
     def setup(self) -> None:
         """Name the layers; params are the pytree that `init` returns."""
@@ -69,6 +72,9 @@ class DiT(nn.Module):
         self.patchify = nn.Dense(c.width, kernel_init=_xavier)
         if c.summary_token:
             self.summarise = nn.Dense(c.width, kernel_init=_xavier)
+            self.tell = nn.Dense(self.genes * self.outputs, kernel_init=_zeros)
+        if self.outputs > 1:
+            self.gene_bias = self.param("gene_bias", _zeros, (self.genes, self.outputs))
         self.timestep_in = nn.Dense(c.width, kernel_init=_normal)
         self.timestep_out = nn.Dense(c.width, kernel_init=_normal)
         # One block is compiled and scanned over stacked params: compiling costs the same at any depth.
@@ -77,10 +83,10 @@ class DiT(nn.Module):
         self.modulation = nn.Dense(
             (MODULATIONS_PER_BLOCK * c.depth + MODULATIONS_OF_FINAL) * c.width, kernel_init=_zeros
         )
-        self.unpatchify = nn.Dense(c.genes_per_token, kernel_init=_zeros)
+        self.unpatchify = nn.Dense(c.genes_per_token * self.outputs, kernel_init=_zeros)
 
     def __call__(self, cells: jax.Array, timesteps: jax.Array) -> jax.Array:
-        """Noisy cells (cell, gene) and timesteps (cell,) or (1,) -> prediction (cell, gene)."""
+        """Noisy cells (cell, gene) and timesteps (cell,) or (1,) -> prediction, see `denoise`."""
         return self.denoise(cells, self.modulations(timesteps))
 
     def modulations(self, timesteps: jax.Array) -> jax.Array:
@@ -89,7 +95,10 @@ class DiT(nn.Module):
         return self.modulation(nn.silu(condition)).reshape(len(timesteps), -1, self.config.width)
 
     def denoise(self, cells: jax.Array, modulations: jax.Array) -> jax.Array:
-        """Noisy cells (cell, gene) and modulations (#cell, 6 depth + 2, width) -> prediction (cell, gene)."""
+        """Noisy cells (cell, gene) and modulations (#cell, 6 depth + 2, width) -> prediction.
+
+        (cell, gene), or (cell, gene, outputs) where a gene has several.
+        """
         c = self.config
         tokens = self.genes // c.genes_per_token
         x = self.patchify(cells.reshape(len(cells), tokens, c.genes_per_token))
@@ -99,5 +108,11 @@ class DiT(nn.Module):
         rows = jnp.swapaxes(modulations, 0, 1)[:, :, None, :]
         per_block = rows[:-MODULATIONS_OF_FINAL].reshape(c.depth, MODULATIONS_PER_BLOCK, *rows.shape[1:])
         x, _ = self.blocks(x, per_block)
-        x = modulate(_normalise(x[:, -tokens:]), *rows[-MODULATIONS_OF_FINAL:])
-        return self.unpatchify(x).reshape(cells.shape)
+        x = modulate(_normalise(x), *rows[-MODULATIONS_OF_FINAL:])
+        shape = cells.shape if self.outputs == 1 else (*cells.shape, self.outputs)
+        predicted = self.unpatchify(x[:, -tokens:]).reshape(shape)
+        if c.summary_token:
+            predicted = predicted + self.tell(x[:, 0]).reshape(shape)
+        if self.outputs > 1:
+            predicted = predicted + self.gene_bias.astype(x.dtype)[None]
+        return predicted

@@ -18,8 +18,11 @@ from tqdm import tqdm
 from ..checkpoint import Checkpoints, Run
 from ..config import RunConfig
 from ..data.batches import Batches
+from ..data.marginals import gene_marginals
 from ..data.preparing import Facts, Prepared
+from ..data.writing import write_cells
 from ..devices import usable_devices
+from ..diffusion.predictions import make_prediction
 from ..errors import Diverged, OutputExists, RunMismatch, writing
 from ..files import replacing
 from ..networks.dit import DiT
@@ -36,14 +39,15 @@ def train(prepared: Prepared, config: RunConfig, out: Path | str, *, stop_after:
     """
     run = Run(Path(out))
     _claim(run, prepared, config)
-    network = DiT(config.network, len(prepared.facts.genes))
-    training = prepared.train
+    training, genes = prepared.train, len(prepared.facts.genes)
+    prediction = make_prediction(config.diffusion.prediction, prepared.facts.scaling)
+    network = DiT(config.network, genes, prediction.outputs)
     batches = Batches(training.X, config.training.batch_size, config.training.seed)
     devices = usable_devices(config.training.batch_size)
     step = parallelise(network, config, prepared.facts.scaling, devices)
     about_cells = _about_cells(training, prepared.facts)
     with Checkpoints(run) as checkpoints:
-        state = initial_state(network, len(prepared.facts.genes), config.training)
+        state = initial_state(network, genes, config.training, gene_bias=gene_marginals(training.X))
         if checkpoints.latest() is not None:
             if checkpoints.facts().digest != prepared.facts.digest:
                 raise RunMismatch(f"{out} was trained on other cells; give the same data, or another --out")
@@ -67,8 +71,7 @@ def _claim(run: Run, prepared: Prepared, config: RunConfig) -> None:
     else:
         run.write_config(config)
     if not run.held_out_path.exists():
-        with replacing(run.held_out_path) as partial:
-            prepared.held_out.copy().write_h5ad(partial, compression="gzip")
+        write_cells(prepared.held_out.copy(), run.held_out_path)
 
 
 def _about_cells(training: AnnData, facts: Facts) -> dict[str, np.ndarray]:

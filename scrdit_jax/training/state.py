@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from ..config import TrainingConfig
 
@@ -42,11 +43,15 @@ def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(config.gradient_clip), adamw)
 
 
-def initial_state(network: nn.Module, genes: int, config: TrainingConfig) -> TrainState:
-    """Step 0, from `config.seed`."""
+def initial_state(
+    network: nn.Module, genes: int, config: TrainingConfig, *, gene_bias: ArrayLike | None = None
+) -> TrainState:
+    """Step 0, from `config.seed`; a network with a `gene_bias` (gene, outputs) begins at the one that is given."""
 
     def begin() -> TrainState:
         params = network.init(jax.random.key(config.seed), jnp.zeros((1, genes)), jnp.ones((1,), jnp.int32))
+        if gene_bias is not None and "gene_bias" in params["params"]:
+            params["params"]["gene_bias"] = jnp.asarray(gene_bias, jnp.float32)
         ema = None if config.ema_decay is None else params
         return TrainState(jnp.zeros((), jnp.int32), params, ema, make_optimizer(config).init(params))
 

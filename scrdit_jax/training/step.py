@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..config import RunConfig
 from ..data.scaling import Scaling
-from ..diffusion.forward import add_noise, training_target
+from ..diffusion.forward import add_noise
+from ..diffusion.predictions import make_prediction
 from ..diffusion.schedule import linear_schedule, timestep_probabilities
 from .state import TrainState, make_optimizer
 
@@ -36,7 +38,8 @@ def make_step(network: nn.Module, config: RunConfig, scaling: Scaling, *, axis_n
     Every random number derives from the seed, the step and the cell's place in the whole batch, so the result does
     not depend on how many devices share the batch. With `axis_name` the function is one device's share of a pmap.
     """
-    training, prediction = config.training, config.diffusion.prediction
+    training = config.training
+    prediction = make_prediction(config.diffusion.prediction, scaling)
     schedule = linear_schedule(config.diffusion)
     cumulative = jnp.asarray(np.cumsum(timestep_probabilities(schedule, training)), jnp.float32)
     alpha_bars = jnp.asarray(schedule.alpha_bars, jnp.float32)
@@ -55,10 +58,11 @@ def make_step(network: nn.Module, config: RunConfig, scaling: Scaling, *, axis_n
         alpha_bar = alpha_bars[timesteps][:, None]
         clean = scaling.scale(cells)
         noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(noise_key, i), cells.shape[1:]))(places)
-        noisy, target = add_noise(clean, noise, alpha_bar), training_target(prediction, clean, noise, alpha_bar)
+        noisy = add_noise(clean, noise, alpha_bar)
 
         def mean_squared_error(params):
-            return jnp.mean((network.apply(params, noisy, timesteps) - target) ** 2)
+            predicted = network.apply(params, noisy, timesteps)
+            return jnp.mean(prediction.error(clean, noise, noisy, predicted, alpha_bar) ** 2)
 
         loss, gradient = jax.value_and_grad(mean_squared_error)(state.params)
         if axis_name is not None:
@@ -66,7 +70,7 @@ def make_step(network: nn.Module, config: RunConfig, scaling: Scaling, *, axis_n
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         following = TrainState(state.step + 1, params, _average(state, params, training.ema_decay), optimizer_state)
-        return following, Metrics(loss, optax.global_norm(gradient))
+        return following, Metrics(loss, optax.tree.norm(gradient))
 
     return step
 
@@ -104,8 +108,14 @@ def parallelise(network: nn.Module, config: RunConfig, scaling: Scaling, devices
         state, metrics = mapped(state, cells.reshape(count, len(cells) // count, -1))
         return state, metrics
 
-    return ParallelStep(partial(_replicate, count=count), run, partial(jax.tree.map, lambda leaf: leaf[0]))
+    return ParallelStep(partial(_replicate, devices=devices), run, partial(jax.tree.map, _first))
 
 
-def _replicate(state: TrainState, *, count: int) -> TrainState:
-    return jax.tree.map(lambda leaf: jnp.stack([leaf] * count), state)
+def _replicate(state: TrainState, *, devices: Sequence[jax.Device]) -> TrainState:
+    """Placed as the pmap wants it, so that its first call can donate the buffers."""
+    sharding = NamedSharding(Mesh(np.asarray(devices), (DEVICES,)), PartitionSpec(DEVICES))
+    return jax.device_put(jax.tree.map(lambda leaf: np.stack([leaf] * len(devices)), state), sharding)
+
+
+def _first(leaf: jax.Array) -> jax.Array:
+    return leaf.addressable_shards[0].data[0]

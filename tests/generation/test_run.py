@@ -10,9 +10,12 @@ import scrdit_jax as scrdit
 from scrdit_jax.checkpoint import load_model
 from scrdit_jax.config import DiffusionConfig, SamplingConfig
 from scrdit_jax.data.scaling import Scaling
+from scrdit_jax.diffusion.predictions import make_prediction
 from scrdit_jax.errors import BadConfig, BadTimesteps, Diverged
 from scrdit_jax.generation.run import coefficients_for, sample, sample_batch, sample_batches
 from scrdit_jax.networks.dit import DiT
+
+SCALING = Scaling(-10.0, -8.0, 4.0)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def test_timesteps_come_from_a_file(tmp_path):
     path = tmp_path / "taus.json"
     path.write_text("[1000, 500, 1]")
     assert list(coefficients_for(DiffusionConfig(), SamplingConfig(schedule=str(path))).timestep) == [1000, 500, 1]
-    with pytest.raises(BadTimesteps, match="holds 3 timesteps, not the 5"):
+    with pytest.raises(BadTimesteps, match="holds 3 timesteps but 5 steps were asked for"):
         coefficients_for(DiffusionConfig(), SamplingConfig(schedule=str(path), steps=5))
     with pytest.raises(BadTimesteps, match=r"2000 steps are not within 1\.\.1000"):
         coefficients_for(DiffusionConfig(), SamplingConfig(steps=2000))
@@ -111,8 +114,8 @@ def test_the_sampler_lowers_for_every_platform(model, dtype):
 
     def run(params, indices):
         return sample_batch(
-            params, jnp.uint32(0), indices, table, network=DiT(model.config.network, 24), prediction="v",
-            scaling=Scaling(-10.0, -8.0, 4.0), dtype=dtype,
+            params, jnp.uint32(0), indices, table, network=DiT(model.config.network, 24, 3),
+            prediction=make_prediction("zero-inflated", SCALING), scaling=SCALING, dtype=dtype,
         )  # fmt: skip
 
     platforms = ["cpu", "cuda", "tpu"]

@@ -10,12 +10,12 @@ from scrdit_jax.networks.dit import DiT
 from scrdit_jax.networks.embeddings import sincos_positions, timestep_features
 
 CONFIG = NetworkConfig(genes_per_token=5, width=12, depth=2, heads=3, summary_token=True)
-GENES = 20
+GENES, OUTPUTS = 20, 3
 
 
 @pytest.fixture(scope="module")
 def network_and_params():
-    network = DiT(CONFIG, GENES)
+    network = DiT(CONFIG, GENES, OUTPUTS)
     shapes = network.init(jax.random.key(0), jnp.zeros((1, GENES)), jnp.ones((1,), jnp.int32))
     leaves, tree = jax.tree.flatten(shapes)
     random = np.random.default_rng(3)
@@ -69,7 +69,9 @@ def one_cell(params, cell, t):
         hidden = gelu(dense(block["mlp_in"], layer_norm(x) * (1 + scale_m) + shift_m))
         x = x + gate_m * dense(block["mlp_out"], hidden)
     shift, scale = modulations[-2:]
-    return dense(params["unpatchify"], layer_norm(x[1:]) * (1 + scale) + shift).ravel()
+    x = layer_norm(x) * (1 + scale) + shift
+    predicted = dense(params["unpatchify"], x[1:]).ravel() + dense(params["tell"], x[0])
+    return predicted.reshape(GENES, OUTPUTS) + np.asarray(params["gene_bias"])
 
 
 def test_forward_pass_agrees_with_the_slow_loops(network_and_params):
@@ -94,7 +96,8 @@ def test_adaln_zero_predicts_zero_before_training(summary_token):
     network = DiT(NetworkConfig(genes_per_token=5, width=12, depth=1, heads=3, summary_token=summary_token), GENES)
     cells = jax.random.normal(jax.random.key(1), (2, GENES))
     params = network.init(jax.random.key(0), cells, jnp.array([1, 2]))
-    assert not np.any(network.apply(params, cells, jnp.array([1, 2])))
+    predicted = network.apply(params, cells, jnp.array([1, 2]))
+    assert predicted.shape == cells.shape and not np.any(predicted)
 
 
 def test_the_papers_network_has_33_9_million_parameters():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from scrdit_jax.config import DiffusionConfig
-from scrdit_jax.diffusion.forward import clean_from_prediction
+from scrdit_jax.diffusion.predictions import Epsilon
 from scrdit_jax.diffusion.schedule import linear_schedule
 from scrdit_jax.sampling.solvers import make_coefficients, noise_levels
 
@@ -41,7 +41,7 @@ def test_a_table_leads_where_diffusers_scheduler_does(case, walk):
     denoiser, noise = ORACLES["denoisers"][case["denoiser"]], np.array(ORACLES["noise"])
 
     def predict_clean(x: np.ndarray, alpha_bar: float) -> np.ndarray:
-        return clean_from_prediction("epsilon", x, predicted_noise(denoiser, x, alpha_bar), alpha_bar)
+        return Epsilon().clean(x, predicted_noise(denoiser, x, alpha_bar), alpha_bar)
 
     states = walk(table, np.array(ORACLES["start"]), predict_clean, noise=lambda i: noise[i])
     for done, wanted in case["states"]:

@@ -20,7 +20,7 @@ def prepared(tiny_cells, tiny_config):
 
 
 def final_state(run, config):
-    like = initial_state(DiT(config.network, 24), 24, config.training)
+    like = initial_state(DiT(config.network, 24, 3), 24, config.training)
     with Checkpoints(run) as checkpoints:
         return checkpoints.restore(like)
 

@@ -18,7 +18,7 @@ GENES = 24
 
 @pytest.fixture(scope="module")
 def network(tiny_config):
-    return DiT(tiny_config.network, GENES)
+    return DiT(tiny_config.network, GENES, 3)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,15 @@ def test_the_loss_is_eq_10_for_the_noise_and_levels_that_were_drawn(prediction, 
             v = np.sqrt(abar) * noise[gene] - np.sqrt(1 - abar) * clean
             total += ((noise[gene] if prediction == "epsilon" else v) - 0.5) ** 2
     assert float(metrics.loss) == pytest.approx(total / (8 * GENES), rel=1e-5)
+
+
+def test_a_zero_inflated_network_begins_at_the_marginals(network, tiny_config):
+    bias = np.random.default_rng(0).normal(size=(GENES, 3)).astype(np.float32)
+    state = initial_state(network, GENES, tiny_config.training, gene_bias=bias)
+    predicted = network.apply(state.ema, jnp.ones((2, GENES)), jnp.array([1, 20]))
+    np.testing.assert_array_equal(predicted, np.stack([bias, bias]))
+    plain = DiT(tiny_config.network, GENES)
+    assert "gene_bias" not in initial_state(plain, GENES, tiny_config.training, gene_bias=bias).params["params"]
 
 
 def test_two_devices_take_the_step_that_one_takes(network, tiny_config, cells):
