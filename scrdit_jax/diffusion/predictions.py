@@ -14,7 +14,9 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-LEAST_LOG_SPREAD, LARGEST_LOG_SPREAD = -5.0, 3.0
+# Deviations of log expression below and above these mean nothing; nor do values many deviations from the mean.
+LEAST_LOG_SPREAD, LARGEST_LOG_SPREAD = -5.0, 1.0
+FARTHEST = 4.0
 
 
 class Prediction(Protocol):
@@ -84,7 +86,9 @@ class ZeroInflated:
         total = alpha_bar * variance + noise
         from_zero, from_expressed = noisy - root * self.zero, noisy - root * expressed
         evidence = 0.5 * (from_zero**2 / noise - from_expressed**2 / total + jnp.log(noise) - jnp.log(total))
-        value = (expressed * noise + root * variance * noisy) / total
+        # Where the solver has left the data's range, the shift towards the noisy value would lead it further away.
+        farthest = FARTHEST * jnp.exp(log_spread)
+        value = expressed + jnp.clip(root * variance * from_expressed / total, -farthest, farthest)
         return self.zero + jax.nn.sigmoid(log_odds + evidence) * (value - self.zero)
 
     def error(self, clean, noise, noisy, predicted, alpha_bar):
