@@ -20,10 +20,10 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from .config import RunConfig
 from .data.preparing import Facts
 from .errors import BadConfig, RunMismatch, writing
-from .files import replacing
+from .files import replacing, require_space
 
-# Orbax narrates every save; a user has asked for cells, not for that.
-logging.getLogger("absl").setLevel(logging.ERROR)
+# Orbax narrates every save, and its failures at length; those reach the user as exceptions.
+logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 KEEP = 3
 
@@ -106,6 +106,7 @@ class Checkpoints:
     def save(self, state: Any, config: RunConfig, facts: Facts, cells: dict[str, np.ndarray]) -> None:
         """Save a TrainState with everything a model needs; returns while the files are still being written.
 
+        Raises DiskFull, with nothing written, where there is no space for it.
         `cells` are arrays about the training cells: library sizes and codes of their cell types.
         """
         items = {
@@ -116,6 +117,8 @@ class Checkpoints:
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(state.ema)
+        # Its threads would each print a traceback where they run out of space half-way.
+        require_space(self.run.checkpoints_path, sum(leaf.nbytes for leaf in jax.tree.leaves((state, cells))))
         with writing(self.run.checkpoints_path):
             self._manager.save(int(state.step), args=ocp.args.Composite(**items))
 

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import OutputExists, writing
+from .errors import DiskFull, OutputExists, writing
 
 
 @contextlib.contextmanager
@@ -43,6 +43,16 @@ def check_parents(path: Path) -> None:
     above = next((parent for parent in path.absolute().parents if parent.exists()), None)
     if above is not None and not above.is_dir():
         raise OutputExists(f"{above} is a file, so {path} cannot be written in it; choose another --out")
+
+
+def require_space(path: Path, needed: int) -> None:
+    """DiskFull, before anything is written, unless `needed` bytes are free where the folder `path` lies."""
+    free = shutil.disk_usage(path).free
+    if free < needed:
+        raise DiskFull(
+            f"no space left to write {path}: {needed / 1e6:.1f} MB are needed, {free / 1e6:.1f} MB are free; "
+            "free some and run the same command again"
+        )
 
 
 def remove(path: Path) -> None:

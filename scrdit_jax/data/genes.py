@@ -70,9 +70,11 @@ def choose_genes(
     rule = f"expressed in at least {config.min_cells} training cells"
     wanted = len(passing) if config.gene_selection == "all" else config.genes
     if len(passing) < max(wanted, 1):
+        most = len(passing) // multiple_of * multiple_of
+        remedy = f"--genes {most}" if most else f"a preset with fewer than {multiple_of} genes a token"
         raise BadInput(
             f"{source}: {len(passing)} of its {x.shape[1]} genes are {rule}, but {config.genes} were asked for; "
-            f"use --genes {max(len(passing) // multiple_of, 1) * multiple_of} or a lower --min-cells"
+            f"use {remedy} or a lower --min-cells"
         )
     kept = wanted - wanted % multiple_of
     if kept == 0:

@@ -98,6 +98,8 @@ def test_too_few_genes(logs):
     with pytest.raises(BadInput, match=message) as caught:
         choose_genes(logs, config, multiple_of=10, source="lung")
     assert f"use --genes {passing // 10 * 10} or a lower --min-cells" in str(caught.value)
+    with pytest.raises(BadInput, match="use a preset with fewer than 290 genes a token or a lower --min-cells"):
+        choose_genes(logs, config, multiple_of=290)
     with pytest.raises(BadInput, match="lung: 5 genes do not fill one token of 10; use --genes 10 or more"):
         choose_genes(logs, DataConfig(genes=5, min_cells=1), multiple_of=10, source="lung")
     with pytest.raises(BadInput, match="0 of its 300 genes"):

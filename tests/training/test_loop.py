@@ -1,5 +1,6 @@
 import json
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import scrdit_jax as scrdit
 from scrdit_jax.api import prepare
 from scrdit_jax.checkpoint import Checkpoints, load_model
-from scrdit_jax.errors import Diverged, OutputExists, RunMismatch
+from scrdit_jax.errors import DiskFull, Diverged, OutputExists, RunMismatch
 from scrdit_jax.networks.dit import DiT
 from scrdit_jax.training.loop import train
 from scrdit_jax.training.state import initial_state
@@ -100,6 +101,15 @@ def test_a_damaged_checkpoint_is_named(tiny_run, tmp_path):
     shutil.rmtree(tmp_path / "run/checkpoints/12/ema")
     with pytest.raises(RunMismatch, match=r"checkpoint 12 .* cannot be read .* to use the one before"):
         load_model(tmp_path / "run")
+
+
+def test_a_full_disk_is_found_before_a_checkpoint_is_begun(prepared, tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(DiskFull, match=r"no space left to write .*checkpoints: 0\.\d MB are needed, 0\.0 MB are free"):
+        train(prepared, tiny_config, tmp_path / "run", stop_after=5)
+    assert not list((tmp_path / "run/checkpoints").iterdir())
+    monkeypatch.undo()
+    assert load_model(train(prepared, tiny_config, tmp_path / "run", stop_after=5)).step == 5
 
 
 def test_divergence_stops_and_keeps_the_checkpoints_before(prepared, tiny_config, tmp_path):
