@@ -24,6 +24,7 @@ from .errors import ScrditError
 PRESET_HELP = (
     f"Settings as data: {', '.join(preset_names())}, each a file under {PRESET_FOLDER}, or a .json file of your own."
 )
+SOLVER_HELP = "ddpm, ddim, dpmpp-2m, dpmpp-2m-sde, dpmpp-3m or unipc."
 DATA_HELP = "DATA: .h5ad, .zarr, 10x .h5, 10x .mtx folder, .csv/.tsv(.gz), .npy, or 'pbmc3k' (embedded)."
 
 
@@ -151,13 +152,13 @@ def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) ->
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--cells", type=int, required=True, help="How many.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="cells.h5ad or cells.zarr.")
-@click.option("--solver", default=SamplingConfig.solver, show_default=True, help="ddpm, ddim or dpmpp-2m.")
+@click.option("--solver", default=SamplingConfig.solver, show_default=True, help=SOLVER_HELP)
 @click.option("--steps", type=int, help="Network evaluations a cell.  [default: 25; ddpm: every timestep]")
 @click.option("--acceleration", type=float, metavar="R", help="Instead of --steps: every R-th timestep.")
 @click.option(
     "--schedule",
-    metavar="uniform|quadratic|logsnr|FILE",
-    help="Which timesteps; a FILE lists them, descending.  [default: logsnr for dpmpp-2m, else uniform]",
+    metavar="uniform|quadratic|logsnr|karras|FILE",
+    help="Which timesteps; a FILE lists them, descending.  [default: uniform for ddpm and ddim, else logsnr]",
 )
 @click.option("--eta", type=float, help="ddim only: 0 deterministic to 1 as random as DDPM.  [default: 0]")
 @click.option("--variance", metavar="beta|posterior", help="ddpm only: which sigma squared.  [default: beta]")

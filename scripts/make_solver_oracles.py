@@ -19,6 +19,8 @@ where both mean the same thing:
   to t = 0: the same for every list that ends at 1, and only such are used. Clipping is off.
 - DPM-Solver++(2M). `final_sigmas_type="zero"`: the last step goes to abar = 1 and is of first order, and so is the
   first. With fewer than 15 steps `lower_order_final` would ask for the same of the last step and no other.
+- The stochastic 2M and UniPC (second order, "bh2"): likewise. There is no oracle here for 3M: diffusers' halves the
+  second difference and is of second order. That ours is of third, and exact for what is quadratic in lambda, is tested.
 - Precision. diffusers computes tables and carries DPM-Solver's state in float32. Here `torch.float32` means float64
   while a scheduler is made and run, and the sigmas, cast by NumPy, are put back in float64: only dtypes change.
 
@@ -30,8 +32,8 @@ The file, one JSON object; arrays are nested lists; shapes in brackets:
                 itself. The network's stand-in predicts eps = (x - sqrt(abar) E[x0 | x]) / sqrt(1 - abar).
     start       [cell, gene], x at the first timestep
     noise       [T, cell, gene]; step i (0, 1, ...) of a stochastic solver adds noise[i]
-    cases       a list of: solver ("ddpm", "ddim", "dpmpp-2m"), options (as our solver names them), denoiser (a name),
-                timesteps [steps], states [[steps done, [cell, gene]], ...]; the last is the result
+    cases       a list of: solver and options (as ours are named), denoiser (a name), timesteps [steps],
+                states [[steps done, [cell, gene]], ...]; the last is the result
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ from unittest import mock
 import diffusers
 import numpy as np
 import torch
-from diffusers.schedulers import scheduling_ddim, scheduling_ddpm
+from diffusers.schedulers import scheduling_ddim, scheduling_ddpm, scheduling_dpmsolver_multistep
 
 TARGET = Path(__file__).parents[1] / "tests" / "oracles" / "solvers.json"
 TIMESTEPS, BETA_START, BETA_END = 1000, 1e-4, 0.02
@@ -101,6 +103,7 @@ def drive(scheduler: Any, denoiser: dict[str, list], start: np.ndarray, noise: n
         with (
             mock.patch.object(scheduling_ddpm, "randn_tensor", draw),
             mock.patch.object(scheduling_ddim, "randn_tensor", draw),
+            mock.patch.object(scheduling_dpmsolver_multistep, "randn_tensor", draw),
         ):
             x = scheduler.step(eps, t, x, **options).prev_sample
         assert x.dtype == torch.float64
@@ -129,19 +132,25 @@ def cases(denoiser: dict[str, list], start: np.ndarray, noise: np.ndarray) -> It
             )
             scheduler.set_timesteps(steps)
             yield case("ddim", scheduler, {"eta": eta}, eta=eta)
-    for spacing in ("uniform", "quadratic", "logsnr"):
-        for steps in (10, 20, 50):
-            scheduler = diffusers.DPMSolverMultistepScheduler(
-                **COMMON,
-                algorithm_type="dpmsolver++",
-                solver_order=2,
-                solver_type="midpoint",
-                final_sigmas_type="zero",
-            )
-            scheduler.set_timesteps(timesteps=[t - 1 for t in spaced(spacing, steps)])
-            abar = scheduler.alphas_cumprod[scheduler.timesteps]
-            scheduler.sigmas = torch.cat([((1 - abar) / abar) ** 0.5, torch.zeros(1, dtype=torch.float64)])
-            yield case("dpmpp-2m", scheduler, {})
+    multistep = {"solver_type": "midpoint", "algorithm_type": "dpmsolver++"}
+    exponential = {
+        "dpmpp-2m": (diffusers.DPMSolverMultistepScheduler, multistep | {"solver_order": 2}),
+        "dpmpp-2m-sde": (
+            diffusers.DPMSolverMultistepScheduler,
+            multistep | {"solver_order": 2, "algorithm_type": "sde-dpmsolver++"},
+        ),
+        "unipc": (diffusers.UniPCMultistepScheduler, {"solver_order": 2, "solver_type": "bh2"}),
+    }
+    for solver, (kind, own) in exponential.items():
+        for spacing in ("uniform", "quadratic", "logsnr"):
+            for steps in (10, 20, 50):
+                scheduler = kind(**COMMON, **own, final_sigmas_type="zero")
+                taus = torch.tensor([t - 1 for t in spaced(spacing, steps)])
+                scheduler.set_timesteps(steps)
+                scheduler.timesteps = taus
+                abar = scheduler.alphas_cumprod[taus]
+                scheduler.sigmas = torch.cat([((1 - abar) / abar) ** 0.5, torch.zeros(1, dtype=torch.float64)])
+                yield case(solver, scheduler, {})
 
 
 def main() -> None:

@@ -118,6 +118,15 @@ def test_prepare_train_sample_evaluate_and_info(scrdit, cells_h5ad, preset, tmp_
         assert report and (tmp_path / out / "report.html").stat().st_size > 10_000
 
 
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_every_other_prediction_trains_and_samples(prediction, scrdit, cells_h5ad, preset, tmp_path):
+    status, text = scrdit("train", cells_h5ad, "--preset", preset, "--prediction", prediction, "--out", "run")
+    assert status == 0 and f"predicts {prediction}" in scrdit("info", "run")[1], text
+    assert scrdit("sample", "run", "--cells", 5, "--solver", "unipc", "--steps", 6, "--out", "cells.h5ad")[0] == 0
+    cells = anndata.read_h5ad(tmp_path / "cells.h5ad")
+    assert cells.shape == (5, 24) and np.isfinite(cells.X.data).all()
+
+
 def test_the_held_out_cells_of_a_file_are_those_of_the_run(tiny_run, tiny_cells, tmp_path):
     import scrdit_jax
     from scrdit_jax.evaluation.sides import held_out_side
@@ -203,7 +212,7 @@ def test_mistakes_in_sampling_get_one_line(scrdit, tiny_run, tmp_path):
         (["--schedule", "ascending.txt"], ["descend", "5 follows 1"]),
         (["--schedule", "outside.txt"], ["timestep 30", "1..20"]),
         (["--schedule", "words.txt"], ["words.txt", "1000 750 500 1"]),
-        (["--schedule", "cosine"], ["'cosine'", "uniform, quadratic, logsnr"]),
+        (["--schedule", "cosine"], ["'cosine'", "uniform, quadratic, logsnr, karras"]),
         (["--solver", "ddim", "--eta", 2], ["eta is 2", "at most 1"]),
         (["--solver", "ddpm", "--eta", 0.5], ["ddpm takes no eta"]),
         (["--solver", "heun"], ["'heun'", "ddpm, ddim"]),

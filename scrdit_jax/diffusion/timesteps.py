@@ -16,7 +16,8 @@ import numpy as np
 from ..errors import BadTimesteps
 from .schedule import NoiseSchedule
 
-SCHEDULES = ("uniform", "quadratic", "logsnr")
+SCHEDULES = ("uniform", "quadratic", "logsnr", "karras")
+KARRAS_RHO = 7.0
 
 
 def uniform(timesteps: int, steps: int) -> np.ndarray:
@@ -35,6 +36,13 @@ def log_snr_uniform(schedule: NoiseSchedule, steps: int) -> np.ndarray:
     wanted = np.linspace(levels[-1], levels[0], steps)
     # np.interp needs rising abscissae; log-SNR falls with t.
     return _spread(np.interp(wanted, levels[::-1], np.arange(schedule.timesteps, 0, -1)), schedule.timesteps)
+
+
+def karras(schedule: NoiseSchedule, steps: int) -> np.ndarray:
+    """Equal distances in sigma^(1/7), sigma = sqrt((1 - abar) / abar)  (Karras et al. 2022, eq. 5)."""
+    roots = np.exp(-0.5 / KARRAS_RHO * schedule.log_snr)
+    wanted = np.linspace(roots[-1], roots[0], steps)
+    return _spread(np.interp(wanted, roots, np.arange(1, schedule.timesteps + 1)), schedule.timesteps)
 
 
 def _spread(wanted: np.ndarray, timesteps: int) -> np.ndarray:
@@ -95,8 +103,8 @@ def make_timesteps(name: str, schedule: NoiseSchedule, steps: int | None) -> np.
         raise BadTimesteps(
             f"{steps} steps are not within 1..{schedule.timesteps}, this model's timesteps; ask for fewer"
         )
-    if name == "logsnr":
-        return log_snr_uniform(schedule, steps)
+    if name in {"logsnr", "karras"}:
+        return {"logsnr": log_snr_uniform, "karras": karras}[name](schedule, steps)
     return {"uniform": uniform, "quadratic": quadratic}[name](schedule.timesteps, steps)
 
 

@@ -25,7 +25,7 @@ from ..diffusion.timesteps import SCHEDULES, make_timesteps, steps_of_accelerati
 from ..errors import BadConfig, Diverged
 from ..networks.dit import DiT
 from ..sampling.sampler import cell_keys, integrate
-from ..sampling.solvers import Coefficients, make_coefficients, noise_levels
+from ..sampling.solvers import Coefficients, find_solver, make_coefficients, noise_levels
 
 DEFAULT_STEPS = 25
 
@@ -36,7 +36,7 @@ def coefficients_for(diffusion: DiffusionConfig, config: SamplingConfig) -> Coef
     steps = config.steps
     if config.acceleration is not None:
         steps = steps_of_acceleration(schedule.timesteps, config.acceleration)
-    name = config.schedule or ("logsnr" if config.solver == "dpmpp-2m" else "uniform")
+    name = config.schedule or find_solver(config.solver).schedule
     if steps is None and name in SCHEDULES and config.solver != "ddpm":
         steps = min(DEFAULT_STEPS, schedule.timesteps)
     timesteps = make_timesteps(name, schedule, steps)

@@ -27,7 +27,7 @@ def cell_noise(keys: jax.Array, timestep: jax.Array | int, genes: int) -> jax.Ar
 def integrate(
     predict_clean: PredictClean, keys: jax.Array, coefficients: Coefficients, conditioning: Any, *, genes: int
 ) -> jax.Array:
-    """Run x' = a x + b m0 + c m1 + s z from pure noise to t = 0; returns cells (cell, gene), float32.
+    """Run x' = a x + b m0 + c m1 + d m2 + s z from pure noise to t = 0; returns cells (cell, gene), float32.
 
     `predict_clean(x, alpha_bar, row)` gets the noisy cells, the level as (1, 1), and row i of the `conditioning`
     pytree, whose leaves have a leading axis of one entry per evaluation. Nothing along the way is kept. A table with
@@ -36,15 +36,16 @@ def integrate(
     start = cell_noise(keys, 0, genes)
 
     def body(carry, step):
-        x, previous = carry
+        x, previous, earlier = carry
         row, conditions = step
         clean = predict_clean(x, row.alpha_bar.reshape(1, 1), conditions)
-        following = row.a * x + row.b * clean + row.c * previous
+        following = row.a * x + row.b * clean + row.c * previous + row.d * earlier
         following = lax.cond(
             row.s > 0, lambda y: y + row.s * cell_noise(keys, row.timestep, genes), lambda y: y, following
         )
-        return (following, clean), None
+        return (following, clean, previous), None
 
     rows = Coefficients(jnp.asarray(coefficients.timestep), *(jnp.asarray(c, jnp.float32) for c in coefficients[1:]))
-    (cells, _), _ = lax.scan(body, (start, jnp.zeros_like(start)), (rows, conditioning))
+    none = jnp.zeros_like(start)
+    (cells, _, _), _ = lax.scan(body, (start, none, none), (rows, conditioning))
     return cells

@@ -69,6 +69,16 @@ def test_logsnr_steps_are_equal_in_log_snr_to_within_half_a_timestep():
         assert (levels[t - 1] + below) / 2 - 1e-9 <= wanted <= (levels[t - 1] + above) / 2 + 1e-9
 
 
+def test_karras_steps_are_equal_in_the_seventh_root_of_sigma_to_within_half_a_timestep():
+    steps = 9
+    taus = make_timesteps("karras", THOUSAND, steps)
+    roots = np.array([((1 - a) / a) ** (1 / 14) for a in THOUSAND.alpha_bars[1:]])
+    for i, t in enumerate(taus):
+        wanted = roots[-1] + (roots[0] - roots[-1]) * i / (steps - 1)
+        below, above = roots[max(t - 2, 0)], roots[min(t, 999)]
+        assert (roots[t - 1] + below) / 2 - 1e-9 <= wanted <= (roots[t - 1] + above) / 2 + 1e-9
+
+
 @pytest.mark.parametrize(
     "text",
     ["1000 750 500 1", "1000, 750, 500, 1", "1000\n750\n500\n1\n", "[1000, 750, 500, 1]", " \n[1000,\n 750.0, 500, 1]"],

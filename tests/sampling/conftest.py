@@ -15,15 +15,16 @@ def _walk(
     noise: Callable[[int], np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """x after 0, 1, ... rows; `predict_clean(x, alpha_bar)`, and `noise(i)` for row i where the row adds any."""
-    states, previous = [np.asarray(start, dtype=np.float64)], np.zeros_like(start, dtype=np.float64)
+    states = [np.asarray(start, dtype=np.float64)]
+    previous = earlier = np.zeros_like(start, dtype=np.float64)
     for i in range(len(table.timestep)):
         x = states[-1]
         clean = predict_clean(x, float(table.alpha_bar[i]))
-        following = table.a[i] * x + table.b[i] * clean + table.c[i] * previous
+        following = table.a[i] * x + table.b[i] * clean + table.c[i] * previous + table.d[i] * earlier
         if table.s[i] > 0:
             following = following + table.s[i] * noise(i)
         states.append(following)
-        previous = clean
+        previous, earlier = clean, previous
     return states
 
 

@@ -19,7 +19,15 @@ from scrdit_jax.sampling.solvers import Coefficients, make_coefficients, noise_l
 SCHEDULE = linear_schedule(DiffusionConfig())
 ROOT = jax.random.key(11)
 GENES = 5
-SOLVERS = [("ddpm", {}), ("ddim", {"eta": 0.0}), ("ddim", {"eta": 0.5}), ("dpmpp-2m", {})]
+SOLVERS = [
+    ("ddpm", {}),
+    ("ddim", {"eta": 0.0}),
+    ("ddim", {"eta": 0.5}),
+    ("dpmpp-2m", {}),
+    ("dpmpp-2m-sde", {}),
+    ("dpmpp-3m", {}),
+    ("unipc", {}),
+]
 
 
 def table_of(solver: str, steps: int = 12, schedule: str = "logsnr", **options) -> Coefficients:

@@ -26,6 +26,9 @@ TABLES = [
     ("ddim", {"eta": 0.5}),
     ("ddim", {"eta": 1.0}),
     ("dpmpp-2m", {}),
+    ("dpmpp-2m-sde", {}),
+    ("dpmpp-3m", {}),
+    ("unipc", {}),
 ]
 
 everywhere = pytest.mark.parametrize("taus", LISTS.values(), ids=LISTS.keys())
@@ -109,13 +112,32 @@ def test_a_table_has_one_finite_row_an_evaluation_with_its_level(taus, solver, o
     assert np.all(table.s >= 0)
 
 
+@pytest.mark.parametrize("taus", [LISTS["quadratic"], LISTS["logsnr"]], ids=["quadratic", "logsnr"])
+def test_the_third_order_solver_is_exact_for_what_is_quadratic_in_lambda(taus):
+    """x' = (sigma'/sigma) x + alpha' int_0^h exp(u - h) m(u) du (Lu et al. 2022b, eq. 8), by a fine sum."""
+    levels = noise_levels(SCHEDULE, taus)
+    table = make_coefficients("dpmpp-3m", levels)
+    lambdas = 0.5 * SCHEDULE.log_snr[taus - 1]
+
+    def m(x):
+        return 0.3 - 0.7 * x + 0.2 * x**2
+
+    for i in range(2, len(taus) - 1):
+        h = lambdas[i + 1] - lambdas[i]
+        u = (np.arange(200_000) + 0.5) * h / 200_000
+        integral = np.mean(np.exp(u - h) * m(lambdas[i] + u)) * h
+        wanted = table.a[i] * 0.4 + np.sqrt(levels.next_alpha_bars[i]) * integral
+        ours = table.a[i] * 0.4 + sum(w * m(lambdas[i - k]) for k, w in enumerate((table.b[i], table.c[i], table.d[i])))
+        assert ours == pytest.approx(wanted, rel=1e-7)
+
+
 @everywhere
 @with_every_solver
 def test_a_known_clean_cell_stays_on_its_noisy_path(taus, solver, options):
     # With m0 = m1 = x_0 the mean of x' must be sqrt(next) x_0 when x is sqrt(abar) x_0, whatever the solver.
     levels = noise_levels(SCHEDULE, taus)
     table = make_coefficients(solver, levels, **options)
-    reached = table.a * np.sqrt(levels.alpha_bars) + table.b + table.c
+    reached = table.a * np.sqrt(levels.alpha_bars) + table.b + table.c + table.d
     np.testing.assert_allclose(reached, np.sqrt(levels.next_alpha_bars), rtol=1e-10)
 
 
