@@ -18,6 +18,7 @@ from .data.writing import check_suffix, write_cells
 from .evaluation.sides import held_out_side
 from .generation import run as generation
 from .generation import store
+from .generation.fitting import fit_timesteps
 from .training import loop
 
 if TYPE_CHECKING:
@@ -79,6 +80,16 @@ def sample(run: Run | Path | str, cells: int, *, out: Path | str | None = None, 
     return out
 
 
+def fit_schedule(run: Run | Path | str, steps: int, *, out: Path | str | None = None, seed: int = 0) -> list[int]:
+    """`steps` timesteps fitted to a trained model; with `out`, written there for `sample(..., schedule=out)`."""
+    if out is not None:
+        store.check_timesteps_output(Path(out))
+    taus = fit_timesteps(load_model(run), steps, seed=seed).tolist()
+    if out is not None:
+        store.write_timesteps(taus, Path(out))
+    return taus
+
+
 def evaluate(
     real: Run | Data, synthetic: AnnData | Path | str, *, out: Path | str | None = None, seed: int = 0, repeats: int = 5
 ) -> Report:
@@ -133,4 +144,14 @@ def _describe_run(run: Run) -> list[str]:
     ]
 
 
-__all__ = ["describe", "evaluate", "load_preset", "prepare", "sample", "settings", "train", "write_prepared"]
+__all__ = [
+    "describe",
+    "evaluate",
+    "fit_schedule",
+    "load_preset",
+    "prepare",
+    "sample",
+    "settings",
+    "train",
+    "write_prepared",
+]

@@ -175,6 +175,23 @@ def sample(run: Path, cells: int, out: Path, **options: Any) -> None:
 
 @main.command(
     epilog=examples(
+        "scrdit schedule run --steps 8 --out taus.json",
+        "scrdit sample run --cells 10000 --solver unipc --schedule taus.json --out cells.h5ad",
+    )
+)
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--steps", type=int, required=True, help="Network evaluations a cell, 2 to 64.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A JSON list, for sample --schedule.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the cells the fit is made with.")
+def schedule(run: Path, steps: int, out: Path, seed: int) -> None:
+    """Fit the timesteps to RUN's own model, so that few steps miss least; seconds to a minute."""
+    from . import api
+
+    click.echo(f"{' '.join(map(str, api.fit_schedule(run, steps, out=out, seed=seed)))}\nwritten to {out}")
+
+
+@main.command(
+    epilog=examples(
         "scrdit evaluate run cells.h5ad --out report", "scrdit evaluate counts.h5ad cells.h5ad --out report"
     )
 )

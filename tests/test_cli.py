@@ -232,6 +232,25 @@ def test_mistakes_in_sampling_get_one_line(scrdit, tiny_run, tmp_path):
     assert not (tmp_path / "cells.h5ad").exists()
 
 
+def test_a_fitted_schedule_is_written_and_sampled_with(scrdit, tiny_run, tmp_path):
+    status, text = scrdit("schedule", tiny_run.path, "--steps", 4, "--out", "taus.json")
+    taus = json.loads((tmp_path / "taus.json").read_text())
+    assert status == 0 and len(taus) == 4 and taus[0] == 20 and taus == sorted(set(taus), reverse=True), text
+    assert scrdit("schedule", tiny_run.path, "--steps", 4, "--out", "taus.json")[0] == 0
+    assert json.loads((tmp_path / "taus.json").read_text()) == taus
+    assert scrdit("sample", tiny_run.path, "--cells", 3, "--schedule", "taus.json", "--out", "cells.h5ad")[0] == 0
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for steps, out, expected in (
+        (1, "t.json", "1 steps cannot be fitted, only 2 to 20"),
+        (21, "t.json", "21 steps cannot be fitted, only 2 to 20"),
+        (4, "thesis.txt", "holds no timesteps"),
+        (4, "thesis.txt/t.json", "is a file, so"),
+    ):
+        status, text = scrdit("schedule", tiny_run.path, "--steps", steps, "--out", out)
+        assert status == 2 and expected in text and text.count("\n") == 1, text
+    assert (tmp_path / "thesis.txt").read_text() == "years of work" and not (tmp_path / "t.json").exists()
+
+
 def test_files_that_are_not_what_they_say(scrdit, preset, cells_h5ad, tmp_path):
     (tmp_path / "text.h5ad").write_text("hello")
     (tmp_path / "cut.h5ad").write_bytes(cells_h5ad.read_bytes()[:3000])
@@ -297,7 +316,7 @@ def test_help_answers_without_importing_jax():
     assert "presets" in result.stdout and "Examples:" in result.stdout
 
 
-@pytest.mark.parametrize("command", ["demo", "prepare", "train", "sample", "evaluate", "info"])
+@pytest.mark.parametrize("command", ["demo", "prepare", "train", "sample", "schedule", "evaluate", "info"])
 def test_every_command_has_help_with_examples(command):
     result = CliRunner().invoke(main, [command, "--help"])
     assert result.exit_code == 0 and f"  scrdit {command}" in result.output

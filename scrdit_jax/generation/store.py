@@ -11,7 +11,9 @@ import anndata
 import h5py
 import zarr
 
-from ..errors import OutputExists
+from ..diffusion.timesteps import read_timesteps
+from ..errors import BadTimesteps, OutputExists
+from ..files import check_parents, replacing
 
 # What makes cells the ones that were asked for; the rest of the provenance follows from it.
 REQUEST = ("cells", "sampling", "trained_steps", "config", "facts")
@@ -53,3 +55,20 @@ def read_provenance(path: Path) -> dict[str, Any] | None:
     except (OSError, KeyError, ValueError, zarr.errors.BaseZarrError):
         return None
     return found
+
+
+def check_timesteps_output(path: Path) -> None:
+    """OutputExists where `path` holds anything but a list of timesteps, which may be replaced."""
+    check_parents(path)
+    if not path.exists():
+        return
+    try:
+        read_timesteps(path)
+    except BadTimesteps:
+        raise OutputExists(f"{path} is there already and holds no timesteps; choose another --out") from None
+
+
+def write_timesteps(taus: list[int], path: Path) -> None:
+    """A JSON list, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(taus) + "\n")

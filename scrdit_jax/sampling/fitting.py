@@ -1,0 +1,92 @@
+"""A sub-sequence fitted to a model: the path of least error along one fine trajectory of its own.
+
+Exact dynamic programming over a cost that decomposes (Watson et al. 2021), where the cost is the solver's and not the
+ELBO's: what a step of DPM-Solver++(2M) misses of where the fine trajectory goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+from .solvers import NoiseLevels, dpm_solver_2m
+
+
+class Trajectory(NamedTuple):
+    """A fine run: `noisy` (K + 1, values) at every level and at t = 0, and `clean` (K, values) as predicted there."""
+
+    levels: NoiseLevels
+    noisy: np.ndarray
+    clean: np.ndarray
+
+
+def trace(
+    predict_clean: Callable[[np.ndarray, int], np.ndarray], start: np.ndarray, levels: NoiseLevels, keep: np.ndarray
+) -> Trajectory:
+    """Carry `start` (cell, gene) along `levels` by DPM-Solver++(2M); genes `keep` of what is met.
+
+    `predict_clean(x, i)` is asked at row i of the levels.
+    """
+    table = dpm_solver_2m(levels)
+    x, previous = start, np.zeros_like(start)
+    noisy, cleans = [x[:, keep].ravel()], []
+    for i in range(len(table.timestep)):
+        clean = predict_clean(x, i)
+        x, previous = table.a[i] * x + table.b[i] * clean + table.c[i] * previous, clean
+        noisy.append(x[:, keep].ravel())
+        cleans.append(clean[:, keep].ravel())
+    return Trajectory(levels, np.stack(noisy), np.stack(cleans))
+
+
+def step_errors(trajectory: Trajectory) -> np.ndarray:
+    """costs[r + 1, t, s]: mean squared error of a 2M step from level t to s > t, with history at level r < t.
+
+    In units of clean cells, so divided by abar where the step leads; (K + 1, K, K + 1), the last s being t = 0, and
+    r = -1 the first step, which has no history. Infinite where there is no such step.
+    """
+    levels, x, m = trajectory
+    count = len(m)
+    alpha_bars = np.append(levels.alpha_bars, levels.next_alpha_bars[-1])
+    with np.errstate(divide="ignore"):
+        log_levels = 0.5 * (np.log(alpha_bars) - np.log1p(-alpha_bars))
+    costs = np.full((count + 1, count, count + 1), np.inf)
+    for t in range(count):
+        after, before = slice(t + 1, None), slice(0, t)
+        h = log_levels[after] - log_levels[t]
+        growth = -np.sqrt(alpha_bars[after]) * np.expm1(-h)
+        ratio = np.sqrt((1 - alpha_bars[after]) / (1 - alpha_bars[t]))
+        error = ratio[:, None] * x[t] + growth[:, None] * m[t] - x[after]
+        square = np.mean(error**2, axis=1)
+        if t == 0:
+            costs[0, 0, after] = square
+            continue
+        turn = m[t] - m[before]
+        # A step to t = 0 is infinitely long and of first order.
+        steps = np.where(np.isfinite(h), h, 0.0)
+        weight = 0.5 * growth * steps / (log_levels[t] - log_levels[before])[:, None]
+        products = turn @ error.T / error.shape[1]
+        costs[1 : t + 1, t, after] = square + 2 * weight * products + weight**2 * np.mean(turn**2, axis=1)[:, None]
+    return costs / alpha_bars
+
+
+def cheapest_path(costs: np.ndarray, steps: int) -> np.ndarray:
+    """The `steps` levels, from the first on, whose steps down to t = 0 cost least; (steps,) of indices.
+
+    Exact: what is still to come depends on the last two levels alone, so those are the state.
+    """
+    count = costs.shape[1]
+    reached = np.full((count + 1, count), np.inf)  # by (level before + 1, level)
+    reached[0, 0] = 0.0
+    choices = []
+    for _ in range(steps - 1):
+        total = reached[:, :, None] + costs[:, :, :count]
+        choices.append(np.argmin(total, axis=0))
+        reached = np.concatenate([np.full((1, count), np.inf), np.min(total, axis=0)])
+    before, level = np.unravel_index(np.argmin(reached + costs[:, :, count]), reached.shape)
+    path = [int(level)]
+    for choice in reversed(choices):
+        before, level = choice[before - 1, level], before - 1
+        path.append(int(level))
+    return np.array(path[::-1])
