@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import jax
 from anndata import AnnData
 
+from .caches import keep_programs
 from .checkpoint import Checkpoints, Run, load_model
 from .config import DataConfig, RunConfig, SamplingConfig, load_preset
 from .data.preparing import Facts, Prepared, is_prepared, prepared_from, write_prepared
 from .data.sources import Data, load_cells, load_prepared
 from .data.writing import check_suffix, write_cells
+from .devices import use_every_core
 from .evaluation.sides import held_out_side
 from .generation import run as generation
 from .generation import store
@@ -31,6 +33,12 @@ def settings(preset: str | RunConfig = DEFAULT_PRESET, **changes: Any) -> RunCon
     """A preset with single settings changed by name, e.g. settings("demo", steps=500, cell_types=["B cells"])."""
     config = preset if isinstance(preset, RunConfig) else load_preset(preset)
     return config.with_settings(changes)
+
+
+def _start_jax() -> None:
+    """Before JAX first looks for devices."""
+    use_every_core()
+    keep_programs()
 
 
 def prepare(
@@ -58,6 +66,7 @@ def train(
     `data` is an AnnData (raw counts, or on a log scale), a path, "pbmc3k" for the embedded cells, or Prepared cells;
     `changes` are single settings such as steps=500, seed=1, cell_type_key="cell_type", cell_types=["B cells"].
     """
+    _start_jax()
     if not isinstance(data, Prepared):
         data = prepare(data, preset=preset, transpose=transpose, **changes)
     config = replace(settings(preset, **changes), data=data.facts.settings)
@@ -69,6 +78,7 @@ def sample(run: Run | Path | str, cells: int, *, out: Path | str | None = None, 
 
     `options` are SamplingConfig's: solver, steps or acceleration, schedule, eta, seed, batch_size, dtype.
     """
+    _start_jax()
     config = SamplingConfig(**{name: value for name, value in options.items() if value is not None})
     if out is None:
         return generation.sample(load_model(run), cells, config)
@@ -82,6 +92,7 @@ def sample(run: Run | Path | str, cells: int, *, out: Path | str | None = None, 
 
 def fit_schedule(run: Run | Path | str, steps: int, *, out: Path | str | None = None, seed: int = 0) -> list[int]:
     """`steps` timesteps fitted to a trained model; with `out`, written there for `sample(..., schedule=out)`."""
+    _start_jax()
     if out is not None:
         store.check_timesteps_output(Path(out))
     taus = fit_timesteps(load_model(run), steps, seed=seed).tolist()

@@ -163,7 +163,7 @@ def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) ->
 @click.option("--eta", type=float, help="ddim only: 0 deterministic to 1 as random as DDPM.  [default: 0]")
 @click.option("--variance", metavar="beta|posterior", help="ddpm only: which sigma squared.  [default: beta]")
 @click.option("--seed", type=int, help="Cell i depends on model, seed and i alone.  [default: 0]")
-@click.option("--batch-size", type=int, help=f"Cells at once.  [default: {SamplingConfig.batch_size}]")
+@click.option("--batch-size", type=int, help="Cells at once.  [default: the fastest here]")
 @click.option("--dtype", type=click.Choice(DTYPES), help="What the network computes in.  [default: float32]")
 def sample(run: Path, cells: int, out: Path, **options: Any) -> None:
     """Generate synthetic cells from RUN, a folder made by 'scrdit train'."""

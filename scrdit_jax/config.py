@@ -252,7 +252,8 @@ def load_preset(name_or_path: str) -> RunConfig:
 class SamplingConfig:
     """How cells are drawn from a trained run. `steps` is the exact number of network evaluations a cell.
 
-    Without steps or acceleration: a schedule file's own steps, every timestep for ddpm, else DEFAULT_STEPS.
+    Without steps or acceleration: a schedule file's own steps, every timestep for ddpm, else DEFAULT_STEPS. Without a
+    batch size: the one that is fastest on the devices at hand.
     """
 
     solver: str = "dpmpp-2m"
@@ -262,7 +263,7 @@ class SamplingConfig:
     eta: float | None = None
     variance: str | None = None
     seed: int = 0
-    batch_size: int = 256
+    batch_size: int | None = None
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -275,5 +276,6 @@ class SamplingConfig:
         if self.eta is not None:
             _require_real("eta", self.eta, 0, 1)
         _require_whole("seed", self.seed, 0)
-        _require_whole("batch_size", self.batch_size, 1)
+        if self.batch_size is not None:
+            _require_whole("batch_size", self.batch_size, 1)
         _require_choice("dtype", self.dtype, DTYPES)

@@ -2,7 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+
 import jax
+
+# Beyond this the cores of one CPU are left to the operations themselves: a batch split further has parts too small.
+MOST_CPU_DEVICES = 8
+
+
+def use_every_core() -> None:
+    """Let a CPU's cores be devices of their own, each with its share of a batch.
+
+    Shares side by side keep cores busier than one batch whose every operation is split over them (1.15 to 1.25 times
+    the cells a second on two cores). Nothing happens where JAX has started or the user has chosen.
+    """
+    chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if chosen or jax.config.jax_num_cpu_devices > 0:
+        return
+    with contextlib.suppress(RuntimeError):
+        jax.config.update("jax_num_cpu_devices", min(usable_cores(), MOST_CPU_DEVICES))
+
+
+def usable_cores() -> int:
+    """Cores this process may use: those of its affinity, and no more than its control group grants."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        cores = min(cores, max(1, int(quota) // int(period)))
+    return cores
 
 
 def describe_devices() -> dict[str, str | int]:
@@ -10,10 +42,22 @@ def describe_devices() -> dict[str, str | int]:
     devices = jax.local_devices()
     return {
         "platform": devices[0].platform,
-        "kind": devices[0].device_kind,
+        "kind": device_kind(),
         "devices": len(devices),
         "jax": jax.__version__,
     }
+
+
+def device_kind() -> str:
+    """What the devices are called: "NVIDIA H200", "TPU v5e", or the processor's name."""
+    device = jax.local_devices()[0]
+    if device.platform != "cpu":
+        return device.device_kind
+    with contextlib.suppress(OSError):
+        names = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if names:
+            return names[0].strip()
+    return platform.processor() or platform.machine()
 
 
 def usable_devices(batch_size: int) -> list[jax.Device]:
@@ -21,3 +65,40 @@ def usable_devices(batch_size: int) -> list[jax.Device]:
     devices = jax.local_devices()
     count = next(n for n in range(len(devices), 0, -1) if batch_size % n == 0)
     return devices[:count]
+
+
+def free_memory(device: jax.Device) -> int:
+    """Bytes that a program may still take on `device`; the devices of one CPU share what the host has free."""
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    return _free_host_memory() // len(jax.local_devices())
+
+
+def _free_host_memory() -> int:
+    """Bytes available on the host, and no more than its control group grants."""
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    else:
+        free = 4 << 30
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = 1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable:")))
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        free = min(free, int(limit) - int(used))
+    return max(free, 0)
+
+
+def peak_memory() -> tuple[int, str]:
+    """The most bytes in use so far on the first device, or, on a CPU, by the process; and which of the two it is."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return stats["peak_bytes_in_use"], "device"
+    if sys.platform == "win32":
+        return 0, "unknown"
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used * (1 if sys.platform == "darwin" else 1024), "process"

@@ -10,6 +10,8 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
     " --xla_llvm_disable_expensive_passes=true"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
+# What tests find out about the machine is no business of the user's own cache.
+os.environ["SCRDIT_CACHE"] = tempfile.mkdtemp(prefix="scrdit_test_cache_")
 
 import anndata
 import jax

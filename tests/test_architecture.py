@@ -10,7 +10,7 @@ import scrdit_jax
 PACKAGE = Path(scrdit_jax.__file__).parent
 LAYERS = [
     {"errors"},
-    {"config", "files", "devices"},
+    {"config", "files", "devices", "caches"},
     {"data", "diffusion"},
     {"networks", "sampling"},
     {"checkpoint", "evaluation"},

@@ -17,6 +17,10 @@ TIMESTEP_FEATURES = 256
 MODULATIONS_PER_BLOCK = 6
 MODULATIONS_OF_FINAL = 2
 
+# The layers that `modulations` uses and `denoise` does not.
+CONDITIONING_LAYERS = ("timestep_in", "timestep_out", "modulation")
+ATTENTIONS = ("xla", "cudnn")
+
 _xavier = nn.initializers.xavier_uniform()
 _zeros = nn.initializers.zeros_init()
 _normal = nn.initializers.normal(0.02)
@@ -33,6 +37,7 @@ class Block(nn.Module):
     width: int
     heads: int
     mlp_ratio: float
+    attention: str
 
     @nn.compact
     def __call__(self, x: jax.Array, modulations: jax.Array) -> tuple[jax.Array, None]:
@@ -41,7 +46,7 @@ class Block(nn.Module):
         h = modulate(_normalise(x), shift_attention, scale_attention)
         qkv = nn.Dense(3 * self.width, kernel_init=_xavier, name="qkv")(h)
         q, k, v = jnp.split(qkv.reshape(*x.shape[:2], 3 * self.heads, self.width // self.heads), 3, axis=2)
-        attended = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
+        attended = jax.nn.dot_product_attention(q, k, v, implementation=self.attention).reshape(x.shape)
         x = x + gate_attention * nn.Dense(self.width, kernel_init=_xavier, name="projection")(attended)
         h = modulate(_normalise(x), shift_mlp, scale_mlp)
         h = nn.gelu(nn.Dense(int(self.mlp_ratio * self.width), kernel_init=_xavier, name="mlp_in")(h), approximate=True)
@@ -59,12 +64,14 @@ class DiT(nn.Module):
     With `summary_token` one more token is a dense layer of all genes, and a dense layer of it is added to what comes
     out: every block then sees the whole cell at once and every gene is told what cell it is in, where otherwise a
     cell's identity has to be put together and handed round by attention alone. With several outputs a gene, each has a
-    bias of its own, `gene_bias`, that can begin at what is known of the gene.
+    bias of its own, `gene_bias`, that can begin at what is known of the gene. `attention` (ATTENTIONS) is how the
+    device is to compute it, and no part of what is learnt.
     """
 
     config: NetworkConfig
     genes: int
     outputs: int = 1
+    attention: str = "xla"
 
     def setup(self) -> None:
         """Name the layers; params are the pytree that `init` returns."""
@@ -79,7 +86,7 @@ class DiT(nn.Module):
         self.timestep_out = nn.Dense(c.width, kernel_init=_normal)
         # One block is compiled and scanned over stacked params: compiling costs the same at any depth.
         scanned = nn.scan(Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=c.depth)
-        self.blocks = scanned(c.width, c.heads, c.mlp_ratio)
+        self.blocks = scanned(c.width, c.heads, c.mlp_ratio, self.attention)
         self.modulation = nn.Dense(
             (MODULATIONS_PER_BLOCK * c.depth + MODULATIONS_OF_FINAL) * c.width, kernel_init=_zeros
         )
@@ -116,3 +123,17 @@ class DiT(nn.Module):
         if self.outputs > 1:
             predicted = predicted + self.gene_bias.astype(x.dtype)[None]
         return predicted
+
+
+def flops_per_evaluation(config: NetworkConfig, genes: int, outputs: int = 1) -> int:
+    """Floating-point operations of the matrix products of `denoise` for one cell; a multiply-add counts as two.
+
+    8.87e9 for the paper's network. What all cells of a step share (the conditioning) is not in it.
+    """
+    tokens, width = genes // config.genes_per_token, config.width
+    attending = tokens + config.summary_token
+    dense = 4 * width**2 + 2 * width * int(config.mlp_ratio * width)
+    blocks = config.depth * attending * (dense + 2 * attending * width)
+    ends = tokens * config.genes_per_token * width * (1 + outputs)
+    summary = config.summary_token * genes * width * (1 + outputs)
+    return 2 * (blocks + ends + summary)

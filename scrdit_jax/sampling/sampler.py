@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +24,17 @@ def cell_noise(keys: jax.Array, timestep: jax.Array | int, genes: int) -> jax.Ar
     return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, timestep), (genes,)))(keys)
 
 
+class Integrated(NamedTuple):
+    """Cells at t = 0 (cell, gene), float32, and after how many evaluations each was still finite (cell,), int32."""
+
+    cells: jax.Array
+    finite_steps: jax.Array
+
+
 def integrate(
     predict_clean: PredictClean, keys: jax.Array, coefficients: Coefficients, conditioning: Any, *, genes: int
-) -> jax.Array:
-    """Run x' = a x + b m0 + c m1 + d m2 + s z from pure noise to t = 0; returns cells (cell, gene), float32.
+) -> Integrated:
+    """Run x' = a x + b m0 + c m1 + d m2 + s z from pure noise to t = 0.
 
     `predict_clean(x, alpha_bar, row)` gets the noisy cells, the level as (1, 1), and row i of the `conditioning`
     pytree, whose leaves have a leading axis of one entry per evaluation. Nothing along the way is kept. A table with
@@ -36,16 +43,19 @@ def integrate(
     start = cell_noise(keys, 0, genes)
 
     def body(carry, step):
-        x, previous, earlier = carry
+        x, previous, earlier, finite_steps = carry
         row, conditions = step
         clean = predict_clean(x, row.alpha_bar.reshape(1, 1), conditions)
         following = row.a * x + row.b * clean + row.c * previous + row.d * earlier
         following = lax.cond(
             row.s > 0, lambda y: y + row.s * cell_noise(keys, row.timestep, genes), lambda y: y, following
         )
-        return (following, clean, previous), None
+        # Counted cell by cell: what is not finite stays so, and a batch that is shared out needs no exchange.
+        finite_steps = finite_steps + jnp.isfinite(following).all(axis=-1)
+        return (following, clean, previous, finite_steps), None
 
     rows = Coefficients(jnp.asarray(coefficients.timestep), *(jnp.asarray(c, jnp.float32) for c in coefficients[1:]))
     none = jnp.zeros_like(start)
-    (cells, _, _), _ = lax.scan(body, (start, none, none), (rows, conditioning))
-    return cells
+    begin = (start, none, none, jnp.zeros(len(start), jnp.int32))
+    (cells, _, _, finite_steps), _ = lax.scan(body, begin, (rows, conditioning))
+    return Integrated(cells, finite_steps)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scrdit_jax.config import NetworkConfig, load_preset
-from scrdit_jax.networks.dit import DiT
+from scrdit_jax.networks.dit import DiT, flops_per_evaluation
 from scrdit_jax.networks.embeddings import sincos_positions, timestep_features
 
 CONFIG = NetworkConfig(genes_per_token=5, width=12, depth=2, heads=3, summary_token=True)
@@ -111,3 +111,14 @@ def test_embeddings_distinguish_every_timestep_and_position():
     positions = sincos_positions(200, 768)
     for codes in (features, positions):
         assert len(np.unique(codes.round(4), axis=0)) == len(codes)
+
+
+def test_flops_are_the_papers_and_the_compilers():
+    assert flops_per_evaluation(load_preset("paper").network, 2000) == pytest.approx(8.87e9, rel=0.005)
+    network = DiT(NetworkConfig(genes_per_token=5, width=64, depth=1, heads=2, summary_token=True), 200, 3)
+    params = network.init(jax.random.key(0), jnp.zeros((1, 200)), jnp.ones((1,), jnp.int32))
+    modulations = jnp.zeros((1, 8, 64))
+    denoise = jax.jit(lambda x: network.apply(params, x, modulations, method="denoise"))
+    counted = denoise.lower(jnp.zeros((4, 200))).cost_analysis()["flops"] / 4
+    # The compiler counts every addition too.
+    assert 1.0 < counted / flops_per_evaluation(network.config, 200, 3) < 1.15

@@ -103,7 +103,7 @@ def test_a_thousand_random_steps_turn_noise_into_the_mean_and_variance_of_the_ce
 
 @jax.jit
 def sampled(keys: jax.Array, table: Coefficients) -> jax.Array:
-    return integrate(lambda x, alpha_bar, _: expected_clean(x, alpha_bar), keys, table, None, genes=MEAN.shape[1])
+    return integrate(lambda x, alpha_bar, _: expected_clean(x, alpha_bar), keys, table, None, genes=MEAN.shape[1]).cells
 
 
 @pytest.mark.parametrize(("solver", "options"), RANDOM_SOLVERS)

@@ -43,7 +43,7 @@ def wavy(x, alpha_bar, row=0.0):
 @partial(jax.jit, static_argnums=0)
 def compiled(predict_clean: Callable, keys: jax.Array, coefficients: Coefficients, conditioning: Any) -> jax.Array:
     """Shared by the tests, so that each batch shape is compiled once."""
-    return integrate(predict_clean, keys, coefficients, conditioning, genes=GENES)
+    return integrate(predict_clean, keys, coefficients, conditioning, genes=GENES).cells
 
 
 def sample(indices, coefficients: Coefficients, predict_clean: Callable = wavy, conditioning: Any = None) -> np.ndarray:

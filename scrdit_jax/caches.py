@@ -1,0 +1,65 @@
+"""What is worth keeping between runs and may be deleted at any time: compiled programs, and what timing has shown."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from .errors import ScrditError
+from .files import replacing
+
+# Programs that compile faster are not worth a file.
+LEAST_COMPILE_SECONDS = 0.2
+
+
+def cache_folder() -> Path:
+    """SCRDIT_CACHE where it is set, else `scrdit_jax` in the user's cache folder."""
+    named = os.environ.get("SCRDIT_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scrdit_jax"
+
+
+def keep_programs() -> None:
+    """Let JAX keep compiled programs in the cache folder, so that the next start need not compile them again.
+
+    Nothing happens where the user has chosen JAX's cache folder, or where ours cannot be written.
+    """
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    folder = cache_folder() / "programs" / _processor()
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            jax.config.update("jax_compilation_cache_dir", str(folder))
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_COMPILE_SECONDS)
+
+
+def _processor() -> str:
+    """A name for the host's instruction set: a program compiled for one processor may not run on another."""
+    known = platform.machine()
+    with contextlib.suppress(OSError, StopIteration):
+        known += next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    return f"{platform.machine()}-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
+
+
+def remembered(key: dict[str, Any], find_out: Callable[[], Any]) -> Any:
+    """What `find_out()` gave, as plain JSON values, the last time it was asked with an equal `key`."""
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
+    path = cache_folder() / "choices" / f"{name}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        record = json.loads(path.read_text())
+        if record["key"] == json.loads(json.dumps(key)):
+            return record["value"]
+    value = json.loads(json.dumps(find_out()))
+    with contextlib.suppress(OSError, ScrditError), replacing(path) as partial:
+        partial.write_text(json.dumps({"key": key, "value": value}) + "\n")
+    return value

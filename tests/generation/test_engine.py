@@ -1,0 +1,161 @@
+"""The compiled sampler: what it costs, what it may be off by, and what it says when it cannot go on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from scrdit_jax.checkpoint import load_model
+from scrdit_jax.config import SamplingConfig
+from scrdit_jax.data.scaling import Scaling
+from scrdit_jax.diffusion.predictions import make_prediction
+from scrdit_jax.errors import BadConfig, Diverged
+from scrdit_jax.generation import engine as engines
+from scrdit_jax.generation.engine import coefficients_for, make_engine, prepare, sample_batch
+from scrdit_jax.networks.dit import DiT
+from scrdit_jax.sampling.sampler import cell_keys, integrate
+
+SCALING = Scaling(-10.0, -8.0, 4.0)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_run):
+    return load_model(tiny_run)
+
+
+def cells_of(model, cells: int, **options) -> np.ndarray:
+    return np.concatenate(list(make_engine(model, SamplingConfig(**options)).batches(cells)))
+
+
+def test_batches_have_one_shape_and_the_tail_is_cut_off(model):
+    engine = make_engine(model, SamplingConfig(solver="ddim", steps=4, batch_size=8))
+    assert engine.batch_size == 8 and len(engine.devices) == 2 and engine.evaluations == 4
+    assert [len(batch) for batch in engine.batches(21)] == [8, 8, 5]
+    assert engine.dispatch(16).cells.shape == (8, 24)
+
+
+def test_one_device_and_two_give_the_same_cells(model, monkeypatch):
+    options = {"solver": "ddim", "eta": 1.0, "steps": 6, "batch_size": 8}
+    two = cells_of(model, 16, **options)
+    monkeypatch.setattr(engines, "usable_devices", lambda batch_size: jax.local_devices()[:1])
+    assert len(make_engine(model, SamplingConfig(**options)).devices) == 1
+    np.testing.assert_allclose(cells_of(model, 16, **options), two, rtol=1e-5, atol=1e-5)
+
+
+def test_shared_out_batches_need_no_exchange_between_devices(model):
+    text = make_engine(model, SamplingConfig(solver="ddpm", steps=5, batch_size=8)).program.as_text()
+    assert not [word for word in ("all-reduce", "all-gather", "collective-permute", "all-to-all") if word in text]
+
+
+def test_a_batch_takes_the_place_of_the_one_that_is_donated(model):
+    engine = make_engine(model, SamplingConfig(solver="ddim", steps=4, batch_size=8))
+    assert engine.program.memory_analysis().alias_size_in_bytes == 4 * 24 * 4  # a device's cells, float32
+    spare = engine.empty()
+    engine.dispatch(0, spare)
+    assert spare.is_deleted()
+
+
+def test_changing_solver_or_schedule_at_equal_length_does_not_compile_again(model):
+    make_engine(model, SamplingConfig(solver="ddim", steps=9, batch_size=8))
+    before = engines._compiled.cache_info().misses
+    for options in ({"solver": "ddim", "eta": 0.7}, {"solver": "ddpm"}, {"schedule": "quadratic"}, {"seed": 5}):
+        make_engine(model, SamplingConfig(steps=9, batch_size=8, **options))
+    assert engines._compiled.cache_info().misses == before
+
+
+def test_bfloat16_stays_near_float32(model):
+    """Stated: the median value within 0.05 on the log scale, the means within 0.05."""
+    options = {"solver": "ddim", "steps": 10, "batch_size": 64}
+    single, half = cells_of(model, 64, **options), cells_of(model, 64, dtype="bfloat16", **options)
+    assert not np.array_equal(single, half)
+    # A value at the threshold may fall on either side of zero, so the bulk is compared.
+    assert np.median(np.abs(single - half)) < 0.05 and abs(single.mean() - half.mean()) < 0.05
+
+
+def test_the_solver_computes_in_float32_whatever_the_network_does(model):
+    engine = make_engine(model, SamplingConfig(steps=4, batch_size=8, dtype="bfloat16"))
+    weights, table, rows, _ = engine.inputs
+    assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {jnp.dtype("bfloat16")} == {table.dtype}
+    assert rows.a.dtype == np.float32 and engine.dispatch(0).cells.dtype == np.float32
+
+
+def test_the_table_of_conditioning_equals_conditioning_every_cell(model):
+    """Stated: 2e-4 on the log scale, after all steps."""
+    config = SamplingConfig(solver="dpmpp-2m", steps=8, batch_size=8)
+    prediction = make_prediction(model.config.diffusion.prediction, model.facts.scaling)
+    network = DiT(model.config.network, 24, prediction.outputs)
+    table = coefficients_for(model.config.diffusion, config)
+
+    def predict_clean(noisy, alpha_bar, timestep):
+        predicted = network.apply(model.params, noisy, jnp.full(len(noisy), timestep))
+        return prediction.clean(noisy, predicted, alpha_bar)
+
+    keys = cell_keys(jax.random.key(0), jnp.arange(8))
+    slow = jax.jit(lambda: integrate(predict_clean, keys, table, jnp.asarray(table.timestep), genes=24))()
+    expected = np.asarray(model.facts.scaling.unscale(slow.cells))
+    np.testing.assert_allclose(cells_of(model, 8, solver="dpmpp-2m", steps=8, batch_size=8), expected, atol=2e-4)
+
+
+def test_no_conditioning_layers_travel_with_the_weights(model):
+    weights, table = prepare(model.params, jnp.arange(1, 6), network=DiT(model.config.network, 24, 3), dtype="float32")
+    assert not {"timestep_in", "timestep_out", "modulation"} & set(weights["params"])
+    assert table.shape == (5, 1, 6 * 2 + 2, 16)
+
+
+def broken(model, **biases):
+    params = {"params": dict(model.params["params"]) | biases}
+    return type(model)(model.config, model.facts, params, model.step)
+
+
+def test_a_model_that_is_not_finite_stops_at_its_first_step_with_the_cells_named(model):
+    params = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), model.params)
+    nothing = type(model)(model.config, model.facts, params, model.step)
+    with pytest.raises(Diverged, match=r"5 of cells 0 to 4 stopped being finite at step 1 \(timestep 20\) of 3;"):
+        cells_of(nothing, 5, steps=3, batch_size=8)
+
+
+def test_cells_that_break_along_the_way_name_the_range_of_steps(model, monkeypatch):
+    whole = engines.evaluate
+
+    def breaks(weights, modulations, noisy, alpha_bar, **static):
+        clean = whole(weights, modulations, noisy, alpha_bar, **static)
+        # From where the level is above a half, a cell breaks as its first gene crosses a threshold.
+        return jnp.where((alpha_bar > 0.3) & (noisy[:, :1] > -0.5 - alpha_bar), jnp.nan, clean)
+
+    monkeypatch.setattr(engines, "evaluate", breaks)
+    engines._compiled.cache_clear()
+    sample_batch.clear_cache()
+    try:
+        with pytest.raises(Diverged, match=r"of cells 0 to 63 stopped being finite at steps \d+ to \d+ \(timesteps"):
+            cells_of(model, 64, solver="ddim", steps=10, batch_size=64)
+    finally:
+        engines._compiled.cache_clear()
+        sample_batch.clear_cache()
+
+
+def test_a_batch_that_does_not_fit_names_the_largest_that_does(model, monkeypatch):
+    config = SamplingConfig(steps=3, batch_size=512)
+    needed = make_engine(model, config).bytes_needed
+    monkeypatch.setattr(engines, "free_memory", lambda device: needed // 2)
+    with pytest.raises(BadConfig, match=r"a batch of 512 cells needs .* the largest that fits is about (\d+)") as error:
+        make_engine(model, config)
+    largest = int(str(error.value).split("--batch-size ")[1].split(",")[0])
+    assert 100 < largest < 256 and largest % 2 == 0
+    assert make_engine(model, SamplingConfig(steps=3, batch_size=largest)).batch_size == largest
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_sampler_lowers_for_every_platform(model, dtype):
+    table = coefficients_for(model.config.diffusion, SamplingConfig(solver="ddim", eta=1.0, steps=5))
+    network = DiT(model.config.network, 24, 3)
+
+    def run(params, indices):
+        weights, rows = prepare(params, jnp.asarray(table.timestep), network=network, dtype=dtype)
+        return sample_batch(
+            weights, rows, table, jnp.uint32(0), indices, jnp.zeros((4, 24)),
+            network=network, prediction=make_prediction("zero-inflated", SCALING), scaling=SCALING,
+        )  # fmt: skip
+
+    platforms = ["cpu", "cuda", "tpu"]
+    exported = jax.export.export(jax.jit(run), platforms=platforms)(model.params, jnp.arange(4))
+    assert set(exported.platforms) == set(platforms) and len(exported.mlir_module_serialized) > 10_000
