@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from .data.preparing import Facts, Prepared, is_prepared, prepared_from, write_p
 from .data.sources import Data, load_cells, load_prepared
 from .data.writing import check_suffix, write_cells
 from .devices import use_every_core
+from .errors import BadConfig
 from .evaluation.sides import held_out_side
 from .generation import run as generation
 from .generation import store
@@ -101,6 +103,31 @@ def fit_schedule(run: Run | Path | str, steps: int, *, out: Path | str | None = 
     return taus
 
 
+def benchmark(
+    run: Run | Path | str | None = None,
+    *,
+    out: Path | str,
+    preset: str | RunConfig | None = None,
+    cases: Sequence[str] = (),
+    **options: Any,
+) -> str:
+    """Time every sampler on the devices at hand and score its cells, into the folder `out`; returns the table.
+
+    `run` is a trained run, or a `preset` is given whose network is timed with random weights. `cases` are names or
+    shell patterns ("ddpm-1000", "unipc-*"); `options` are dtype, batch_size, seeds and repeats. What is there already
+    is not measured again.
+    """
+    from .benchmarking.harness import Settings
+    from .benchmarking.run import run_benchmark
+
+    use_every_core()
+    if (run is None) == (preset is None):
+        raise BadConfig("give a run to benchmark, or a preset (--preset) for its network with random weights")
+    source = settings(preset) if preset is not None else Path(run.path if isinstance(run, Run) else run)
+    chosen = Settings(**{name: value for name, value in options.items() if value is not None})
+    return run_benchmark(source, Path(out), chosen, patterns=cases)
+
+
 def evaluate(
     real: Run | Data, synthetic: AnnData | Path | str, *, out: Path | str | None = None, seed: int = 0, repeats: int = 5
 ) -> Report:
@@ -156,6 +183,7 @@ def _describe_run(run: Run) -> list[str]:
 
 
 __all__ = [
+    "benchmark",
     "describe",
     "evaluate",
     "fit_schedule",

@@ -212,6 +212,31 @@ def evaluate(real: Path, synthetic: Path, out: Path, repeats: int, seed: int) ->
     click.echo(f"\nreport: {out / 'report.html'}")
 
 
+@main.command(
+    epilog=examples(
+        "scrdit benchmark run --out speed",
+        "scrdit benchmark run --case ddpm-1000 --case 'unipc-*' --out speed",
+        "scrdit benchmark --preset paper --dtype bfloat16 --case 'dpmpp-2m-*' --out paper",
+    )
+)
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for results.json, table, pictures.")
+@click.option("--preset", help="Instead of RUN: time this preset's network with random weights; nothing is scored.")
+@click.option("--case", "cases", multiple=True, metavar="NAME", help="Such as ddpm-1000 or 'unipc-*'; repeatable.")
+@click.option("--dtype", type=click.Choice(DTYPES), help="What the network computes in.  [default: float32]")
+@click.option("--batch-size", type=int, help="Cells at once.  [default: the fastest here]")
+@click.option("--seeds", type=click.IntRange(1), help="Samples to score of each case.  [default: 3]")
+@click.option("--repeats", type=click.IntRange(1), help="Least number of timed batches a case.  [default: 5]")
+def benchmark(run: Path | None, out: Path, cases: tuple[str, ...], **options: Any) -> None:
+    """Time each sampler of RUN against DDPM on this device, and score its cells against held-out ones.
+
+    Hours on a CPU for a large network: every finished row is kept, and the same command again goes on.
+    """
+    from . import api
+
+    click.echo(api.benchmark(run, out=out, cases=cases, **given(**options)))
+
+
 @main.command(epilog=examples("scrdit demo", "scrdit demo --out somewhere --cells 5000"))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("scrdit_demo"), show_default=True, help="Folder.")
 @click.option("--cells", type=int, default=2000, show_default=True, help="How many to generate.")

@@ -15,6 +15,7 @@ LAYERS = [
     {"networks", "sampling"},
     {"checkpoint", "evaluation"},
     {"training", "generation"},
+    {"benchmarking"},
     {"api"},
     {"cli"},
 ]

@@ -207,8 +207,12 @@ def test_mistakes_in_sampling_get_one_line(scrdit, tiny_run, tmp_path):
     (tmp_path / "ascending.txt").write_text("1 5 20")
     (tmp_path / "outside.txt").write_text("30 5 1")
     (tmp_path / "words.txt").write_text("ten five one")
+    (tmp_path / "one.txt").write_text("20")
     for words, expected in (
-        (["--steps", 21], ["21 steps", "1..20"]),
+        (["--steps", 21], ["21 steps", "2..20"]),
+        (["--steps", 1], ["1 steps", "2..20", "more"]),
+        (["--schedule", "one.txt"], ["1 timesteps", "at least 2"]),
+        (["--steps", 3, "--batch-size", 10**9], ["the largest that fits", "--batch-size"]),
         (["--schedule", "ascending.txt"], ["descend", "5 follows 1"]),
         (["--schedule", "outside.txt"], ["timestep 30", "1..20"]),
         (["--schedule", "words.txt"], ["words.txt", "1000 750 500 1"]),

@@ -18,6 +18,8 @@ from .schedule import NoiseSchedule
 
 SCHEDULES = ("uniform", "quadratic", "logsnr", "karras")
 KARRAS_RHO = 7.0
+# From pure noise, one step can give nothing but the mean cell.
+LEAST_STEPS = 2
 
 
 def uniform(timesteps: int, steps: int) -> np.ndarray:
@@ -75,9 +77,9 @@ def read_timesteps(path: Path | str) -> np.ndarray:
 
 
 def check_timesteps(taus: np.ndarray, timesteps: int) -> np.ndarray:
-    """`taus` if strictly descending within T..1, else BadTimesteps naming the first offender."""
-    if len(taus) == 0:
-        raise BadTimesteps("the list of timesteps is empty; give at least one")
+    """`taus` if two or more, strictly descending within T..1; else BadTimesteps naming the first offender."""
+    if len(taus) < LEAST_STEPS:
+        raise BadTimesteps(f"a list of {len(taus)} timesteps is no schedule; give at least {LEAST_STEPS}")
     for i, t in enumerate(taus):
         if not 1 <= t <= timesteps:
             raise BadTimesteps(f"timestep {t} is outside 1..{timesteps} of this model; leave it out")
@@ -99,17 +101,17 @@ def make_timesteps(name: str, schedule: NoiseSchedule, steps: int | None) -> np.
         return taus
     if steps is None:
         steps = schedule.timesteps
-    if not 1 <= steps <= schedule.timesteps:
-        raise BadTimesteps(
-            f"{steps} steps are not within 1..{schedule.timesteps}, this model's timesteps; ask for fewer"
-        )
+    if not LEAST_STEPS <= steps <= schedule.timesteps:
+        remedy = "fewer" if steps > LEAST_STEPS else "more"
+        raise BadTimesteps(f"{steps} steps are not within {LEAST_STEPS}..{schedule.timesteps}; ask for {remedy}")
     if name in {"logsnr", "karras"}:
         return {"logsnr": log_snr_uniform, "karras": karras}[name](schedule, steps)
     return {"uniform": uniform, "quadratic": quadratic}[name](schedule.timesteps, steps)
 
 
 def steps_of_acceleration(timesteps: int, acceleration: float) -> int:
-    """Evaluations left at acceleration R: T / R, rounded, at least 1 (paper table 3: R = 1, 10, 20, 50, 100)."""
-    if not (math.isfinite(acceleration) and 1 <= acceleration <= timesteps):
-        raise BadTimesteps(f"acceleration {acceleration:g} is not within 1..{timesteps}; 1 is every timestep")
-    return max(1, round(timesteps / acceleration))
+    """Evaluations left at acceleration R: T / R, rounded, at least 2 (paper table 3: R = 1, 10, 20, 50, 100)."""
+    most = timesteps / LEAST_STEPS
+    if not (math.isfinite(acceleration) and 1 <= acceleration <= most):
+        raise BadTimesteps(f"acceleration {acceleration:g} is not within 1..{most:g}; 1 is every timestep")
+    return max(LEAST_STEPS, round(timesteps / acceleration))

@@ -45,7 +45,7 @@ def tsne(
         places = embedding.fit_transform(pcs)
     is_real = np.arange(len(places)) < len(real)
     panels = 1 if cell_types is None else 2
-    figure, axes = _figure(1, panels, width=5.2 * panels + (1.6 if panels == 2 else 0), height=5.0)
+    figure, axes = blank_figure(1, panels, width=5.2 * panels + (1.6 if panels == 2 else 0), height=5.0)
     order = np.random.default_rng(seed).permutation(len(places))  # so that neither side hides the other
     colours = np.where(is_real, REAL, SYNTHETIC)
     size = float(np.clip(6000 / len(places), 3, 14))
@@ -59,7 +59,7 @@ def tsne(
     for axis in axes:
         axis.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
         axis.spines[:].set_color(GREY)
-    return _png(figure)
+    return to_png(figure)
 
 
 def _type_panel(axis: Axes, places: np.ndarray, is_real: np.ndarray, types: np.ndarray, size: float) -> None:
@@ -96,7 +96,7 @@ def violins(real: np.ndarray, synthetic: np.ndarray) -> bytes:
     variation = np.stack([metrics.coefficient_of_variation(side) for side in (real, synthetic)])
     variation = variation[:, np.isfinite(variation).all(axis=0)]
     zeros = np.stack([metrics.zero_fraction_per_gene(side) for side in (real, synthetic)])
-    figure, axes = _figure(1, 2, width=9.0, height=4.2)
+    figure, axes = blank_figure(1, 2, width=9.0, height=4.2)
     for axis, values, title in (
         (axes[0], variation, "Coefficient of variation per gene"),
         (axes[1], zeros, "Zero proportion per gene"),
@@ -106,7 +106,7 @@ def violins(real: np.ndarray, synthetic: np.ndarray) -> bytes:
         axis.set_xlim(0.4, 2.6)
         if values.shape[1] >= SMALLEST_PICTURE:
             _violin(axis, values)
-    return _png(figure)
+    return to_png(figure)
 
 
 def _violin(axis: Axes, values: np.ndarray) -> None:
@@ -128,7 +128,7 @@ def _violin(axis: Axes, values: np.ndarray) -> None:
 
 def gene_means(real: np.ndarray, synthetic: np.ndarray) -> bytes:
     """Each gene's mean log value and zero fraction, synthetic over real, with the line on which they agree."""
-    figure, axes = _figure(1, 2, width=9.6, height=4.7)
+    figure, axes = blank_figure(1, 2, width=9.6, height=4.7)
     for axis, summary, title in (
         (axes[0], metrics.gene_means, "Mean of each gene"),
         (axes[1], metrics.zero_fraction_per_gene, "Zero fraction of each gene"),
@@ -142,12 +142,12 @@ def gene_means(real: np.ndarray, synthetic: np.ndarray) -> bytes:
         axis.set(title=title, xlabel="real", ylabel="synthetic", xlim=ends, ylim=ends, aspect="equal")
         axis.text(0.04, 0.96, f"r = {metrics.pearson(x, y):.4f}", transform=axis.transAxes, va="top")
         axis.legend(loc="lower right", frameon=False)
-    return _png(figure)
+    return to_png(figure)
 
 
 def library_sizes(real: np.ndarray, synthetic: np.ndarray) -> bytes:
     """Histograms over cells of the summed log values and of the number of genes detected."""
-    figure, axes = _figure(1, 2, width=9.6, height=4.0)
+    figure, axes = blank_figure(1, 2, width=9.6, height=4.0)
     for axis, summary, label in (
         (axes[0], metrics.library_sizes, "sum of log values of a cell"),
         (axes[1], metrics.detected_genes, "genes detected in a cell"),
@@ -161,10 +161,11 @@ def library_sizes(real: np.ndarray, synthetic: np.ndarray) -> bytes:
             axis.hist(side, **style, histtype="step", linewidth=1.5, label=name)
         axis.set(xlabel=label, ylabel="cells, %")
         axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0)
-    return _png(figure)
+    return to_png(figure)
 
 
-def _figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, np.ndarray]:
+def blank_figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    """A figure of `width` x `height` inches and its axes, with no frame above and to the right."""
     figure = optional("matplotlib.figure").Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained")
     figure.get_layout_engine().set(wspace=0.06)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -173,7 +174,8 @@ def _figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Fi
     return figure, axes
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """The figure as a PNG file's bytes."""
     buffer = io.BytesIO()
     optional("matplotlib.backends.backend_agg").FigureCanvasAgg(figure).print_png(buffer)
     return buffer.getvalue()

@@ -237,11 +237,15 @@ def tuned_batch_size(model: Model, network: DiT, prediction: Prediction, dtype: 
     return tuning.choose_batch_size(model_sweep(model, network, prediction, dtype))
 
 
-def model_sweep(model: Model, network: DiT, prediction: Prediction, dtype: str) -> list[list[float]]:
+def model_sweep(
+    model: Model, network: DiT, prediction: Prediction, dtype: str, *, fresh: bool = False
+) -> list[list[float]]:
     """[[batch size, cell-evaluations a second], ...] of `network` on the local devices; see `tuning.sweep`."""
     placement = place(jax.local_devices())
     weights, table = prepare(
         jax.device_put(model.params, placement.on_each), jnp.ones(1, jnp.int32), network=network, dtype=dtype
     )
     step = partial(evaluate, network=network, prediction=prediction)
-    return tuning.sweep(step, weights, table[0], network=network, dtype=dtype, shared_out=placement.shared_out)
+    return tuning.sweep(
+        step, weights, table[0], network=network, dtype=dtype, shared_out=placement.shared_out, fresh=fresh
+    )

@@ -22,7 +22,7 @@ GENES = 300
 
 
 def fit_timesteps(model: Model, steps: int, *, seed: int = 0) -> np.ndarray:
-    """`steps` descending timesteps with the least error of DPM-Solver++(2M) along a run of 64 steps with 64 cells.
+    """`steps` descending timesteps with the least error of UniPC along a run of 64 steps with 64 cells.
 
     The levels to choose from are those of that run, at equal distances in log-SNR; the error is taken over 300 genes.
     Raises BadTimesteps if `steps` is not within 2 and their number.

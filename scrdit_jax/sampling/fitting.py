@@ -1,7 +1,7 @@
 """A sub-sequence fitted to a model: the path of least error along one fine trajectory of its own.
 
 Exact dynamic programming over a cost that decomposes (Watson et al. 2021), where the cost is the solver's and not the
-ELBO's: what a step of DPM-Solver++(2M) misses of where the fine trajectory goes.
+ELBO's: what a corrected step of UniPC misses of where the fine trajectory goes.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .solvers import NoiseLevels, dpm_solver_2m
+from .solvers import NoiseLevels, dpm_solver_2m, unipc_weights
 
 
 class Trajectory(NamedTuple):
@@ -41,7 +41,7 @@ def trace(
 
 
 def step_errors(trajectory: Trajectory) -> np.ndarray:
-    """costs[r + 1, t, s]: mean squared error of a 2M step from level t to s > t, with history at level r < t.
+    """costs[r + 1, t, s]: mean squared error of UniPC's step from level t to s > t, with history at level r < t.
 
     In units of clean cells, so divided by abar where the step leads; (K + 1, K, K + 1), the last s being t = 0, and
     r = -1 the first step, which has no history. Infinite where there is no such step.
@@ -51,23 +51,23 @@ def step_errors(trajectory: Trajectory) -> np.ndarray:
     alpha_bars = np.append(levels.alpha_bars, levels.next_alpha_bars[-1])
     with np.errstate(divide="ignore"):
         log_levels = 0.5 * (np.log(alpha_bars) - np.log1p(-alpha_bars))
+    # Every error is a sum of five of these vectors, so their products are all that is needed.
+    vectors = np.concatenate([x, m])
+    products = vectors @ vectors.T / vectors.shape[1]
     costs = np.full((count + 1, count, count + 1), np.inf)
     for t in range(count):
-        after, before = slice(t + 1, None), slice(0, t)
-        h = log_levels[after] - log_levels[t]
-        growth = -np.sqrt(alpha_bars[after]) * np.expm1(-h)
-        ratio = np.sqrt((1 - alpha_bars[after]) / (1 - alpha_bars[t]))
-        error = ratio[:, None] * x[t] + growth[:, None] * m[t] - x[after]
-        square = np.mean(error**2, axis=1)
-        if t == 0:
-            costs[0, 0, after] = square
-            continue
-        turn = m[t] - m[before]
-        # A step to t = 0 is infinitely long and of first order.
-        steps = np.where(np.isfinite(h), h, 0.0)
-        weight = 0.5 * growth * steps / (log_levels[t] - log_levels[before])[:, None]
-        products = turn @ error.T / error.shape[1]
-        costs[1 : t + 1, t, after] = square + 2 * weight * products + weight**2 * np.mean(turn**2, axis=1)[:, None]
+        # A step to t = 0 is not corrected, and lands on what was predicted at t.
+        costs[min(t, 1) : t + 1, t, count] = np.mean((m[t] - x[count]) ** 2)
+        r, s = np.arange(0 if t else -1, max(t, 0))[:, None], np.arange(t + 1, count)[None]
+        before = np.where(r < 0, np.nan, log_levels[t] - log_levels[r])
+        h = np.broadcast_to(log_levels[s] - log_levels[t], np.broadcast_shapes(r.shape, s.shape))
+        late, now, early = np.sqrt(alpha_bars[s]) * unipc_weights(h, np.broadcast_to(before, h.shape))
+        ratio = np.broadcast_to(np.sqrt((1 - alpha_bars[s]) / (1 - alpha_bars[t])), h.shape)
+        parts = np.stack([ratio, -np.ones_like(h), late, now, early], axis=-1)
+        places = [np.full_like(h, t), s, count + 1 + s, np.full_like(h, count + 1 + t), count + 1 + np.maximum(r, 0)]
+        places = np.stack([np.broadcast_to(place, h.shape) for place in places], axis=-1).astype(int)
+        squares = np.einsum("rsi,rsij,rsj->rs", parts, products[places[..., None], places[..., None, :]], parts)
+        costs[min(t, 1) : t + 1, t, t + 1 : count] = np.maximum(squares, 0)
     return costs / alpha_bars
 
 

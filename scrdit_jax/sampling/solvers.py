@@ -167,20 +167,25 @@ def unipc(levels: NoiseLevels) -> Coefficients:
     """
     predictor, log = dpm_solver_2m(levels), _log_levels(levels)
     b, c, d = predictor.b.copy(), predictor.c.copy(), np.zeros_like(predictor.c)
-    for i in range(len(log.h) - 1):
-        h, base = log.h[i], log.alpha[i] * -np.expm1(-log.h[i])
-        # phi_k of -h, as they stand in the order conditions over B(h)
-        first = 1 / -h - 1 / np.expm1(-h)
-        second = 2 * ((np.expm1(-h) / -h - 1) / -h - 0.5) / np.expm1(-h)
-        if np.isfinite(log.before[i]):
-            r1 = -log.before[i] / h
-            rho_1, rho_2 = np.linalg.solve(np.array([[1.0, 1.0], [r1, 1.0]]), np.array([first, second]))
-        else:
-            r1, rho_1, rho_2 = 1.0, 0.0, 0.5
-        corrected = base * np.array([rho_2, 1 - rho_1 / r1 - rho_2, rho_1 / r1])  # of m', m0, m1
-        changes = corrected - np.array([0.0, predictor.b[i], predictor.c[i]])
-        b[i + 1], c[i + 1], d[i + 1] = np.array([b[i + 1], c[i + 1], 0]) + predictor.a[i + 1] * changes
+    # The step to t = 0 is not corrected: nothing is evaluated there.
+    corrected = log.alpha[:-1] * unipc_weights(log.h[:-1], log.before[:-1])
+    changes = corrected - np.stack([np.zeros(len(log.h) - 1), predictor.b[:-1], predictor.c[:-1]])
+    b[1:], c[1:], d[1:] = np.stack([b[1:], c[1:], d[1:]]) + predictor.a[1:] * changes
     return _table(levels, predictor.a, b, c, d)
+
+
+def unipc_weights(h: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """What a corrected step of UniPC weighs m', m0 and m1 with, over alpha': (3, ...) for steps `h` after `before`.
+
+    A step `before` that is not finite is none: then the correction is of lower order.
+    """
+    first, second = 1 / -h - 1 / np.expm1(-h), 2 * ((np.expm1(-h) / -h - 1) / -h - 0.5) / np.expm1(-h)
+    # phi_k of -h, as they stand in the order conditions over B(h): rho_1 + rho_2 = first, r1 rho_1 + rho_2 = second.
+    known = np.isfinite(before)
+    r1 = np.where(known, -before / h, -1.0)
+    rho_1 = np.where(known, (second - first) / (r1 - 1), 0.0)
+    rho_2 = np.where(known, first - rho_1, 0.5)
+    return -np.expm1(-h) * np.stack([rho_2, 1 - rho_1 / r1 - rho_2, rho_1 / r1])
 
 
 class Solver(NamedTuple):

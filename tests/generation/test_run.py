@@ -42,7 +42,7 @@ def test_timesteps_come_from_a_file(tmp_path):
     assert list(coefficients_for(DiffusionConfig(), SamplingConfig(schedule=str(path))).timestep) == [1000, 500, 1]
     with pytest.raises(BadTimesteps, match="holds 3 timesteps but 5 steps were asked for"):
         coefficients_for(DiffusionConfig(), SamplingConfig(schedule=str(path), steps=5))
-    with pytest.raises(BadTimesteps, match=r"2000 steps are not within 1\.\.1000"):
+    with pytest.raises(BadTimesteps, match=r"2000 steps are not within 2\.\.1000"):
         coefficients_for(DiffusionConfig(), SamplingConfig(steps=2000))
 
 

@@ -9,7 +9,7 @@ from scrdit_jax.config import DiffusionConfig
 from scrdit_jax.diffusion.schedule import linear_schedule
 from scrdit_jax.diffusion.timesteps import make_timesteps
 from scrdit_jax.sampling.fitting import cheapest_path, step_errors, trace
-from scrdit_jax.sampling.solvers import dpm_solver_2m, make_coefficients, noise_levels
+from scrdit_jax.sampling.solvers import dpm_solver_2m, make_coefficients, noise_levels, unipc
 
 SCHEDULE = linear_schedule(DiffusionConfig())
 MODES, VARIANCE, WEIGHTS = np.array([-0.4, 2.8]), 0.25, np.array([0.8, 0.2])
@@ -30,20 +30,28 @@ def trajectory_of(levels, cells=40):
 
 
 def test_costs_are_the_errors_of_the_solvers_own_steps():
+    """Along the fine run, UniPC's table with its correction taken back out of the row it is folded into."""
     levels = noise_levels(SCHEDULE, make_timesteps("logsnr", SCHEDULE, 9))
     trajectory = trajectory_of(levels)
+    x, m = trajectory.noisy, trajectory.clean
     costs = step_errors(trajectory)
     levels_and_end = np.append(levels.timesteps, 0)
     for path in ((0, 2, 5, 6), (0, 1, 8), (0, 4, 7), (0, 8)):
-        table = dpm_solver_2m(noise_levels(SCHEDULE, levels_and_end[list(path)]))
-        ends = [*path[1:], 9]
-        for i, (t, s) in enumerate(zip(path, ends, strict=True)):
+        chosen = noise_levels(SCHEDULE, levels_and_end[list(path)])
+        plain, whole = dpm_solver_2m(chosen), unipc(chosen)
+        for i, (t, s) in enumerate(zip(path, [*path[1:], 9], strict=True)):
             before = path[i - 1] if i else -1
-            history = table.c[i] * trajectory.clean[before] if i else 0.0
-            step = table.a[i] * trajectory.noisy[t] + table.b[i] * trajectory.clean[t] + history
-            abar = SCHEDULE.alpha_bars[levels_and_end[s]]
-            wanted = np.mean((step - trajectory.noisy[s]) ** 2) / abar
-            assert costs[before + 1, t, s] == pytest.approx(wanted, rel=1e-9, abs=1e-15)
+            history = plain.c[i] * m[before] if i else 0.0
+            step = plain.a[i] * x[t] + plain.b[i] * m[t] + history
+            if s < 9 and plain.a[i + 1]:
+                # Row i + 1 does to the correction what it does to x.
+                late = (whole.b[i + 1] - plain.b[i + 1]) * m[s]
+                now = (whole.c[i + 1] - plain.c[i + 1]) * m[t]
+                step = step + (late + now + (whole.d[i + 1] * m[before] if i else 0.0)) / plain.a[i + 1]
+            elif s < 9:
+                continue  # the last row forgets x, so that correction does not show in the table
+            wanted = np.mean((step - x[s]) ** 2) / SCHEDULE.alpha_bars[levels_and_end[s]]
+            assert costs[before + 1, t, s] == pytest.approx(wanted, rel=1e-6, abs=1e-13)
     assert np.isinf(costs[0, 3, 5]) and np.isinf(costs[4, 3, 5]) and np.isinf(costs[2, 5, 5])
 
 
@@ -76,7 +84,7 @@ def test_fitted_steps_come_nearer_to_the_fine_run_than_even_ones(steps, walk):
     )[-1]
 
     def error(taus):
-        end = walk(make_coefficients("dpmpp-2m", noise_levels(SCHEDULE, taus)), start, two_modes)[-1]
+        end = walk(unipc(noise_levels(SCHEDULE, taus)), start, two_modes)[-1]
         return np.mean((end - exact) ** 2)
 
     assert fitted[0] == 1000 and len(fitted) == steps

@@ -1,0 +1,222 @@
+"""One row a sampler: how long compiling took, how fast it runs, how near to the device's limit, and how good its cells
+are. Every row is written as soon as it is finished; the same benchmark started again goes on with what is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from ..checkpoint import Model
+from ..devices import describe_devices, peak_memory, usable_cores
+from ..diffusion.predictions import make_prediction
+from ..errors import Diverged
+from ..evaluation.scores import MINIMUM_CELLS, compare
+from ..generation.engine import make_engine, model_sweep
+from ..generation.fitting import fit_timesteps
+from ..generation.store import write_timesteps
+from ..generation.tuning import choose_batch_size
+from ..networks.dit import DiT, flops_per_evaluation
+from .cases import Case
+from .results import Results
+from .timing import Timing, matrix_product_rate, seconds_of
+
+LIBRARIES = ("scrdit_jax", "jax", "jaxlib", "flax", "numpy", "scikit-learn")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is measured, beside the cases. `repeats` is the least number of timed batches a row."""
+
+    dtype: str = "float32"
+    batch_size: int | None = None
+    seeds: int = 3
+    repeats: int = 5
+
+
+class Sampler(Protocol):
+    """What is timed: the part of an Engine that makes batches."""
+
+    batch_size: int
+
+    def dispatch(self, first: int, recycled: Any = None) -> Any:
+        """Begin the batch that starts with cell `first`."""
+
+    def fetch(self, batch: Any, first: int, count: int) -> np.ndarray:
+        """Its first `count` cells, on the host; Diverged if they are not finite."""
+
+
+def time_batches(
+    sampler: Sampler, batches: int, *, clock: Callable[[], float] = time.perf_counter
+) -> tuple[Timing, list[Any]]:
+    """(seconds of every batch but the first, which warms up; all batches as they came). Each is waited for."""
+    measured = [seconds_of(lambda k=k: sampler.dispatch(k * sampler.batch_size), clock=clock) for k in range(batches)]
+    return Timing(tuple(seconds for seconds, _ in measured[1:])), [batch for _, batch in measured]
+
+
+def rates(timing: Timing, batch_size: int, evaluations: int, flops: int, matrix_rate: float) -> dict[str, Any]:
+    """Throughput of a batch's median time, with the quartiles of cells a second, against the matrix product's rate."""
+    cells, (low, high) = batch_size / timing.median, (batch_size / s for s in reversed(timing.quartiles))
+    return {
+        "cells_per_second": {"median": cells, "low": low, "high": high},
+        "cell_evaluations_per_second": cells * evaluations,
+        "flops_per_second": cells * evaluations * flops,
+        "matrix_product_flops_per_second": matrix_rate,
+        "share_of_matrix_product": cells * evaluations * flops / matrix_rate,
+    }
+
+
+def split_real(real: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two halves of the held-out cells, at random: what synthetic cells are compared with, and the floor."""
+    order, half = np.random.default_rng([seed, 1]).permutation(len(real)), len(real) // 2
+    return real[order[:half]], real[order[half : 2 * half]]
+
+
+def floors(real: np.ndarray, seeds: int) -> dict[str, Any]:
+    """Scores of the other half of the held-out cells, and of those with each gene shuffled, for the same splits."""
+    scored: dict[str, list[dict[str, float]]] = {"real vs real": [], "genes shuffled": []}
+    for seed in range(seeds):
+        reference, other = split_real(real, seed)
+        shuffled = np.random.default_rng([seed, 2]).permuted(other, axis=0)
+        scored["real vs real"].append(compare(reference, other, seed=seed))
+        scored["genes shuffled"].append(compare(reference, shuffled, seed=seed))
+    return {name: summarise(values) for name, values in scored.items()}
+
+
+def summarise(scores: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Mean, deviation (n - 1) and the values themselves of every metric over the seeds; None for what is not finite."""
+
+    def figures(values: list[float]) -> dict[str, Any]:
+        if not np.isfinite(values).all():
+            return {"mean": None, "sd": None, "values": [None] * len(values)}
+        return {
+            "mean": float(np.mean(values)),
+            "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+            "values": values,
+        }
+
+    return {name: figures([float(score[name]) for score in scores]) for name in scores[0]}
+
+
+def benchmark(
+    model: Model, cases: Sequence[Case], settings: Settings, *, real: np.ndarray | None, results: Results
+) -> None:
+    """Measure what `results` lacks of `cases`, row by row. `real` are held-out cells (cell, gene), None without any.
+
+    Without real cells nothing is scored, and a batch whose values are not finite is timed all the same: the weights
+    are random then, and their cells mean nothing.
+    """
+    genes, scaling = len(model.facts.genes), model.facts.scaling
+    prediction = make_prediction(model.config.diffusion.prediction, scaling)
+    network = DiT(model.config.network, genes, prediction.outputs)
+    flops = flops_per_evaluation(model.config.network, genes, prediction.outputs)
+    if real is not None and len(real) // 2 < MINIMUM_CELLS:
+        real = None
+    missing = [case for case in cases if not results.has(case.name)]
+    with tqdm(total=len(cases), initial=len(cases) - len(missing), unit="row", disable=None, desc="benchmark") as bar:
+        if missing:
+            results.begin("matrix", lambda: matrix_product_rate(settings.dtype, jax.local_devices()))
+            results.begin("batch_sweep", lambda: model_sweep(model, network, prediction, settings.dtype, fresh=True))
+            if real is not None:
+                results.begin("floors", lambda: floors(real, settings.seeds))
+        for case in missing:
+            bar.set_postfix_str(case.name)
+            batch = settings.batch_size or choose_batch_size(results.found("batch_sweep"))
+            rate = matrix_product_rate(settings.dtype, jax.local_devices())
+            results.add(measure(model, case, settings, real=real, batch_size=batch, flops=flops, matrix_rate=rate))
+            bar.update()
+
+
+def measure(
+    model: Model,
+    case: Case,
+    settings: Settings,
+    *,
+    real: np.ndarray | None,
+    batch_size: int,
+    flops: int,
+    matrix_rate: float,
+) -> dict[str, Any]:
+    """The row of one case: its cells are timed as they are made, then scored."""
+    with tempfile.TemporaryDirectory() as folder:
+        schedule = None
+        if case.fitted:
+            schedule = str(Path(folder) / "taus.json")
+            write_timesteps(fit_timesteps(model, case.steps).tolist(), Path(schedule))
+        seconds: list[float] = []
+        scores, note = [], None
+        for seed in range(settings.seeds):
+            request = case.sampling(seed=seed, dtype=settings.dtype, batch_size=batch_size, schedule=schedule)
+            engine = make_engine(model, request)
+            wanted = 0 if real is None else len(real) // 2
+            # The first batch of all warms up; the repeats asked for are spread over the seeds.
+            count = max(-(-wanted // engine.batch_size), -(-settings.repeats // settings.seeds) + 1)
+            timing, batches = time_batches(engine, count)
+            seconds += timing.seconds
+            if real is None:
+                continue
+            try:
+                cells = np.concatenate(list(_cells(engine, batches, wanted)))
+            except Diverged as error:
+                note = str(error)
+                continue
+            scores.append(compare(split_real(real, seed)[0], cells, seed=seed))
+    timing, (peak, whose) = Timing(tuple(seconds)), peak_memory()
+    return {
+        "name": case.name,
+        **case.to_dict(),
+        "schedule": "fitted" if case.fitted else "solver's own",
+        "timesteps": engine.coefficients.timestep.tolist() if case.steps <= 100 else None,
+        "batch_size": engine.batch_size,
+        "attention": engine.network.attention,
+        "compile_seconds": engine.compile_seconds,
+        "batch_seconds": {"median": timing.median, "values": list(timing.seconds)},
+        **rates(timing, engine.batch_size, engine.evaluations, flops, matrix_rate),
+        "flops_per_cell_evaluation": flops,
+        "program_bytes": engine.bytes_needed,
+        "peak_memory": {"bytes": peak, "of": whose},
+        "quality": summarise(scores) if scores else None,
+        "note": note,
+    }
+
+
+def _cells(engine: Any, batches: Sequence[Any], wanted: int) -> Iterator[np.ndarray]:
+    for k in range(-(-wanted // engine.batch_size)):
+        first = k * engine.batch_size
+        yield engine.fetch(batches[k], first, min(engine.batch_size, wanted - first))
+
+
+def conditions(model: Model, settings: Settings, *, weights: str, cells: int) -> dict[str, Any]:
+    """What rows must have in common to stand in one table: device, versions, network, weights, settings."""
+    versions = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            versions[library] = "none"
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(model.params):
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return {
+        "device": describe_devices() | {"cores": usable_cores()},
+        "versions": versions,
+        "network": asdict(model.config.network),
+        "diffusion": asdict(model.config.diffusion),
+        "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(model.params))),
+        "genes": len(model.facts.genes),
+        "weights": weights,
+        "weights_digest": digest.hexdigest()[:16],
+        "held_out_cells": cells,
+        "settings": json.loads(json.dumps(asdict(settings))),
+    }

@@ -1,0 +1,88 @@
+"""A benchmark from its beginning to its report: the model, the real cells, the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..checkpoint import Model, Run, load_model
+from ..config import RunConfig
+from ..data.normalizing import Normalization
+from ..data.preparing import Facts
+from ..data.reading import read_cells
+from ..data.scaling import Scaling
+from ..diffusion.predictions import make_prediction
+from ..errors import BadInput
+from ..evaluation.extras import optional
+from ..evaluation.metrics import dense
+from ..networks.dit import DiT
+from .cases import choose, standard_cases
+from .harness import Settings, benchmark, conditions
+from .results import Results
+
+# About what zero-negated log expression has; with random weights only the speed is looked at.
+SCALING = Scaling(-10.0, -8.0, 4.0)
+
+
+def random_model(config: RunConfig) -> Model:
+    """A model of `config` with random weights and genes that have no names; for timing alone."""
+    genes = config.data.genes
+    prediction = make_prediction(config.diffusion.prediction, SCALING)
+    network = DiT(config.network, genes, prediction.outputs)
+
+    @jax.jit
+    def begin():
+        params = network.init(jax.random.key(0), jnp.zeros((1, genes)), jnp.ones((1,), jnp.int32))
+        leaves, structure = jax.tree.flatten(params)
+        keys = jax.random.split(jax.random.key(1), len(leaves))
+        # Layers that begin at zero would be passed through untouched.
+        noisy = [leaf + 0.02 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
+        return jax.tree.unflatten(structure, noisy)
+
+    facts = Facts(
+        genes=tuple(f"gene_{i}" for i in range(genes)),
+        normalization=Normalization("none", None, False, "no cells: random weights"),
+        scaling=SCALING,
+        cell_type_key=None,
+        cell_types={},
+        n_train=0,
+        n_held_out=0,
+        settings=config.data,
+        source="random weights",
+        digest="",
+    )
+    return Model(config, facts, jax.tree.map(np.asarray, begin()), 0)
+
+
+def held_out_cells(run: Path, model: Model) -> np.ndarray:
+    """The cells a run never trained on, (cell, gene) on the log scale, genes in the model's order."""
+    cells = read_cells(Run(run).held_out_path)
+    return dense(cells[:, list(model.facts.genes)].X)
+
+
+def run_benchmark(source: Path | RunConfig, out: Path, settings: Settings, *, patterns: Sequence[str] = ()) -> str:
+    """Benchmark a trained run, or a config with random weights, into the folder `out`; returns the table (Markdown).
+
+    Started again, it measures what is missing. Compiled programs are not taken from disk: compiling is timed too.
+    """
+    for module in ("sklearn", "matplotlib.figure"):
+        optional(module)  # before the work, not after it
+    jax.config.update("jax_enable_compilation_cache", False)
+    real = None
+    if isinstance(source, RunConfig):
+        model = random_model(source)
+    else:
+        model = load_model(source)
+        if Run(source).held_out_path.is_file():
+            real = held_out_cells(source, model)
+    cases = choose(standard_cases(model.config.diffusion.timesteps, fitted=real is not None), patterns)
+    if settings.seeds < 1 or settings.repeats < 1:
+        raise BadInput("seeds and repeats must be 1 or more")
+    weights = "trained" if isinstance(source, Path) else "random"
+    results = Results(out, conditions(model, settings, weights=weights, cells=0 if real is None else len(real)))
+    benchmark(model, cases, settings, real=real, results=results)
+    return results.write_report()

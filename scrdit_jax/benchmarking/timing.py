@@ -1,0 +1,72 @@
+"""Seconds of work that is waited for, and the rate of a plain matrix product to hold it against."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+MATRIX_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
+MATRIX_REPEATS = 7
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Repeated measurements of one thing, in seconds."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """The middle of the repeats."""
+        return float(np.median(self.seconds))
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """What half of the repeats lie between."""
+        low, high = np.percentile(self.seconds, [25, 75])
+        return float(low), float(high)
+
+
+def seconds_of(call: Callable[[], Any], *, clock: Callable[[], float] = time.perf_counter) -> tuple[float, Any]:
+    """(seconds, what `call` returned), its arrays waited for: JAX returns before the work is done."""
+    started = clock()
+    result = jax.block_until_ready(call())
+    return clock() - started, result
+
+
+def in_turn(
+    calls: Sequence[Callable[[], Any]], repeats: int, *, clock: Callable[[], float] = time.perf_counter
+) -> list[Timing]:
+    """Each of `calls` once to warm up, then A B A B ...: what disturbs the machine disturbs all of them alike."""
+    for call in calls:
+        seconds_of(call, clock=clock)
+    rounds = [[seconds_of(call, clock=clock)[0] for call in calls] for _ in range(repeats)]
+    return [Timing(tuple(column)) for column in zip(*rounds, strict=True)]
+
+
+def matrix_product_rate(dtype: str, devices: Sequence[jax.Device]) -> float:
+    """FLOP/s of square matrix products of random numbers in `dtype`, on all `devices` together; the median of several.
+
+    What the network's dense layers could reach if they did nothing else.
+    """
+    side = MATRIX_SIDE.get(devices[0].platform, 4096)
+    sharding = NamedSharding(Mesh(np.asarray(devices), ("product",)), PartitionSpec("product"))
+
+    @partial(jax.jit, out_shardings=sharding)
+    def numbers(key):
+        return jax.random.normal(key, (len(devices), side, side)).astype(dtype)
+
+    a, b = numbers(jax.random.key(0)), numbers(jax.random.key(1))
+    # One product a device, with nothing to exchange between them.
+    product = jax.jit(
+        jax.shard_map(lambda a, b: a @ b, mesh=sharding.mesh, in_specs=sharding.spec, out_specs=sharding.spec)
+    )
+    (timing,) = in_turn([lambda: product(a, b)], MATRIX_REPEATS)
+    return len(devices) * 2 * side**3 / timing.median
