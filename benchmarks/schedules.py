@@ -1,4 +1,4 @@
-"""PCA-50 MMD of few evaluations on even and on fitted timesteps: python benchmarks/schedules.py RUN --out FILE.json."""
+"""PCA-50 MMD of few evaluations on even and on fitted timesteps: python -m benchmarks.schedules RUN --out FILE.json."""
 
 from __future__ import annotations
 

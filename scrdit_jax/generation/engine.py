@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -105,7 +105,7 @@ class Placement(NamedTuple):
     on_each: NamedSharding
 
 
-def place(devices: list[jax.Device]) -> Placement:
+def place(devices: Sequence[jax.Device]) -> Placement:
     """The placement over `devices`."""
     mesh = Mesh(np.asarray(devices), (CELLS_AXIS,))
     shared_out, on_each = NamedSharding(mesh, PartitionSpec(CELLS_AXIS)), NamedSharding(mesh, PartitionSpec())
@@ -171,8 +171,10 @@ class Engine:
         )
 
 
-def make_engine(model: Model, config: SamplingConfig) -> Engine:
+def make_engine(model: Model, config: SamplingConfig, *, devices: Sequence[jax.Device] | None = None) -> Engine:
     """The engine for `config`; without a batch size in it, with the one that was measured to be fastest here.
+
+    `devices` are all local ones among which the batch can be shared out evenly, unless they are given.
 
     Raises BadConfig, naming the largest, where a batch does not fit in the devices' memory.
     """
@@ -183,7 +185,7 @@ def make_engine(model: Model, config: SamplingConfig) -> Engine:
     batch_size = config.batch_size
     if batch_size is None:
         batch_size = tuned_batch_size(model, network, prediction, config.dtype)
-    placement = place(usable_devices(batch_size))
+    placement = place(usable_devices(batch_size) if devices is None else devices)
     params, timesteps = jax.device_put((model.params, coefficients.timestep.astype(np.int32)), placement.on_each)
     weights, table = prepare(params, timesteps, network=network, dtype=config.dtype)
     rows = jax.device_put(Coefficients(timesteps, *(c.astype(np.float32) for c in coefficients[1:])), placement.on_each)

@@ -1,0 +1,84 @@
+"""How far apart the ways to compute the same cells are, against stated tolerances: python -m benchmarks.accuracy RUN.
+
+bfloat16 against float32, the conditioning table against conditioning every cell, and, where there is one, the
+accelerator against the CPU (start it with JAX_PLATFORMS=cuda,cpu). Exits with status 1 if one is too far.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scrdit_jax.checkpoint import Model, load_model
+from scrdit_jax.config import SamplingConfig
+from scrdit_jax.devices import describe_devices, use_every_core
+from scrdit_jax.diffusion.predictions import make_prediction
+from scrdit_jax.files import replacing
+from scrdit_jax.generation.engine import coefficients_for, make_engine
+from scrdit_jax.networks.dit import DiT
+from scrdit_jax.sampling.sampler import cell_keys, integrate
+
+CELLS, STEPS = 64, 20
+# Of log expression, after all steps. A gene near zero may fall on either side of it, hence a share and not a maximum.
+NEAR = 0.1
+TOLERANCES = {"table against per cell": 0.001, "bfloat16 against float32": 0.06, "accelerator against CPU": 0.03}
+
+
+def cells_of(model: Model, devices: list[jax.Device] | None = None, **options) -> np.ndarray:
+    """The first CELLS cells of `model`."""
+    engine = make_engine(model, SamplingConfig(steps=STEPS, batch_size=CELLS, **options), devices=devices)
+    return next(engine.batches(CELLS))
+
+
+def conditioned_one_by_one(model: Model) -> np.ndarray:
+    """The same cells with every cell's timestep embedded for itself, as in training."""
+    prediction = make_prediction(model.config.diffusion.prediction, model.facts.scaling)
+    network = DiT(model.config.network, len(model.facts.genes), prediction.outputs)
+    table = coefficients_for(model.config.diffusion, SamplingConfig(steps=STEPS))
+
+    def predict_clean(noisy, alpha_bar, timestep):
+        return prediction.clean(noisy, network.apply(model.params, noisy, jnp.full(len(noisy), timestep)), alpha_bar)
+
+    keys = cell_keys(jax.random.key(0), jnp.arange(CELLS))
+    run = jax.jit(lambda: integrate(predict_clean, keys, table, jnp.asarray(table.timestep), genes=network.genes).cells)
+    return np.asarray(model.facts.scaling.unscale(run()))
+
+
+def share_far(a: np.ndarray, b: np.ndarray) -> float:
+    """Of all values, the share that differ by more than NEAR."""
+    return float(np.mean(np.abs(a - b) > NEAR))
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path))
+def main(run: Path, out: Path | None) -> None:
+    """Compare, print, write, and exit with 1 where a tolerance is passed."""
+    use_every_core()
+    model = load_model(run)
+    plain = cells_of(model)
+    found = {
+        "table against per cell": share_far(plain, conditioned_one_by_one(model)),
+        "bfloat16 against float32": share_far(plain, cells_of(model, dtype="bfloat16")),
+    }
+    if jax.local_devices()[0].platform != "cpu":
+        found["accelerator against CPU"] = share_far(
+            plain, cells_of(model, devices=jax.local_devices(backend="cpu")[:1])
+        )
+    for name, share in found.items():
+        click.echo(f"{name}: {share:.2%} of values differ by more than {NEAR} (allowed {TOLERANCES[name]:.1%})")
+    if out is not None:
+        with replacing(out) as partial:
+            values = {"device": describe_devices(), "near": NEAR, "share_far": found, "allowed": TOLERANCES}
+            partial.write_text(json.dumps(values, indent=1) + "\n")
+    sys.exit(any(share > TOLERANCES[name] for name, share in found.items()))
+
+
+if __name__ == "__main__":
+    main()

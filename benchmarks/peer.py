@@ -1,0 +1,164 @@
+"""The same network and sampler in PyTorch, in turn with ours: python -m benchmarks.peer RUN --out FILE.json.
+
+Same weights, same evaluations, the batch that each side is fastest with; A B C A B C, and the ratio round by round.
+Needs the extra `peer`.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import jax
+import numpy as np
+import torch
+
+from benchmarks import torch_dit
+from scrdit_jax.benchmarking.run import random_model
+from scrdit_jax.benchmarking.timing import Timing, in_turn, matrix_product_rate, seconds_of
+from scrdit_jax.checkpoint import Model, load_model
+from scrdit_jax.config import DTYPES, SamplingConfig, load_preset
+from scrdit_jax.devices import describe_devices, use_every_core
+from scrdit_jax.diffusion.predictions import make_prediction
+from scrdit_jax.files import replacing
+from scrdit_jax.generation.engine import Engine, make_engine
+from scrdit_jax.networks.dit import flops_per_evaluation
+from scrdit_jax.sampling.sampler import cell_keys, cell_noise
+
+CPU_BATCHES, GPU_BATCHES = (4, 8, 16, 32, 64, 128), (256, 512, 1024, 2048)
+LONGEST_BATCH_SECONDS = 4.0
+AGREEMENT = {"float32": 2e-3, "bfloat16": 0.05}
+
+Sample = Callable[[int], np.ndarray]
+
+
+def start_of(engine: Engine, genes: int, cells: int) -> torch.Tensor:
+    """The noise our sampler begins cells 0 to `cells` - 1 with, for the peer to begin with."""
+    keys = cell_keys(jax.random.key(engine.inputs[3]), np.arange(cells, dtype=np.uint32))
+    return torch.from_numpy(np.array(cell_noise(keys, 0, genes)))
+
+
+def fastest_batch(sample: Sample, evaluations: int, batches: tuple[int, ...]) -> tuple[int, dict[int, float]]:
+    """(the batch size with most cells a second, cell-evaluations a second by batch size)."""
+    found: dict[int, float] = {}
+    for batch in batches:
+        sample(batch)
+        seconds = min(seconds_of(lambda b=batch: sample(b))[0] for _ in range(3))
+        found[batch] = batch * evaluations / seconds
+        if seconds > LONGEST_BATCH_SECONDS:
+            break
+    return max(found, key=found.__getitem__), found
+
+
+def peers(model: Model, engine: Engine, dtype: str) -> tuple[dict[str, Sample], Callable[[Sample], float]]:
+    """Ways for PyTorch to sample a batch, by name; and how far one is from our cells (median of |difference|)."""
+    genes = len(model.facts.genes)
+    prediction = make_prediction(model.config.diffusion.prediction, model.facts.scaling)
+    device = "cuda" if torch.cuda.is_available() and jax.local_devices()[0].platform == "gpu" else "cpu"
+    network = torch_dit.load_params(torch_dit.DiT(model.config.network, genes, prediction.outputs), model.params)
+    network = network.to(device=device, dtype=getattr(torch, dtype))
+
+    def sampler(forward: Callable) -> Sample:
+        starts: dict[int, torch.Tensor] = {}
+
+        def sample(batch: int) -> np.ndarray:
+            if batch not in starts:
+                starts[batch] = start_of(engine, genes, batch).to(device)
+            return torch_dit.sample(
+                network, forward, prediction, model.facts.scaling, engine.coefficients, starts[batch],
+                dtype=getattr(torch, dtype),
+            )  # fmt: skip
+
+        return sample
+
+    def difference(sample: Sample) -> float:
+        batch = min(engine.batch_size, 32)
+        ours = engine.fetch(engine.dispatch(0), 0, batch)
+        return float(np.median(np.abs(ours - sample(batch))))
+
+    return {"eager": sampler(network), "compiled": sampler(torch.compile(network, dynamic=False))}, difference
+
+
+def side(name: str, batch: int, evaluations: int, timing: Timing, flops: int) -> dict:
+    """One side's figures, as plain values."""
+    rate = batch * evaluations / timing.median
+    return {
+        "name": name,
+        "batch_size": batch,
+        "batch_seconds": list(timing.seconds),
+        "cells_per_second": batch / timing.median,
+        "cell_evaluations_per_second": rate,
+        "flops_per_second": rate * flops,
+    }
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.option("--preset", help="Instead of RUN: this preset's network with random weights.")
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
+@click.option("--steps", default=20, show_default=True, help="Network evaluations a cell.")
+@click.option("--rounds", default=9, show_default=True)
+def main(run: Path | None, preset: str | None, out: Path, dtype: str, steps: int, rounds: int) -> None:
+    """Time both sides and write what came out."""
+    use_every_core()
+    model = random_model(load_preset(preset)) if preset else load_model(run)
+    engine = make_engine(model, SamplingConfig(steps=steps, dtype=dtype))
+    flops = flops_per_evaluation(model.config.network, len(model.facts.genes), engine.network.outputs)
+    ways, difference = peers(model, engine, dtype)
+    differences = {name: difference(sample) for name, sample in ways.items()} if not preset else {}
+    for name, found in differences.items():
+        if not found <= AGREEMENT[dtype]:
+            raise click.ClickException(f"{name} and our cells differ by {found:.2g}, more than {AGREEMENT[dtype]:g}")
+    candidates = CPU_BATCHES if jax.local_devices()[0].platform == "cpu" else GPU_BATCHES
+    batches, sweeps = {}, {}
+    for name, sample in ways.items():
+        batches[name], sweeps[name] = fastest_batch(sample, steps, candidates)
+        click.echo(f"{name}: {', '.join(f'{b}: {rate:,.0f}/s' for b, rate in sweeps[name].items())}")
+    calls = [lambda: engine.fetch(engine.dispatch(0), 0, 0)]
+    calls += [lambda sample=sample, name=name: sample(batches[name]) for name, sample in ways.items()]
+    ours, *theirs = in_turn(calls, rounds)
+    sides = [side("scrdit_jax", engine.batch_size, steps, ours, flops)]
+    sides += [side(n, batches[n], steps, timing, flops) for n, timing in zip(ways, theirs, strict=True)]
+    ratios = {}
+    for name, timing in zip(ways, theirs, strict=True):
+        per_cell = np.array(timing.seconds) / batches[name], np.array(ours.seconds) / engine.batch_size
+        pairs = per_cell[0] / per_cell[1]
+        low, high = np.percentile(pairs, [25, 75])
+        ratios[name] = {"median": float(np.median(pairs)), "low": low, "high": high, "pairs": pairs.tolist()}
+        click.echo(f"{ratios[name]['median']:.2f} times {name} ({low:.2f} to {high:.2f})")
+    values = {
+        "device": describe_devices(),
+        "versions": {"python": platform.python_version(), "jax": jax.__version__, "torch": torch.__version__},
+        "network": asdict(model.config.network),
+        "weights": "random" if preset else "trained",
+        "dtype": dtype,
+        "evaluations": steps,
+        "median_difference_from_ours": differences,
+        "matrix_product_flops_per_second": {
+            "scrdit_jax": matrix_product_rate(dtype, jax.local_devices()), "torch": torch_matrix_rate(dtype)
+        },
+        "sweeps": sweeps,
+        "sides": sides,
+        "ratios": ratios,
+    }  # fmt: skip
+    with replacing(out) as partial:
+        partial.write_text(json.dumps(values, indent=1) + "\n")
+
+
+def torch_matrix_rate(dtype: str) -> float:
+    """FLOP/s of PyTorch's matrix product, as a reading on the machine; see `matrix_product_rate`."""
+    cuda = torch.cuda.is_available() and jax.local_devices()[0].platform == "gpu"
+    side_length = 8192 if cuda else 2048
+    a, b = (torch.randn(side_length, side_length).to("cuda" if cuda else "cpu", getattr(torch, dtype)) for _ in "ab")
+    wait = torch.cuda.synchronize if cuda else lambda: None
+    (timing,) = in_turn([lambda: (a @ b, wait())[1]], 7)
+    return 2 * side_length**3 / timing.median
+
+
+if __name__ == "__main__":
+    main()
