@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ SCHEMA_PATH = Path(__file__).parent / "schema.json"
 RESULTS, TABLE = "results.json", "table.md"
 READING = (
     "Cells/s is that of the median batch, with the quartiles; the matrix share is the floating-point rate of the "
-    "network's dense layers over that of a plain matrix product on the same devices in the same process."
+    "network's dense layers over the best that a plain matrix product reached on the same devices."
 )
 
 
@@ -58,6 +58,12 @@ class Results:
     def add(self, row: Mapping[str, Any]) -> None:
         """One more finished row, on disk when this returns."""
         self._values["rows"].append(dict(row))
+        self._write()
+
+    def arrange(self, names: Sequence[str]) -> None:
+        """Put the rows in the order of `names`; those that are not named come last."""
+        place = {name: number for number, name in enumerate(names)}
+        self._values["rows"].sort(key=lambda row: place.get(row["name"], len(place)))
         self._write()
 
     def begin(self, name: str, measure: Callable[[], Any]) -> None:
