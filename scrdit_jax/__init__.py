@@ -11,7 +11,19 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["benchmark", "evaluate", "fit_schedule", "load_preset", "prepare", "sample", "settings", "train"]
+__all__ = [
+    "assemble",
+    "benchmark",
+    "evaluate",
+    "fit_schedule",
+    "generate",
+    "load_preset",
+    "prepare",
+    "sample",
+    "settings",
+    "train",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,18 @@ from .checkpoint import Checkpoints, Run, load_model
 from .config import DataConfig, RunConfig, SamplingConfig, load_preset
 from .data.preparing import Facts, Prepared, is_prepared, prepared_from, write_prepared
 from .data.sources import Data, load_cells, load_prepared
-from .data.writing import check_suffix, write_cells
-from .devices import use_every_core
+from .data.writing import SUFFIXES, check_suffix
+from .devices import join_processes, use_every_core
 from .errors import BadConfig
 from .evaluation.sides import held_out_side
+from .generation import outputs, store
 from .generation import run as generation
-from .generation import store
+from .generation.assembling import assemble as assemble_shards
 from .generation.fitting import fit_timesteps
+from .generation.outputs import is_finished
+from .generation.plan import SHARD_CELLS
+from .generation.run import Summary
+from .generation.verifying import find_damage
 from .training import loop
 
 if TYPE_CHECKING:
@@ -76,19 +81,92 @@ def train(
 
 
 def sample(run: Run | Path | str, cells: int, *, out: Path | str | None = None, **options: Any) -> AnnData | Path:
-    """`cells` synthetic cells from a trained run; with `out`, written to that .h5ad or .zarr, whose path is returned.
+    """`cells` synthetic cells from a trained run; with `out`, written as `generate` does, and the path is returned.
 
     `options` are SamplingConfig's: solver, steps or acceleration, schedule, eta, seed, batch_size, dtype.
     """
+    if out is not None:
+        return generate(run, cells, out=out, **options).path
     _start_jax()
-    config = SamplingConfig(**{name: value for name, value in options.items() if value is not None})
-    if out is None:
-        return generation.sample(load_model(run), cells, config)
-    out = Path(out)
-    check_suffix(out, "synthetic cells")
+    return generation.sample(load_model(run), cells, _sampling_config(options))
+
+
+def generate(
+    run: Run | Path | str,
+    cells: int,
+    *,
+    out: Path | str,
+    shard_cells: int = SHARD_CELLS,
+    distributed: bool = False,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process_id: int | None = None,
+    **options: Any,
+) -> Summary:
+    """`cells` synthetic cells in a file (.h5ad, .zarr) or a folder of shards, in memory that does not grow with them.
+
+    Called again it continues. With `distributed`, or beside other processes with the same request, the shards of a
+    folder are shared; see `devices.join_processes` for how processes find their number. `options` are SamplingConfig's.
+    """
+    out, config = Path(out), _sampling_config(options)
+    if out.suffix and not store.is_store(out):
+        check_suffix(out, "synthetic cells")
+        if distributed:
+            raise BadConfig(f"{out} is one file; several processes write to a folder of shards: give one as --out")
+    else:
+        store.check_folder(out)
+    if not distributed and (coordinator, processes, process_id) != (None, None, None):
+        raise BadConfig("--coordinator, --processes and --process-id are for --distributed")
+    place = join_processes(coordinator, processes, process_id) if distributed else (0, 1)
+    _start_jax()
     model = load_model(run)
-    if not store.is_finished(out, generation.provenance(model, cells, config)):
-        write_cells(generation.sample(model, cells, config), out)
+    if out.suffix in SUFFIXES:
+        return generation.fill_file(model, cells, config, out)
+    return generation.fill(model, cells, config, out, process=place[0], processes=place[1], shard_cells=shard_cells)
+
+
+def _sampling_config(options: dict[str, Any]) -> SamplingConfig:
+    return SamplingConfig(**{name: value for name, value in options.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found: the `problems` of single shards, and what is so after a repair; no digest while unsound."""
+
+    cells: int
+    shards: int
+    problems: tuple[str, ...]
+    repaired: bool
+    notes: tuple[str, ...]
+    digest: str | None
+
+
+def verify(path: Path | str, *, repair: Run | Path | str | None = None) -> Verification:
+    """Compute every digest of a folder of shards again; with `repair`, a run, make anew what is missing or damaged."""
+    path = Path(path)
+    with store.Store(path) as shards:
+        damage, plan = find_damage(shards), shards.plan
+        digest = None if damage else shards.digest()
+    problems = tuple(f"shard {shard.index}: {what}" for shard, what in damage.items())
+    if not damage or repair is None:
+        return Verification(plan.cells, len(plan), problems, False, (), digest)
+    _start_jax()
+    changed = generation.repair(load_model(repair), path, list(damage))
+    with store.Store(path) as shards:
+        digest = shards.digest()
+    notes = tuple(
+        f"shard {shard.index}: not the cells its record told of; made on another device?" for shard in changed
+    )
+    return Verification(plan.cells, len(plan), problems, True, notes, digest)
+
+
+def assemble(path: Path | str, *, out: Path | str) -> Path:
+    """The cells of a finished folder of shards as one .h5ad or .zarr, without holding them in memory."""
+    path, out = Path(path), Path(out)
+    check_suffix(out, "synthetic cells")
+    with store.Store(path) as shards:
+        if not is_finished(out, shards.manifest.request):
+            assemble_shards(shards, out)
     return out
 
 
@@ -96,10 +174,10 @@ def fit_schedule(run: Run | Path | str, steps: int, *, out: Path | str | None = 
     """`steps` timesteps fitted to a trained model; with `out`, written there for `sample(..., schedule=out)`."""
     _start_jax()
     if out is not None:
-        store.check_timesteps_output(Path(out))
+        outputs.check_timesteps_output(Path(out))
     taus = fit_timesteps(load_model(run), steps, seed=seed).tolist()
     if out is not None:
-        store.write_timesteps(taus, Path(out))
+        outputs.write_timesteps(taus, Path(out))
     return taus
 
 
@@ -147,20 +225,44 @@ def describe(path: Path | str) -> list[str]:
     path = Path(path)
     if (path / "config.json").is_file():
         return _describe_run(Run(path))
-    record = store.read_provenance(path) if path.exists() else None
+    if store.is_store(path):
+        return _describe_store(path)
+    record = outputs.read_provenance(path) if path.exists() else None
     if record is not None:
-        facts = Facts.from_dict(json.loads(record["facts"]))
-        return [
-            f"{record['cells']} synthetic cells x {len(facts.genes)} genes",
-            f"solver {record['solver']}, {record['network_evaluations']} network evaluations a cell, "
-            f"seed {record['seed']}",
-            f"from a model trained {record['trained_steps']} steps on {facts.source} ({facts.n_train} cells)",
-        ]
+        cells = record["cells"]
+        if "first_cell" in record:
+            cells = f"cells {record['first_cell']} to {record['last_cell']} of {cells}"
+        return _describe_cells(record, cells)
     cells, source = load_cells(path)
     if is_prepared(cells):
         prepared = prepared_from(cells)
         return [f"prepared cells: {cells.n_obs} x {cells.n_vars} genes", *prepared.facts.notes]
     return [f"{source}: {cells.n_obs} cells x {cells.n_vars} genes, not made by scrdit"]
+
+
+def _describe_cells(record: dict[str, Any], cells: object) -> list[str]:
+    facts = Facts.from_dict(json.loads(record["facts"]))
+    return [
+        f"{cells} synthetic cells x {len(facts.genes)} genes",
+        f"solver {record['solver']}, {record['network_evaluations']} network evaluations a cell, seed {record['seed']}",
+        f"from a model trained {record['trained_steps']} steps on {facts.source} ({facts.n_train} cells)",
+    ]
+
+
+def _describe_store(path: Path) -> list[str]:
+    with store.Store(path) as shards:
+        plan, records, made_on = shards.plan, shards.records(), shards.manifest.device
+        done = sum(record.cells for record in records)
+        lines = [
+            *_describe_cells(shards.manifest.request, f"{done} of {plan.cells}" if done < plan.cells else done),
+            f"{len(records)} of {len(plan)} shards of {plan.shard_cells} cells, "
+            f"{sum(record.bytes for record in records) / 1e6:.1f} MB",
+            f"batches of {plan.batch_size}; begun on {made_on['devices']} x {made_on['kind']}",
+        ]
+        if done:
+            zeros = 1 - sum(record.nonzeros for record in records) / (done * len(shards.genes))
+            lines.append(f"{zeros:.1%} of the values are zeros")
+        return [*lines, f"digest {shards.digest()}" if done == plan.cells else "unfinished: run the same command again"]
 
 
 def _describe_run(run: Run) -> list[str]:
@@ -183,14 +285,17 @@ def _describe_run(run: Run) -> list[str]:
 
 
 __all__ = [
+    "assemble",
     "benchmark",
     "describe",
     "evaluate",
     "fit_schedule",
+    "generate",
     "load_preset",
     "prepare",
     "sample",
     "settings",
     "train",
+    "verify",
     "write_prepared",
 ]

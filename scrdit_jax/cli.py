@@ -147,11 +147,13 @@ def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) ->
         "scrdit sample run --cells 10000 --out cells.h5ad",
         "scrdit sample run --cells 2000 --solver ddpm --steps 1000 --out cells.zarr",
         "scrdit sample run --cells 2000 --solver ddim --acceleration 10 --eta 1 --schedule quadratic --out cells.h5ad",
+        "scrdit sample run --cells 5000000 --out atlas",
+        "srun scrdit sample run --cells 5000000 --out atlas --distributed",
     )
 )
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--cells", type=int, required=True, help="How many.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="cells.h5ad or cells.zarr.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="cells.h5ad, cells.zarr, or a folder.")
 @click.option("--solver", default=SamplingConfig.solver, show_default=True, help=SOLVER_HELP)
 @click.option("--steps", type=int, help="Network evaluations a cell.  [default: 25; ddpm: every timestep]")
 @click.option("--acceleration", type=float, metavar="R", help="Instead of --steps: every R-th timestep.")
@@ -165,12 +167,48 @@ def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) ->
 @click.option("--seed", type=int, help="Cell i depends on model, seed and i alone.  [default: 0]")
 @click.option("--batch-size", type=int, help="Cells at once.  [default: the fastest here]")
 @click.option("--dtype", type=click.Choice(DTYPES), help="What the network computes in.  [default: float32]")
+@click.option("--shard-cells", type=click.IntRange(1), help="About how many to a file in a folder.  [default: 65536]")
+@click.option("--distributed", is_flag=True, help="One of many processes that fill one folder, which all can see.")
+@click.option("--processes", type=int, metavar="N", help="How many.  [default: as JAX finds out]")
+@click.option("--process-id", type=int, metavar="I", help="Which one this is, 0 to N-1.")
+@click.option("--coordinator", metavar="HOST:PORT", help="Where they meet before they start; not needed.")
 def sample(run: Path, cells: int, out: Path, **options: Any) -> None:
-    """Generate synthetic cells from RUN, a folder made by 'scrdit train'."""
+    """Generate synthetic cells from RUN, a folder made by 'scrdit train'.
+
+    A folder --out gets the cells in shards of about 65,536. The same command again continues, on other hardware too;
+    several at once share the work.
+    """
     from . import api
 
-    path = api.sample(run, cells, out=out, **given(**options))
-    click.echo(f"{cells} cells in {path}")
+    click.echo(str(api.generate(run, cells, out=out, **given(**options))))
+
+
+@main.command(epilog=examples("scrdit verify atlas", "scrdit verify atlas --repair run"))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--repair", type=click.Path(path_type=Path), metavar="RUN", help="Make anew what is missing or damaged.")
+def verify(out: Path, repair: Path | None) -> None:
+    """Check a folder of shards, byte by byte; exit status 2 if something is missing or damaged and not repaired."""
+    from . import api
+
+    found = api.verify(out, repair=repair)
+    _say((*found.problems, *found.notes))
+    if found.problems and not found.repaired:
+        raise ScrditError(
+            f"{len(found.problems)} of {found.shards} shards of {out} are missing or damaged; "
+            f"'scrdit verify {out} --repair RUN' makes them again"
+        )
+    repaired = f"{len(found.problems)} made again; " if found.repaired else ""
+    click.echo(f"{repaired}{found.cells} cells in {found.shards} shards are sound; digest {found.digest}")
+
+
+@main.command(epilog=examples("scrdit assemble atlas --out cells.h5ad", "scrdit assemble atlas --out cells.zarr"))
+@click.argument("shards", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="cells.h5ad or cells.zarr.")
+def assemble(shards: Path, out: Path) -> None:
+    """One file from a folder of shards, without holding the cells in memory."""
+    from . import api
+
+    click.echo(f"written to {api.assemble(shards, out=out)}")
 
 
 @main.command(
@@ -255,10 +293,10 @@ def demo(out: Path, cells: int, steps: int | None, seed: int | None) -> None:
     click.echo(f"\ncells:  {synthetic}\nreport: {out / 'report' / 'report.html'}")
 
 
-@main.command(epilog=examples("scrdit info run", "scrdit info cells.h5ad"))
+@main.command(epilog=examples("scrdit info run", "scrdit info cells.h5ad", "scrdit info atlas"))
 @click.argument("path", type=click.Path(path_type=Path))
 def info(path: Path) -> None:
-    """Say what is inside a run or a file of synthetic cells, in plain words."""
+    """Say what is inside a run, a file of synthetic cells or a folder of their shards, in plain words."""
     from . import api
 
     click.echo("\n".join(api.describe(path)))

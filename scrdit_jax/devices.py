@@ -11,6 +11,8 @@ from pathlib import Path
 
 import jax
 
+from .errors import BadConfig
+
 # Beyond this the cores of one CPU are left to the operations themselves: a batch split further has parts too small.
 MOST_CPU_DEVICES = 8
 
@@ -102,3 +104,36 @@ def peak_memory() -> tuple[int, str]:
 
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return used * (1 if sys.platform == "darwin" else 1024), "process"
+
+
+def join_processes(
+    coordinator: str | None = None, processes: int | None = None, process_id: int | None = None
+) -> tuple[int, int]:
+    """(this process's number, how many there are); before JAX first looks for devices.
+
+    Given `processes` and `process_id`, nobody is asked. Otherwise JAX finds out from where it runs (Cloud TPU, SLURM,
+    GKE, Open MPI), or meets the others at `coordinator` ("host:port"). Then the processes part: none needs another to
+    work, so one that dies takes no other with it, and each sees its local devices only.
+    """
+    if (processes is None) != (process_id is None):
+        raise BadConfig("--processes and --process-id go together; give both, or neither where JAX finds them itself")
+    if coordinator is not None and processes is None:
+        raise BadConfig("--coordinator needs --processes and --process-id")
+    if processes is not None and not 0 <= process_id < processes:
+        raise BadConfig(f"there is no process {process_id} among {processes}; they are numbered 0 to {processes - 1}")
+    if processes is not None and coordinator is None:
+        return process_id, processes
+    # The number is to be known before devices are: asked with jax.process_index(), JAX would bind them all together.
+    from jax._src.distributed import global_state
+
+    try:
+        jax.distributed.initialize(coordinator, processes, process_id)
+    except (ValueError, RuntimeError) as error:
+        raise BadConfig(
+            f"the processes could not find each other ({' '.join(str(error).split())[:200]}); give --processes N and "
+            "--process-id I to each, which needs no coordinator"
+        ) from error
+    place = global_state.process_id, global_state.num_processes
+    jax.distributed.shutdown()
+    global_state.process_id, global_state.num_processes = 0, 1
+    return place

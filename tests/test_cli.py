@@ -320,7 +320,10 @@ def test_help_answers_without_importing_jax():
     assert "presets" in result.stdout and "Examples:" in result.stdout
 
 
-@pytest.mark.parametrize("command", ["demo", "prepare", "train", "sample", "schedule", "evaluate", "info"])
+COMMANDS = ("demo", "prepare", "train", "sample", "verify", "assemble", "schedule", "evaluate", "info")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_examples(command):
     result = CliRunner().invoke(main, [command, "--help"])
     assert result.exit_code == 0 and f"  scrdit {command}" in result.output

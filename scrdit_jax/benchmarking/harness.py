@@ -3,7 +3,6 @@ are. Every row is written as soon as it is finished; the same benchmark started 
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import platform
@@ -25,7 +24,8 @@ from ..errors import Diverged
 from ..evaluation.scores import MINIMUM_CELLS, compare
 from ..generation.engine import make_engine, model_sweep
 from ..generation.fitting import fit_timesteps
-from ..generation.store import write_timesteps
+from ..generation.outputs import write_timesteps
+from ..generation.run import model_digest
 from ..generation.tuning import choose_batch_size
 from ..networks.dit import DiT, flops_per_evaluation
 from .cases import Case
@@ -208,9 +208,6 @@ def conditions(model: Model, settings: Settings, *, weights: str, cells: int) ->
             versions[library] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
             versions[library] = "none"
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(model.params):
-        digest.update(np.ascontiguousarray(leaf).tobytes())
     return {
         "device": describe_devices() | {"cores": usable_cores()},
         "versions": versions,
@@ -219,7 +216,7 @@ def conditions(model: Model, settings: Settings, *, weights: str, cells: int) ->
         "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(model.params))),
         "genes": len(model.facts.genes),
         "weights": weights,
-        "weights_digest": digest.hexdigest()[:16],
+        "model_digest": model_digest(model),
         "held_out_cells": cells,
         "settings": json.loads(json.dumps(asdict(settings))),
     }

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
@@ -13,8 +20,41 @@ from tqdm import tqdm
 
 from ..checkpoint import Model
 from ..config import SamplingConfig
+from ..devices import describe_devices
 from ..errors import BadConfig
+from ..files import remove
+from .assembling import assemble
 from .engine import coefficients_for, make_engine
+from .manifest import Manifest, ShardRecord
+from .outputs import is_finished
+from .pipeline import Tally, make_shards
+from .plan import SHARD_CELLS, Plan, Shard
+from .store import REMEDY, Store, check_folder, is_store
+
+SECONDS_BETWEEN_LOOKS = 0.5
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a request came to: `made` of its `cells` were made by this process in `seconds`, from end to end.
+
+    `waited` is the share of that time for which the device had no work because the host was not ready.
+    """
+
+    path: Path
+    cells: int
+    made: int
+    seconds: float
+    waited: float
+
+    def __str__(self) -> str:
+        if not self.made:
+            return f"{self.cells} cells in {self.path}"
+        here = "" if self.made == self.cells else f"{self.made} of them made here, "
+        return (
+            f"{self.cells} cells in {self.path}: {here}{self.made / self.seconds:,.0f} cells/s from end to end; the "
+            f"device waited {self.waited:.1%} of the time"
+        )
 
 
 def sample(model: Model, cells: int, config: SamplingConfig) -> AnnData:
@@ -22,8 +62,7 @@ def sample(model: Model, cells: int, config: SamplingConfig) -> AnnData:
 
     Cell i depends on the model, the seed and i alone, not on how many are made or in what batches.
     """
-    if cells < 1:
-        raise BadConfig(f"{cells} cells were asked for; ask for at least 1")
+    _require_cells(cells)
     engine = make_engine(model, config)
     batches = []
     with tqdm(total=cells, unit="cell", disable=None, desc="sample") as bar:
@@ -38,6 +77,123 @@ def sample(model: Model, cells: int, config: SamplingConfig) -> AnnData:
     )
     synthetic.uns["scrdit"] = provenance(model, cells, config) | {"batch_size": engine.batch_size}
     return synthetic
+
+
+def fill(
+    model: Model,
+    cells: int,
+    config: SamplingConfig,
+    folder: Path,
+    *,
+    process: int = 0,
+    processes: int = 1,
+    shard_cells: int = SHARD_CELLS,
+    copies: int = 1,
+    remedy: str = REMEDY,
+) -> Summary:
+    """Make what is missing of `cells` cells in a folder of shards, beside any other process that does the same.
+
+    This process begins with its share and goes on with what nobody is at work on; it returns when all is there.
+    What is there already keeps the batch size and the shards it was begun with. Raises OutputExists, with the
+    difference and the `remedy`, if that is other cells.
+    """
+    started = time.perf_counter()
+    _require_cells(cells)
+    check_folder(folder)
+    wanted, begun, engine = provenance(model, cells, config), None, None
+    if not is_store(folder):
+        engine = make_engine(model, config)
+        begun = Manifest(wanted, Plan.make(cells, engine.batch_size, near=shard_cells), dict(describe_devices()))
+    tally = Tally()
+    with Store(folder, begun) as store:
+        store.manifest.require_same(wanted, folder, remedy)
+        mine = {shard.index for shard in store.plan.share(process, processes)}
+        missing = store.missing()
+        if missing and (engine is None or engine.batch_size != store.plan.batch_size):
+            # That of the first start: in batches of another size, cells would come out the same to rounding only.
+            engine = make_engine(model, replace(config, batch_size=store.plan.batch_size))
+        with _bar(store, missing) as (bar, progress):
+            while missing:
+                before = tally.shards
+                missing.sort(key=lambda shard: (shard.index not in mine, shard.index))
+                make_shards(engine, store, store.claim(missing), tally, copies=copies, progress=progress)
+                missing = store.missing()
+                if missing and tally.shards == before:
+                    bar.set_postfix_str(f"waiting for other processes, {len(missing)} shards left")
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+    seconds = time.perf_counter() - started
+    return Summary(folder, cells, tally.cells, seconds, tally.waited / max(tally.seconds, 1e-9))
+
+
+@contextlib.contextmanager
+def _bar(store: Store, missing: list[Shard]) -> Iterator[tuple[tqdm, Callable[[int, ShardRecord | None], None]]]:
+    """A progress bar over the cells of the whole plan, and what tells it of each batch."""
+    shards, done = len(store.plan), len(store.plan) - len(missing)
+    there = store.plan.cells - sum(shard.cells for shard in missing)
+    with tqdm(total=store.plan.cells, initial=there, unit="cell", disable=None, desc="sample") as bar:
+        bar.set_postfix_str(f"{done} of {shards} shards")
+
+        def progress(cells: int, record: ShardRecord | None) -> None:
+            nonlocal done
+            if record is not None:
+                done += 1
+                bar.set_postfix_str(f"{done} of {shards} shards", refresh=False)
+            bar.update(cells)
+
+        yield bar, progress
+
+
+def fill_file(model: Model, cells: int, config: SamplingConfig, out: Path) -> Summary:
+    """`cells` cells in one .h5ad or .zarr, by way of a hidden folder of shards beside it, so that it can be continued.
+
+    Raises OutputExists if `out` holds anything else.
+    """
+    wanted = provenance(model, cells, config)
+    folder = out.with_name(f".{out.name}.shards")
+    if is_finished(out, wanted):
+        if is_store(folder):
+            remove(folder)
+        return Summary(out, cells, 0, 0.0, 0.0)
+    started = time.perf_counter()
+    remedy = f"give that request again to finish it, or delete {folder}"
+    summary = fill(model, cells, config, folder, copies=2, remedy=remedy)
+    with Store(folder) as store, store.claims.holding(len(store.plan)):
+        if not is_finished(out, wanted):
+            assemble(store, out)
+            remove(folder)
+    return replace(summary, path=out, seconds=time.perf_counter() - started)
+
+
+def repair(model: Model, folder: Path, damaged: list[Shard]) -> list[Shard]:
+    """Make the `damaged` shards of a folder again; those whose cells came out other than they were once recorded."""
+    with Store(folder) as store:
+        request = store.manifest.request
+        config = SamplingConfig(**json.loads(request["sampling"]))
+        wanted = provenance(model, request["cells"], config)
+        store.manifest.require_same(wanted, folder, "give the run that the cells were made from")
+        before = {shard: store.record(shard) for shard in damaged}
+        for shard in damaged:
+            store.discard(shard)
+    fill(model, request["cells"], config, folder)
+    with Store(folder) as store:
+        return [s for s, record in before.items() if record and record.content != store.record(s).content]
+
+
+def _require_cells(cells: int) -> None:
+    if cells < 1:
+        raise BadConfig(f"{cells} cells were asked for; ask for at least 1")
+
+
+def model_digest(model: Model) -> str:
+    """sha256 over the weights, with their names and shapes, the settings and what was learnt about the data."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(model.params):
+        leaf = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape} ".encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    known = {"config": model.config.to_dict(), "facts": model.facts.to_dict(), "step": model.step}
+    digest.update(json.dumps(known, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def provenance(model: Model, cells: int, config: SamplingConfig) -> dict[str, Any]:
@@ -57,4 +213,5 @@ def provenance(model: Model, cells: int, config: SamplingConfig) -> dict[str, An
         "sampling": json.dumps(asdict(config)),
         "config": json.dumps(model.config.to_dict()),
         "facts": json.dumps(model.facts.to_dict()),
+        "model": model_digest(model),
     }

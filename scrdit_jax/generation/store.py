@@ -1,74 +1,200 @@
-"""What an output holds already: finished work is not done again, and nothing else is overwritten."""
+"""A folder of shards that several processes may fill at once, be killed at any moment, and fill on.
+
+OUT/manifest.json                the request, the plan with its batch size, the devices of the first start
+OUT/shards/shard-00003.h5ad      cells of one shard, CSR     OUT/shards/shard-00003.json     its digests; written last
+OUT/.claims                      who is at work on what
+"""
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
+import io
 import json
+from collections.abc import Collection, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import anndata
 import h5py
-import zarr
+import numpy as np
+from scipy import sparse
 
-from ..diffusion.timesteps import read_timesteps
-from ..errors import BadTimesteps, OutputExists
-from ..files import check_parents, replacing
+from ..data.preparing import Facts
+from ..errors import OutputExists, writing
+from ..files import check_parents, leftovers, remove, replacing
+from .claims import Claims
+from .growing import ROWS_AT_ONCE, ContentDigest, GrowingCells, to_csr
+from .manifest import Manifest, ShardRecord
+from .plan import Shard
 
-# What makes cells the ones that were asked for; the rest of the provenance follows from it.
-REQUEST = ("cells", "sampling", "trained_steps", "config", "facts")
-
-
-def is_finished(path: Path, wanted: dict[str, Any]) -> bool:
-    """Whether `path` already holds the cells of this request; OutputExists if it holds anything else."""
-    if not path.exists():
-        return False
-    found = read_provenance(path)
-    if found is None:
-        raise OutputExists(f"{path} is there already and holds no synthetic cells; choose another --out or move it")
-    for name in REQUEST:
-        if str(found.get(name)) != str(wanted[name]):
-            difference = _difference(name, found.get(name), wanted[name])
-            raise OutputExists(f"{path} holds the cells of another request ({difference}); choose another --out")
-    return True
+MANIFEST = "manifest.json"
+REMEDY = "choose another --out"
 
 
-def _difference(name: str, there: Any, wanted: Any) -> str:
-    """The first value that differs, by name; JSON is looked into, as whole settings would not fit a line."""
-    with contextlib.suppress(TypeError, ValueError):
-        there, wanted = json.loads(there), json.loads(wanted)
-    if isinstance(there, dict) and isinstance(wanted, dict):
-        key = next(key for key in wanted if there.get(key) != wanted[key])
-        return _difference(key, there.get(key), wanted[key])
-    return f"{name} {str(there)[:60]}, not {str(wanted)[:60]}"
+def is_store(path: Path) -> bool:
+    """Whether `path` is a folder of shards."""
+    return (path / MANIFEST).is_file()
 
 
-def read_provenance(path: Path) -> dict[str, Any] | None:
-    """`.uns['scrdit']` of a file of synthetic cells, without reading the cells; None if there is none."""
-    try:
-        if path.is_dir():
-            group = zarr.open_group(path, mode="r")
-            found = anndata.io.read_elem(group["uns/scrdit"]) if "uns/scrdit" in group else None
-        else:
-            with h5py.File(path) as file:
-                found = anndata.io.read_elem(file["uns/scrdit"]) if "uns/scrdit" in file else None
-    except (OSError, KeyError, ValueError, zarr.errors.BaseZarrError):
-        return None
-    return found
-
-
-def check_timesteps_output(path: Path) -> None:
-    """OutputExists where `path` holds anything but a list of timesteps, which may be replaced."""
+def check_folder(path: Path) -> None:
+    """OutputExists where `path` is anything but a folder of shards, an empty folder, or nothing."""
     check_parents(path)
-    if not path.exists():
-        return
-    try:
-        read_timesteps(path)
-    except BadTimesteps:
-        raise OutputExists(f"{path} is there already and holds no timesteps; choose another --out") from None
+    if path.exists() and not is_store(path) and (not path.is_dir() or any(_visible(path))):
+        raise OutputExists(f"{path} is there already and holds no shards of synthetic cells; choose another --out")
 
 
-def write_timesteps(taus: list[int], path: Path) -> None:
-    """A JSON list, whole or not at all."""
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(taus) + "\n")
+def _visible(path: Path) -> Iterator[Path]:
+    return (inside for inside in path.iterdir() if not inside.name.startswith("."))
+
+
+class Store:
+    """A folder of shards, open; a context manager that lets go of its claims."""
+
+    def __init__(self, path: Path, manifest: Manifest | None = None) -> None:
+        """Open the folder `path`, or begin one with `manifest`; of several beginners one manifest remains."""
+        self.path = path
+        if manifest is None and not is_store(path):
+            raise OutputExists(f"{path} holds no shards of synthetic cells; give a folder made by 'scrdit sample'")
+        if manifest is None:
+            self.manifest = Manifest.read(path / MANIFEST)
+        else:
+            with writing(path):
+                path.mkdir(parents=True, exist_ok=True)
+                self.manifest = manifest.write_once(path / MANIFEST)
+        self.plan = self.manifest.plan
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if "claims" in self.__dict__:
+            self.claims.close()
+
+    @cached_property
+    def claims(self) -> Claims:
+        """A claim for each shard, and one more for the whole; opened when asked for, as one may only want to read."""
+        with writing(self.path):
+            return Claims(self.path / ".claims")
+
+    @property
+    def _folder(self) -> Path:
+        return self.path / "shards"
+
+    @cached_property
+    def genes(self) -> tuple[str, ...]:
+        """Names of the genes, in order."""
+        return Facts.from_dict(json.loads(self.manifest.request["facts"])).genes
+
+    @property
+    def uns(self) -> dict[str, Any]:
+        """What the cells carry in `.uns['scrdit']`."""
+        return self.manifest.request | {"batch_size": self.plan.batch_size}
+
+    def shard_path(self, shard: Shard) -> Path:
+        """Where its cells lie."""
+        return self._folder / f"shard-{shard.index:05d}.h5ad"
+
+    def record_path(self, shard: Shard) -> Path:
+        """Where its record lies."""
+        return self.shard_path(shard).with_suffix(".json")
+
+    def record(self, shard: Shard) -> ShardRecord | None:
+        """Its record, if it is finished."""
+        return ShardRecord.read(self.record_path(shard))
+
+    def records(self) -> list[ShardRecord]:
+        """Those of all finished shards, in order."""
+        return [record for record in map(self.record, self.plan.shards()) if record is not None]
+
+    def missing(self) -> list[Shard]:
+        """The shards that are not finished, in order."""
+        there = {path.name for path in self._folder.glob("*")}
+        return [
+            shard
+            for shard in self.plan.shards()
+            if not {self.shard_path(shard).name, self.record_path(shard).name} <= there
+        ]
+
+    def claim(self, shards: Collection[Shard]) -> Iterator[Shard]:
+        """Those of `shards` that nobody else is at work on or has finished, each claimed as it is asked for."""
+        with writing(self._folder):
+            self._folder.mkdir(exist_ok=True)
+        for shard in shards:
+            if not self.claims.take(shard.index):
+                continue
+            if self.record_path(shard).exists() and self.shard_path(shard).exists():
+                self.claims.drop(shard.index)
+                continue
+            if self.claims.exclusive:
+                for path in (self.shard_path(shard), self.record_path(shard)):
+                    for leftover in leftovers(path):
+                        remove(leftover)
+            yield shard
+
+    def discard(self, shard: Shard) -> None:
+        """Have the shard made anew; its record goes first, so that it counts as missing from then on."""
+        remove(self.record_path(shard))
+        remove(self.shard_path(shard))
+
+    def digest(self) -> str:
+        """sha256 over the digests of all shards' cells, in order; OutputExists while any is missing."""
+        records = self.records()
+        if len(records) < len(self.plan):
+            raise OutputExists(
+                f"{self.path} holds {len(records)} of {len(self.plan)} shards; run the same 'scrdit sample' command "
+                "again to finish it"
+            )
+        return hashlib.sha256("".join(record.content for record in records).encode()).hexdigest()
+
+
+class ShardWriter:
+    """Writes the batches of one shard after another, in order; a shard is on the disk when its last cell has come.
+
+    The file grows in memory, compressed, and goes to the disk in one piece: a disk that fills up or a file system that
+    HDF5 cannot lock then has no say in what state HDF5 is left in.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """For shards of `store`."""
+        self._store = store
+        self._shard: Shard | None = None
+
+    def add(self, shard: Shard, cells: np.ndarray) -> ShardRecord | None:
+        """The next cells (cell, gene) of `shard`; its record if they are the last."""
+        if self._shard is None:
+            self._begin(shard)
+        self._waiting.append(to_csr(cells))
+        self._rows += len(cells)
+        done = self._digest.cells + self._rows == shard.cells
+        if done or self._rows >= ROWS_AT_ONCE:
+            self._append()
+        return self._finish() if done else None
+
+    def _begin(self, shard: Shard) -> None:
+        self._shard, self._waiting, self._rows = shard, [], 0
+        self._digest = ContentDigest(shard.first)
+        self._image = io.BytesIO()
+        self._file = h5py.File(self._image, "w")
+        genes, uns = self._store.genes, self._store.uns | {"first_cell": shard.first, "last_cell": shard.last - 1}
+        self._cells = GrowingCells(self._file, genes, uns, most_nonzeros=shard.cells * len(genes))
+
+    def _append(self) -> None:
+        cells = sparse.vstack(self._waiting, format="csr")
+        self._cells.append(cells, self._shard.first + self._digest.cells)
+        self._digest.update(cells)
+        self._waiting, self._rows = [], 0
+
+    def _finish(self) -> ShardRecord:
+        shard, digest = self._shard, self._digest
+        self._file.close()
+        image = self._image.getbuffer()
+        record = ShardRecord(
+            shard.index, shard.first, digest.cells, digest.nonzeros, len(image), digest.hexdigest(),
+            hashlib.sha256(image).hexdigest(),
+        )  # fmt: skip
+        with replacing(self._store.shard_path(shard)) as partial:
+            partial.write_bytes(image)
+        record.write(self._store.record_path(shard))
+        self._store.claims.drop(shard.index)
+        self._shard = None
+        return record

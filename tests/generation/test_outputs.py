@@ -7,6 +7,7 @@ import pytest
 import scrdit_jax as scrdit
 from scrdit_jax import errors
 from scrdit_jax.errors import BadInput, DiskFull, OutputExists
+from scrdit_jax.generation import assembling, run
 
 
 @pytest.mark.parametrize("name", ["cells.h5ad", "cells.zarr"])
@@ -45,15 +46,20 @@ def test_what_is_not_ours_is_not_overwritten(tiny_run, tiny_cells, tmp_path):
         scrdit.sample(tiny_run, 5, out=tmp_path / "cells.csv")
 
 
-def test_a_full_disk_leaves_nothing_behind(tiny_run, tmp_path, monkeypatch):
-    def full(self, path, **_):
+def test_a_full_disk_leaves_only_what_the_next_start_goes_on_from(tiny_run, tmp_path, monkeypatch):
+    def full(path, *_, **__):
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(anndata.AnnData, "write_h5ad", full)
-    with pytest.raises(DiskFull, match=r"no space left while writing .*run the same command again"):
-        scrdit.sample(tiny_run, 5, steps=3, out=tmp_path / "cells.h5ad")
-    assert list(tmp_path.iterdir()) == []
+    out = tmp_path / "cells.h5ad"
+    with monkeypatch.context() as patch:
+        patch.setattr(assembling, "growing_file", full)
+        with pytest.raises(DiskFull, match=r"no space left while writing .*run the same command again"):
+            scrdit.sample(tiny_run, 5, steps=3, out=out)
+    assert [path.name for path in tmp_path.iterdir()] == [".cells.h5ad.shards"]
+    monkeypatch.setattr(run, "make_shards", None)  # the cells are there already
+    assert scrdit.sample(tiny_run, 5, steps=3, out=out) == out
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_disk_full_is_recognised_by_its_words_too():

@@ -1,0 +1,133 @@
+"""What writing costs: python benchmarks/store.py --out FILE.json [--run RUN].
+
+Memory and speed of `scrdit sample` with a network so small that the store is what is measured, 2,000 genes; the store
+alone, fed from memory; and, for RUN at 20 evaluations, folders of shards against sampling alone, taken in turns.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import anndata
+import click
+import numpy as np
+from scipy import sparse
+
+import scrdit_jax as scrdit
+from scrdit_jax.checkpoint import load_model
+from scrdit_jax.config import RunConfig, SamplingConfig
+from scrdit_jax.generation.engine import make_engine
+from scrdit_jax.generation.manifest import Manifest
+from scrdit_jax.generation.plan import Plan
+from scrdit_jax.generation.store import ShardWriter, Store
+
+GENES = 2000
+TINY = {
+    "data": {"genes": GENES, "gene_selection": "all", "min_cells": 0, "held_out": 0.0},
+    "network": {"genes_per_token": 100, "width": 16, "depth": 1, "heads": 1},
+    "diffusion": {"prediction": "zero-inflated"},
+    "training": {"steps": 1, "batch_size": 8},
+}
+TINY_OPTIONS = {"solver": "ddim", "steps": 2, "batch_size": 256}
+
+
+def tiny_run(folder: Path) -> Path:
+    """A run that has seen one batch of noise with 90 % zeros: its cells have about as many."""
+    random = np.random.default_rng(0)
+    counts = random.poisson(5, (200, GENES)) * (random.random((200, GENES)) < 0.1)
+    cells = anndata.AnnData(sparse.csr_matrix(counts.astype(np.float32)))
+    cells.var_names = [f"gene{i}" for i in range(GENES)]
+    return scrdit.train(cells, out=folder / "tiny", preset=RunConfig.from_dict(TINY)).path
+
+
+def one_run(run: Path, cells: int, out: Path) -> dict[str, float]:
+    """A command of its own, so that its memory is its own."""
+    command = [sys.executable, __file__, "--child", str(cells), "--run", str(run), "--out", str(out)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+
+
+def child(run: Path, cells: int, out: Path) -> dict[str, float]:
+    """Speed and peak memory of this process."""
+    summary = scrdit.generate(run, cells, out=out, **TINY_OPTIONS)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {
+        "cells": cells,
+        "cells_per_second": summary.made / summary.seconds,
+        "device_waited": summary.waited,
+        "peak_gb": peak / 1e9,
+        "gb_written": sum(path.stat().st_size for path in out.rglob("*")) / 1e9,
+    }
+
+
+def store_alone(folder: Path, zeros: float, cells: int = 65_536) -> dict[str, float]:
+    """Cells a second of CSR, compression, digests and fsync in one thread, fed from memory."""
+    random = np.random.default_rng(0)
+    batch = random.gamma(2, 0.7, (1024, GENES)).astype(np.float32) * (random.random((1024, GENES)) > zeros)
+    facts = (folder / "facts.json").read_text()
+    with Store(folder / f"alone{zeros}", Manifest({"facts": facts}, Plan.make(cells, len(batch)), {})) as store:
+        writer, started = ShardWriter(store), time.perf_counter()
+        for shard in store.plan.shards():
+            for _ in shard.batches(len(batch)):
+                writer.add(shard, batch)
+    return {"zeros": zeros, "cells_per_second": cells / (time.perf_counter() - started)}
+
+
+def writing_against_sampling(run: Path, folder: Path, cells: int, rounds: int) -> dict[str, object]:
+    """Seconds of each, in turns in this process, both with the compiled engine at hand."""
+    model, config = load_model(run), SamplingConfig(steps=20)
+    engine = make_engine(model, config)
+    for _ in engine.batches(2 * engine.batch_size):
+        pass
+    alone, written = [], []
+    for turn in range(rounds):
+        started = time.perf_counter()
+        for _ in engine.batches(cells):
+            pass
+        alone.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        scrdit.generate(run, cells, out=folder / f"turn{turn}", steps=20)
+        written.append(time.perf_counter() - started)
+    return {
+        "cells": cells,
+        "batch_size": engine.batch_size,
+        "sampling_seconds": alone,
+        "with_writing_seconds": written,
+        "writing_adds": float(np.median(written) / np.median(alone) - 1),
+    }
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--run", type=click.Path(path_type=Path, exists=True))
+@click.option("--cells", default=1_000_000, show_default=True)
+@click.option("--turn-cells", default=4096, show_default=True)
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--child", type=int, hidden=True)
+def main(out: Path, run: Path | None, cells: int, turn_cells: int, rounds: int, child: int | None) -> None:
+    """Measure and write JSON."""
+    if child is not None:
+        click.echo(json.dumps(globals()["child"](run, child, out)))
+        return
+    with tempfile.TemporaryDirectory(dir=out.parent) as name:
+        folder = Path(name)
+        tiny = tiny_run(folder)
+        facts = load_model(tiny).facts
+        (folder / "facts.json").write_text(json.dumps(facts.to_dict()))
+        found: dict[str, object] = {"genes": GENES, "options": TINY_OPTIONS}
+        found["store_alone"] = [store_alone(folder, zeros) for zeros in (0.87, 0.9, 0.95)]
+        if run is not None:
+            found["demo"] = writing_against_sampling(run, folder, turn_cells, rounds)
+        out.write_text(json.dumps(found, indent=1) + "\n")
+        found["runs"] = [one_run(tiny, n, folder / str(n)) for n in (cells // 10, cells)]
+    out.write_text(json.dumps(found, indent=1) + "\n")
+    click.echo(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""One file from a folder of shards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ..errors import OutputExists
+from ..files import replacing, require_space
+from .growing import ContentDigest, growing_file, pieces
+from .store import Store
+
+
+def assemble(store: Store, out: Path) -> None:
+    """All cells of a finished `store` as one .h5ad or .zarr, a few thousand in memory at a time.
+
+    Appended with anndata's backed matrices; its concat_on_disk would drop `.uns` and write uncompressed. Raises
+    OutputExists if a shard is missing, or is not what its record says.
+    """
+    records = store.records()
+    store.digest()
+    with replacing(out) as partial:
+        require_space(out.parent, sum(record.bytes for record in records))
+        with (
+            growing_file(
+                partial, store.genes, store.uns, most_nonzeros=sum(record.nonzeros for record in records)
+            ) as cells,
+            tqdm(total=store.plan.cells, unit="cell", disable=None, desc="assemble") as bar,
+        ):
+            for shard, record in zip(store.plan.shards(), records, strict=True):
+                digest = ContentDigest(shard.first)
+                try:
+                    for piece in pieces(store.shard_path(shard)):
+                        cells.append(piece, shard.first + digest.cells)
+                        digest.update(piece)
+                        bar.update(piece.shape[0])
+                except (OSError, KeyError, ValueError) as error:
+                    if "No space left" in str(error):
+                        raise
+                    raise _damaged(store, shard.index) from error
+                if digest.hexdigest() != record.content:
+                    raise _damaged(store, shard.index)
+
+
+def _damaged(store: Store, index: int) -> OutputExists:
+    return OutputExists(
+        f"shard {index} of {store.path} is damaged; 'scrdit verify {store.path} --repair RUN' makes it again"
+    )

@@ -1,0 +1,63 @@
+"""Who makes which shard: locks that the system drops by itself when their holder dies, be it by kill -9."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # no such locks on Windows
+    fcntl = None
+
+# What file systems without locks answer.
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+HELD = {errno.EACCES, errno.EAGAIN}
+
+
+class Claims:
+    """Numbered claims between processes, each one byte of a file under a POSIX lock; these work over NFS too.
+
+    A claim only saves doing work twice: shards are renamed into place whole and are the same whoever makes them. So
+    where a file system has no locks, every claim is granted (`exclusive` is then false), and nothing is corrupted.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file `path`."""
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        self.exclusive = fcntl is not None
+
+    def close(self) -> None:
+        """Drop all claims."""
+        os.close(self._file)
+
+    def take(self, number: int, *, wait: bool = False) -> bool:
+        """Whether the claim is ours now; with `wait`, once it is."""
+        if not self.exclusive:
+            return True
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, number)
+        except OSError as error:
+            if error.errno in HELD:
+                return False
+            if error.errno not in NO_LOCKS:
+                raise
+            self.exclusive = False
+        return True
+
+    def drop(self, number: int) -> None:
+        """Let others have it."""
+        if self.exclusive:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
+
+    @contextlib.contextmanager
+    def holding(self, number: int) -> Iterator[None]:
+        """Wait for the claim, and drop it when the block ends."""
+        self.take(number, wait=True)
+        try:
+            yield
+        finally:
+            self.drop(number)

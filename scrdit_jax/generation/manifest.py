@@ -1,0 +1,86 @@
+"""What a folder of shards says about itself: one manifest.json, and a small record beside each finished shard."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import BadConfig, OutputExists
+from ..files import create_once, replacing
+from .outputs import require_same_request
+from .plan import Plan
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The request as `run.provenance` tells it, the plan it became, and the devices that were here at its start."""
+
+    request: dict[str, Any]
+    plan: Plan
+    device: dict[str, Any]
+
+    def write_once(self, path: Path) -> Manifest:
+        """Write to `path` unless a manifest is there; the one that is there now, which may be another process's."""
+        record = {
+            "format": FORMAT,
+            "request": self.request,
+            "plan": self.plan.to_dict(),
+            "device": self.device,
+        }
+        create_once(path, json.dumps(record | {"digest": _digest(record)}, indent=1) + "\n")
+        return Manifest.read(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """OutputExists where it cannot be read."""
+        try:
+            record = json.loads(path.read_text())
+            if record.pop("digest") != _digest(record):
+                raise ValueError("it was changed after it was written")
+            if record["format"] != FORMAT:
+                raise ValueError(f"format {record['format']}, not {FORMAT}")
+            return cls(dict(record["request"]), Plan.from_dict(record["plan"]), dict(record["device"]))
+        except (OSError, ValueError, KeyError, TypeError, BadConfig) as error:
+            raise OutputExists(
+                f"{path} cannot be read ({' '.join(str(error).split())[:200]}); choose another --out, or delete the "
+                "folder to begin anew"
+            ) from None
+
+    def require_same(self, wanted: dict[str, Any], path: Path, remedy: str) -> None:
+        """OutputExists, with the difference named, unless this is the request `wanted`."""
+        require_same_request(self.request, wanted, path, remedy)
+
+
+def _digest(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """A finished shard: `content` is the digest of its cells (growing.ContentDigest), `file` that of its bytes."""
+
+    index: int
+    first: int
+    cells: int
+    nonzeros: int
+    bytes: int
+    content: str
+    file: str
+
+    def write(self, path: Path) -> None:
+        """To `path`, whole or not at all."""
+        with replacing(path) as partial:
+            partial.write_text(json.dumps(asdict(self)) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> ShardRecord | None:
+        """None where there is none that can be read."""
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return cls(**json.loads(path.read_text()))
+        return None
