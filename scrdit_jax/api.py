@@ -101,22 +101,31 @@ def generate(
     coordinator: str | None = None,
     processes: int | None = None,
     process_id: int | None = None,
+    ray: str | None = None,
     **options: Any,
 ) -> Summary:
     """`cells` synthetic cells in a file (.h5ad, .zarr) or a folder of shards, in memory that does not grow with them.
 
     Called again it continues. With `distributed`, or beside other processes with the same request, the shards of a
-    folder are shared; see `devices.join_processes` for how processes find their number. `options` are SamplingConfig's.
+    folder are shared; see `devices.join_processes` for how processes find their number. With `ray`, the address of a
+    Ray cluster or "local", the shards are its tasks. `options` are SamplingConfig's.
     """
     out, config = Path(out), _sampling_config(options)
     if out.suffix and not store.is_store(out):
         check_suffix(out, "synthetic cells")
-        if distributed:
+        if distributed or ray is not None:
             raise BadConfig(f"{out} is one file; several processes write to a folder of shards: give one as --out")
     else:
         store.check_folder(out)
     if not distributed and (coordinator, processes, process_id) != (None, None, None):
         raise BadConfig("--coordinator, --processes and --process-id are for --distributed")
+    if ray is not None:
+        if distributed:
+            raise BadConfig("--ray and --distributed are two ways to share the work; give one of them")
+        from .generation.elastic import fill_with_ray
+
+        path = run.path if isinstance(run, Run) else Path(run)
+        return fill_with_ray(path, cells, config, out, address=ray, shard_cells=shard_cells)
     place = join_processes(coordinator, processes, process_id) if distributed else (0, 1)
     _start_jax()
     model = load_model(run)

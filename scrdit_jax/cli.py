@@ -171,6 +171,7 @@ def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) ->
 @click.option("--distributed", is_flag=True, help="One of many processes that fill one folder, which all can see.")
 @click.option("--processes", type=int, metavar="N", help="How many.  [default: as JAX finds out]")
 @click.option("--process-id", type=int, metavar="I", help="Which one this is, 0 to N-1.")
+@click.option("--ray", metavar="ADDRESS", help="Shards as tasks of a Ray cluster: host:port, auto, or local.")
 @click.option("--coordinator", metavar="HOST:PORT", help="Where they meet before they start; not needed.")
 def sample(run: Path, cells: int, out: Path, **options: Any) -> None:
     """Generate synthetic cells from RUN, a folder made by 'scrdit train'.

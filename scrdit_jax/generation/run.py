@@ -24,7 +24,7 @@ from ..devices import describe_devices
 from ..errors import BadConfig
 from ..files import remove
 from .assembling import assemble
-from .engine import coefficients_for, make_engine
+from .engine import Engine, coefficients_for, make_engine
 from .manifest import Manifest, ShardRecord
 from .outputs import is_finished
 from .pipeline import Tally, make_shards
@@ -38,22 +38,23 @@ SECONDS_BETWEEN_LOOKS = 0.5
 class Summary:
     """What a request came to: `made` of its `cells` were made by this process in `seconds`, from end to end.
 
-    `waited` is the share of that time for which the device had no work because the host was not ready.
+    `waited` is the share of that time for which the device had no work because the host was not ready; None where
+    other processes made the cells.
     """
 
     path: Path
     cells: int
     made: int
     seconds: float
-    waited: float
+    waited: float | None
 
     def __str__(self) -> str:
         if not self.made:
             return f"{self.cells} cells in {self.path}"
         here = "" if self.made == self.cells else f"{self.made} of them made here, "
+        waited = "" if self.waited is None else f"; the device waited {self.waited:.1%} of the time"
         return (
-            f"{self.cells} cells in {self.path}: {here}{self.made / self.seconds:,.0f} cells/s from end to end; the "
-            f"device waited {self.waited:.1%} of the time"
+            f"{self.cells} cells in {self.path}: {here}{self.made / self.seconds:,.0f} cells/s from end to end{waited}"
         )
 
 
@@ -79,6 +80,34 @@ def sample(model: Model, cells: int, config: SamplingConfig) -> AnnData:
     return synthetic
 
 
+def begin(
+    model: Model,
+    cells: int,
+    config: SamplingConfig,
+    folder: Path,
+    *,
+    shard_cells: int = SHARD_CELLS,
+    remedy: str = REMEDY,
+) -> None:
+    """Make the manifest of a folder of shards, unless it is there; it fixes the batch size, and with it every bit.
+
+    Raises OutputExists, with the difference and the `remedy`, if other cells, or other things, are there.
+    """
+    _require_cells(cells)
+    check_folder(folder)
+    wanted, begun = provenance(model, cells, config), None
+    if not is_store(folder):
+        batch_size = make_engine(model, config).batch_size
+        begun = Manifest(wanted, Plan.make(cells, batch_size, near=shard_cells), dict(describe_devices()))
+    with Store(folder, begun) as store:
+        store.manifest.require_same(wanted, folder, remedy)
+
+
+def engine_for(model: Model, config: SamplingConfig, store: Store) -> Engine:
+    """The engine with the batch size that `store` was begun with: in others, cells are the same to rounding only."""
+    return make_engine(model, replace(config, batch_size=store.plan.batch_size))
+
+
 def fill(
     model: Model,
     cells: int,
@@ -98,20 +127,12 @@ def fill(
     difference and the `remedy`, if that is other cells.
     """
     started = time.perf_counter()
-    _require_cells(cells)
-    check_folder(folder)
-    wanted, begun, engine = provenance(model, cells, config), None, None
-    if not is_store(folder):
-        engine = make_engine(model, config)
-        begun = Manifest(wanted, Plan.make(cells, engine.batch_size, near=shard_cells), dict(describe_devices()))
+    begin(model, cells, config, folder, shard_cells=shard_cells, remedy=remedy)
     tally = Tally()
-    with Store(folder, begun) as store:
-        store.manifest.require_same(wanted, folder, remedy)
+    with Store(folder) as store:
         mine = {shard.index for shard in store.plan.share(process, processes)}
         missing = store.missing()
-        if missing and (engine is None or engine.batch_size != store.plan.batch_size):
-            # That of the first start: in batches of another size, cells would come out the same to rounding only.
-            engine = make_engine(model, replace(config, batch_size=store.plan.batch_size))
+        engine = engine_for(model, config, store) if missing else None
         with _bar(store, missing) as (bar, progress):
             while missing:
                 before = tally.shards
