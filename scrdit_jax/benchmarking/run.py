@@ -16,7 +16,7 @@ from ..data.preparing import Facts
 from ..data.reading import read_cells
 from ..data.scaling import Scaling
 from ..diffusion.predictions import make_prediction
-from ..errors import BadInput
+from ..errors import BadConfig
 from ..evaluation.extras import optional
 from ..evaluation.metrics import dense
 from ..networks.dit import DiT
@@ -71,7 +71,6 @@ def run_benchmark(source: Path | RunConfig, out: Path, settings: Settings, *, pa
     """
     for module in ("sklearn", "matplotlib.figure"):
         optional(module)  # before the work, not after it
-    jax.config.update("jax_enable_compilation_cache", False)
     real = None
     if isinstance(source, RunConfig):
         model = random_model(source)
@@ -81,8 +80,13 @@ def run_benchmark(source: Path | RunConfig, out: Path, settings: Settings, *, pa
             real = held_out_cells(source, model)
     cases = choose(standard_cases(model.config.diffusion.timesteps, fitted=real is not None), patterns)
     if settings.seeds < 1 or settings.repeats < 1:
-        raise BadInput("seeds and repeats must be 1 or more")
+        raise BadConfig(f"seeds is {settings.seeds}, repeats {settings.repeats}; both must be 1 or more")
     weights = "trained" if isinstance(source, Path) else "random"
     results = Results(out, conditions(model, settings, weights=weights, cells=0 if real is None else len(real)))
-    benchmark(model, cases, settings, real=real, results=results)
+    kept = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    try:
+        benchmark(model, cases, settings, real=real, results=results)
+    finally:
+        jax.config.update("jax_enable_compilation_cache", kept)
     return results.write_report()
