@@ -1,4 +1,4 @@
-"""What writing costs: python benchmarks/store.py --out FILE.json [--run RUN].
+"""What writing costs: python -m benchmarks.store --out FILE.json [--run RUN].
 
 Memory and speed of `scrdit sample` with a network so small that the store is what is measured, 2,000 genes; the store
 alone, fed from memory; and, for RUN at 20 evaluations, folders of shards against sampling alone, taken in turns.
@@ -32,9 +32,9 @@ TINY = {
     "data": {"genes": GENES, "gene_selection": "all", "min_cells": 0, "held_out": 0.0},
     "network": {"genes_per_token": 100, "width": 16, "depth": 1, "heads": 1},
     "diffusion": {"prediction": "zero-inflated"},
-    "training": {"steps": 150, "batch_size": 16, "learning_rate": 0.02},
+    "training": {"steps": 400, "batch_size": 16, "learning_rate": 0.02},
 }
-TINY_OPTIONS = {"solver": "ddim", "steps": 2, "batch_size": 256}
+TINY_OPTIONS = {"solver": "ddim", "steps": 5, "batch_size": 256}
 
 
 def tiny_run(folder: Path) -> Path:

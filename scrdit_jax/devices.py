@@ -17,17 +17,22 @@ from .errors import BadConfig
 MOST_CPU_DEVICES = 8
 
 
+_cores_are_devices = False
+
+
 def use_every_core() -> None:
     """Let a CPU's cores be devices of their own, each with its share of a batch.
 
     Shares side by side keep cores busier than one batch whose every operation is split over them (1.15 to 1.25 times
     the cells a second on two cores). Nothing happens where JAX has started or the user has chosen.
     """
+    global _cores_are_devices
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if chosen or jax.config.jax_num_cpu_devices > 0:
         return
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", min(usable_cores(), MOST_CPU_DEVICES))
+        _cores_are_devices = True
 
 
 def usable_cores() -> int:
@@ -62,9 +67,15 @@ def device_kind() -> str:
     return platform.processor() or platform.machine()
 
 
-def usable_devices(batch_size: int) -> list[jax.Device]:
-    """As many local devices as divide the batch evenly: all of them where possible, one always."""
+def usable_devices(batch_size: int, *, collectives: bool = False) -> list[jax.Device]:
+    """As many local devices as divide the batch evenly: all of them where possible, one always.
+
+    For work with `collectives`, cores that `use_every_core` made devices count as one: with a step dispatched before
+    the last has ended, their all-reduce was seen to wait for a thread for ever.
+    """
     devices = jax.local_devices()
+    if collectives and _cores_are_devices and devices[0].platform == "cpu":
+        return devices[:1]
     count = next(n for n in range(len(devices), 0, -1) if batch_size % n == 0)
     return devices[:count]
 

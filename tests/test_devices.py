@@ -47,3 +47,9 @@ def test_memory_is_counted_in_plain_bytes():
 def test_devices_are_described_in_plain_values():
     found = describe_devices()
     assert found["platform"] == "cpu" and found["devices"] == 2 and found["kind"] and found["jax"] == jax.__version__
+
+
+def test_cores_that_were_made_devices_are_one_where_they_would_have_to_wait_for_each_other(monkeypatch):
+    assert len(usable_devices(8, collectives=True)) == 2  # these two were asked for
+    monkeypatch.setattr(devices, "_cores_are_devices", True)
+    assert len(usable_devices(8, collectives=True)) == 1 and len(usable_devices(8)) == 2

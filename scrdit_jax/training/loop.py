@@ -43,7 +43,7 @@ def train(prepared: Prepared, config: RunConfig, out: Path | str, *, stop_after:
     prediction = make_prediction(config.diffusion.prediction, prepared.facts.scaling)
     network = DiT(config.network, genes, prediction.outputs)
     batches = Batches(training.X, config.training.batch_size, config.training.seed)
-    devices = usable_devices(config.training.batch_size)
+    devices = usable_devices(config.training.batch_size, collectives=True)
     step = parallelise(network, config, prepared.facts.scaling, devices)
     about_cells = _about_cells(training, prepared.facts)
     with Checkpoints(run) as checkpoints:
