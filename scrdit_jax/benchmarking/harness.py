@@ -3,9 +3,7 @@ are. Every row is written as soon as it is finished; the same benchmark started 
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +19,7 @@ from ..checkpoint import Model
 from ..devices import describe_devices, peak_memory, usable_cores
 from ..diffusion.predictions import make_prediction
 from ..errors import Diverged
+from ..evaluation.extras import versions
 from ..evaluation.scores import MINIMUM_CELLS, compare
 from ..generation.engine import make_engine, model_sweep
 from ..generation.fitting import fit_timesteps
@@ -202,15 +201,9 @@ def _cells(engine: Any, batches: Sequence[Any], wanted: int) -> Iterator[np.ndar
 
 def conditions(model: Model, settings: Settings, *, weights: str, cells: int) -> dict[str, Any]:
     """What rows must have in common to stand in one table: device, versions, network, weights, settings."""
-    versions = {"python": platform.python_version()}
-    for library in LIBRARIES:
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            versions[library] = "none"
     return {
         "device": describe_devices() | {"cores": usable_cores()},
-        "versions": versions,
+        "versions": versions(LIBRARIES),
         "network": asdict(model.config.network),
         "diffusion": asdict(model.config.diffusion),
         "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(model.params))),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ import numpy as np
 
 from ..errors import BadInput, OutputExists, writing
 from . import plots
-from .extras import optional
+from .extras import optional, versions
 from .page import html_page
 from .scores import (
     CANDIDATES,
@@ -156,7 +154,7 @@ def evaluate(
     report = Report(
         scores=score_pools(pools, seed, repeats, max_cells),
         provenance=_provenance(synthetic),
-        versions=_versions(),
+        versions=versions(LIBRARIES),
     )
     if folder is not None:
         with writing(folder):
@@ -237,16 +235,6 @@ def _plain(values: Mapping[Any, Any], prefix: str = "") -> Any:
         if isinstance(value, str) and len(value) > PROVENANCE_TEXT:
             continue
         yield f"{prefix}{name}", value
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for library in LIBRARIES:
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            versions[library] = "unknown"
-    return versions
 
 
 def _finite(value: float) -> float | None:
