@@ -50,10 +50,10 @@ def baseline(timesteps: int) -> Case:
 
 def standard_cases(timesteps: int, *, fitted: bool) -> list[Case]:
     """The baseline first, then the others by solver and falling number of evaluations, none twice."""
-    slow = [timesteps, *(steps_of_acceleration(timesteps, r) for r in ACCELERATIONS if r <= timesteps / 2)]
-    cases = [Case("ddpm", steps) for steps in slow] + [Case("ddim", steps) for steps in slow[1:]]
+    slow = [*(steps_of_acceleration(timesteps, r) for r in ACCELERATIONS if r <= timesteps / 2)]
+    cases = [baseline(timesteps), *(Case(solver, steps) for solver in FIRST_ORDER for steps in slow)]
     for solver in HIGHER_ORDER:
-        cases += [Case(solver, n) for n in sorted({*slow[1:], *FEW_STEPS}, reverse=True) if 2 <= n <= timesteps]
+        cases += [Case(solver, n) for n in sorted({*slow, *FEW_STEPS}, reverse=True) if 2 <= n <= timesteps]
     if fitted:
         cases += [Case(FITTED_SOLVER, n, True) for n in reversed(FITTED_STEPS) if n <= timesteps]
     return list(dict.fromkeys(cases))

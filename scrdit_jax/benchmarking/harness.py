@@ -17,16 +17,15 @@ from tqdm import tqdm
 
 from ..checkpoint import Model
 from ..devices import describe_devices, peak_memory, usable_cores
-from ..diffusion.predictions import make_prediction
 from ..errors import Diverged
 from ..evaluation.extras import versions
 from ..evaluation.scores import MINIMUM_CELLS, compare
-from ..generation.engine import make_engine, model_sweep
+from ..generation.engine import make_engine, model_sweep, network_of
 from ..generation.fitting import fit_timesteps
 from ..generation.outputs import write_timesteps
 from ..generation.run import model_digest
 from ..generation.tuning import choose_batch_size
-from ..networks.dit import DiT, flops_per_evaluation
+from ..networks.dit import flops_per_evaluation
 from .cases import Case
 from .results import Results
 from .timing import Timing, matrix_product_rate, seconds_of
@@ -116,10 +115,8 @@ def benchmark(
     Without real cells nothing is scored, and a batch whose values are not finite is timed all the same: the weights
     are random then, and their cells mean nothing.
     """
-    genes, scaling = len(model.facts.genes), model.facts.scaling
-    prediction = make_prediction(model.config.diffusion.prediction, scaling)
-    network = DiT(model.config.network, genes, prediction.outputs)
-    flops = flops_per_evaluation(model.config.network, genes, prediction.outputs)
+    network, prediction = network_of(model)
+    flops = flops_per_evaluation(network.config, network.genes, network.outputs)
     if real is not None and len(real) // 2 < MINIMUM_CELLS:
         real = None
     missing = [case for case in cases if not results.has(case.name)]

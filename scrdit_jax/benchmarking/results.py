@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import OutputExists, writing
 from ..files import check_parents, replacing
+from .cases import baseline
 
 SCHEMA = 1
 SCHEMA_PATH = Path(__file__).parent / "schema.json"
@@ -108,7 +109,7 @@ def table(values: Mapping[str, Any]) -> str:
     """Markdown: where and what was measured, one line a sampler, and how to read it."""
     device, rows = values["device"], values["rows"]
     scored = any(row["quality"] for row in rows)
-    base = next((row for row in rows if row["name"] == f"ddpm-{values['diffusion']['timesteps']}"), None)
+    base = next((row for row in rows if row["name"] == baseline(values["diffusion"]["timesteps"]).name), None)
     header = [
         "sampler",
         "evaluations",

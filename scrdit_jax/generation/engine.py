@@ -46,6 +46,12 @@ def coefficients_for(diffusion: DiffusionConfig, config: SamplingConfig) -> Coef
     return make_coefficients(config.solver, levels, eta=config.eta, variance=config.variance)
 
 
+def network_of(model: Model) -> tuple[DiT, Prediction]:
+    """A model's network, without its weights, and what its outputs mean."""
+    prediction = make_prediction(model.config.diffusion.prediction, model.facts.scaling)
+    return DiT(model.config.network, len(model.facts.genes), prediction.outputs), prediction
+
+
 @partial(jax.jit, static_argnames=("network", "dtype"))
 def prepare(params: Any, timesteps: jax.Array, *, network: DiT, dtype: str) -> tuple[Any, jax.Array]:
     """What does not change from batch to batch: (weights of `denoise`, modulations (step, 1, 6 depth + 2, width)).
@@ -178,9 +184,8 @@ def make_engine(model: Model, config: SamplingConfig, *, devices: Sequence[jax.D
 
     Raises BadConfig, naming the largest, where a batch does not fit in the devices' memory.
     """
-    genes, scaling = len(model.facts.genes), model.facts.scaling
-    prediction = make_prediction(model.config.diffusion.prediction, scaling)
-    network = tuning.with_fastest_attention(DiT(model.config.network, genes, prediction.outputs), config.dtype)
+    network, prediction = network_of(model)
+    network, scaling = tuning.with_fastest_attention(network, config.dtype), model.facts.scaling
     coefficients = coefficients_for(model.config.diffusion, config)
     batch_size = config.batch_size
     if batch_size is None:
@@ -191,7 +196,7 @@ def make_engine(model: Model, config: SamplingConfig, *, devices: Sequence[jax.D
     rows = jax.device_put(Coefficients(timesteps, *(c.astype(np.float32) for c in coefficients[1:])), placement.on_each)
     inputs = (weights, table, rows, jax.device_put(np.uint32(config.seed), placement.on_each))
     indices = jax.ShapeDtypeStruct((batch_size,), np.uint32, sharding=placement.shared_out)
-    recycled = jax.ShapeDtypeStruct((batch_size, genes), np.float32, sharding=placement.shared_out)
+    recycled = jax.ShapeDtypeStruct((batch_size, network.genes), np.float32, sharding=placement.shared_out)
     shapes = (*jax.tree.map(_shape, inputs), indices, recycled)
     leaves, structure = jax.tree.flatten(shapes)
     program, seconds = _compiled(tuple(leaves), structure, network, prediction, scaling)

@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..checkpoint import Model
-from ..diffusion.predictions import make_prediction
 from ..diffusion.schedule import linear_schedule
 from ..diffusion.timesteps import make_timesteps
 from ..errors import BadTimesteps
-from ..networks.dit import DiT
 from ..sampling.fitting import cheapest_path, step_errors, trace
 from ..sampling.sampler import cell_keys, cell_noise
 from ..sampling.solvers import noise_levels
+from .engine import network_of
 
 LEVELS = 64
 CELLS = 64
@@ -31,9 +30,8 @@ def fit_timesteps(model: Model, steps: int, *, seed: int = 0) -> np.ndarray:
     most = min(LEVELS, schedule.timesteps)
     if not 2 <= steps <= most:
         raise BadTimesteps(f"{steps} steps cannot be fitted, only 2 to {most}; with more, use --schedule logsnr")
-    genes = len(model.facts.genes)
-    prediction = make_prediction(model.config.diffusion.prediction, model.facts.scaling)
-    network = DiT(model.config.network, genes, prediction.outputs)
+    network, prediction = network_of(model)
+    genes = network.genes
     levels = noise_levels(schedule, make_timesteps("logsnr", schedule, most))
     params = jax.device_put(model.params)
 
