@@ -13,7 +13,7 @@ from scipy import sparse
 from scipy.special import log_softmax
 from scipy.stats import wasserstein_distance
 
-from .extras import optional
+from ..extras import optional
 
 Matrix = np.ndarray | sparse.sparray | sparse.spmatrix
 
