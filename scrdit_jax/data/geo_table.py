@@ -152,7 +152,7 @@ def _cell_names(header: list[str], values: list[str], path: Path) -> list[str]:
     cells = header[:-1] if not header[-1] else header
     cells = cells[1:] if len(cells) == width + 1 else cells
     if len(cells) != width or not all(cells):
-        raise _damaged(path, 1, f"names {len(cells)} cells, but the next line has {width} values")
+        raise _damaged(path, 1, f"names {sum(map(bool, cells))} cells, but the next line has {width} values")
     if repeated := [name for name, n in Counter(cells).items() if n > 1]:
         raise _damaged(path, 1, f"names the cell {repeated[0]!r} twice")
     return cells
@@ -172,7 +172,8 @@ def _gene_name(name: str, path: Path, number: int) -> str:
 
 def _numbers(fields: list[str], cells: list[str], gene: str, path: Path, number: int) -> np.ndarray:
     try:
-        values = np.array(fields, dtype=np.float32)
+        with np.errstate(over="ignore"):
+            values = np.array(fields, dtype=np.float32)
         wrong = ~(np.isfinite(values) & (values >= 0))
     except ValueError:
         wrong = np.array([not _is_number(field) for field in fields])
