@@ -161,14 +161,14 @@ def _download(url: str, path: Path) -> Path:
                     "--url, or fetch it yourself and give --from"
                 ) from error
             grown = partial.exists() and partial.stat().st_size > before
-            failures = 1 if grown else failures + 1
+            failures = 0 if grown else failures + 1
             if failures >= ATTEMPTS:
                 reason = getattr(error, "reason", None) or error
                 raise BadInput(
                     f"{url} cannot be fetched ({reason}); what has come is kept: run the same command again to "
                     "continue, or fetch it yourself and give --from"
                 ) from error
-            seconds = WAIT_SECONDS * 2 ** (failures - 1)
+            seconds = WAIT_SECONDS * 2**failures
             click.echo(f"{getattr(error, 'reason', None) or error}; trying again in {seconds:g} s", err=True)
             time.sleep(seconds)
         else:
@@ -251,8 +251,9 @@ def _require_whole(path: Path, url: str) -> None:
             with tarfile.open(path) as file:
                 file.getmembers()
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
         raise BadInput(
-            f"{url} came to its end but is not whole ({error}); run this again, or open the address in a browser to "
+            f"{url} came to its end but is not whole ({reason}); run this again, or open the address in a browser to "
             "see what the server sends"
         ) from error
 

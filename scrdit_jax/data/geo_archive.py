@@ -47,7 +47,8 @@ def read_archive(path: Path, conditions: Mapping[str, str], *, min_genes: int = 
                 samples[sample], sentence = _read_sample(Path(folder) / sample, sample, path, min_genes)
                 notes += [sentence, *(f"{sample}: {note}" for note in notes_of(samples[sample]))]
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise _damaged(path, str(error)) from error
+        # tarfile adds a line for every compression it tried.
+        raise _damaged(path, (str(error) or type(error).__name__).splitlines()[0].rstrip(":")) from error
     for sample, cells in samples.items():
         cells.obs["sample"], cells.obs["condition"] = sample, conditions[sample]
     # The genes' identifiers and types stay where all samples agree on them.
