@@ -10,6 +10,7 @@ server is still the one it began with (If-Range). Everything else is in scrdit_j
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import gzip
 import hashlib
@@ -103,6 +104,14 @@ def fetch(source: Source, folder: Path, *, url: str | None = None, sha256: str |
     Expected is the digest given, else the source's, else the one the lock file recorded when it first came.
     """
     url, path = url or source.url, folder / source.name
+    try:
+        return _fetch(source, folder, path, url, sha256)
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # only where nothing came
+
+
+def _fetch(source: Source, folder: Path, path: Path, url: str, sha256: str | None) -> Path:
     recorded = _read_lock(folder).get(source.name, {})
     expected = (sha256 or source.sha256 or recorded.get("sha256", "")).lower()
     if path.is_dir():
@@ -154,8 +163,8 @@ def _download(url: str, path: Path) -> Path:
         except ValueError as error:
             raise BadInput(f"{url} is no address ({error}); it must begin with https://") from error
         except (Interrupted, *BROKEN) as error:
-            code = getattr(error, "code", None)
-            if code is not None and code < 500 and code not in (408, 429):
+            code = getattr(error, "code", 500)
+            if code < 500 and code not in (408, 429):
                 raise BadInput(
                     f"{url} answers {code} {error.reason}; it has moved: find it on the series' page at GEO, then give "
                     "--url, or fetch it yourself and give --from"
@@ -168,7 +177,7 @@ def _download(url: str, path: Path) -> Path:
                     f"{url} cannot be fetched ({reason}); what has come is kept: run the same command again to "
                     "continue, or fetch it yourself and give --from"
                 ) from error
-            seconds = WAIT_SECONDS * 2**failures
+            seconds = WAIT_SECONDS * 2 ** max(failures - 1, 0)
             click.echo(f"{getattr(error, 'reason', None) or error}; trying again in {seconds:g} s", err=True)
             time.sleep(seconds)
         else:
@@ -313,12 +322,13 @@ def main() -> None:
 
 
 @main.command(
+    short_help="Head and neck tumours: fibroblasts, malignant and immune cells.",
     epilog=examples(
         "python scripts/fetch_datasets.py gse103322 --out data",
         "python scripts/fetch_datasets.py gse103322 --from GSE103322_HNSCC_all_data.txt.gz --out data",
         "scrdit train data/gse103322.h5ad --cell-type Fibroblast --preset paper --out fibroblasts",
         "scrdit train data/gse103322.h5ad --cell-type-key paper_split --cell-type immune --preset paper --out immune",
-    )
+    ),
 )
 @source_options(TUMOURS)
 @click.option("--allow-partial", is_flag=True, help="Convert a table that lacks cells or genes of the whole.")
@@ -343,11 +353,12 @@ def gse103322(out: Path, given: Path | None, url: str, sha256: str | None, allow
 
 
 @main.command(
+    short_help="Keloids and a normal scar.",
     epilog=examples(
         "python scripts/fetch_datasets.py gse181297 --out data",
         "python scripts/fetch_datasets.py gse181297 --from GSE181297_RAW.tar --annotation my_types.csv --out data",
         "scrdit train data/gse181297.h5ad --cell-type-key condition --cell-type keloid --preset paper --out keloid",
-    )
+    ),
 )
 @source_options(KELOIDS)
 @click.option(

@@ -21,7 +21,7 @@ from scipy import sparse
 
 from ..errors import BadInput, ScrditError
 from . import geo_table, tenx
-from .checking import check_cells, source_digest, with_notes
+from .checking import check_cells, notes_of, source_digest, with_notes
 
 __all__ = ["FORMATS", "embedded_pbmc3k", "read_cells", "source_digest"]
 
@@ -134,8 +134,10 @@ def _from_group(group, path: Path) -> AnnData:
         matrix.check_format(full_check=True)
     uns = {k: anndata.io.read_elem(group[f"uns/{k}"]) for k in group.get("uns", {}) if k.startswith("scrdit")}
     adata = AnnData(matrix, obs=anndata.io.read_elem(group["obs"]), var=anndata.io.read_elem(group["var"]), uns=uns)
-    others = [f"layers[{name!r}]" for name in group.get("layers", {})] + [".raw"] * ("raw/X" in group)
-    return with_notes(adata, [f"the file also holds {', '.join(others)}, not used: X was read"] if others else [])
+    notes = list(notes_of(adata))
+    if others := [f"layers[{name!r}]" for name in group.get("layers", {})] + [".raw"] * ("raw/X" in group):
+        notes.append(f"the file also holds {', '.join(others)}, not used: X was read")
+    return with_notes(adata, notes)
 
 
 def _refuse_pickles(path: Path) -> None:

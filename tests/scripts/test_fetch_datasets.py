@@ -19,6 +19,9 @@ from click.testing import CliRunner
 from scipy import io as scipy_io
 from scipy import sparse
 
+from scrdit_jax.data.checking import notes_of
+from scrdit_jax.data.reading import read_cells
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "fetch_datasets.py"
 TYPES = ["Fibroblast", "-Fibroblast", "0", "B cell", "0", "T cell"]
 CANCER = ["0", "0", "1", "0", "0", "0"]
@@ -171,6 +174,7 @@ def test_a_download_becomes_cells_to_train_on(fetch, tmp_path):
     assert lock["sha256"] == hashlib.sha256(TABLE).hexdigest()
     assert lock["bytes"] == len(TABLE)
     assert lock["sha256"] in cells.uns["scrdit_notes"][0]
+    assert lock["sha256"] in notes_of(read_cells(folder / "gse103322.h5ad"))[0]
     assert "NOT the same as github.com/" in said
 
 
@@ -242,7 +246,7 @@ def test_a_file_that_is_not_there(fetch, server, tmp_path):
     message = fetch(status=2)
     assert "answers 404 Not Found; it has moved" in message
     assert len(server.seen) == 1
-    assert names(tmp_path / "data") == []
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_server_that_does_not_recover(fetch, server, script):
