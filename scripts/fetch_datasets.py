@@ -129,7 +129,7 @@ def _fetch(source: Source, folder: Path, path: Path, url: str, sha256: str | Non
             partial = _download(url, path)
         digest = _digest(partial)
         if expected and digest != expected:
-            remove(partial)
+            _discard(partial)
             raise BadInput(
                 f"{url} has SHA-256 {digest}, but {expected} is expected; run this again, and if it repeats the file "
                 f"was replaced there: then delete its entry in {folder / LOCK} to accept it"
@@ -137,11 +137,12 @@ def _fetch(source: Source, folder: Path, path: Path, url: str, sha256: str | Non
         try:
             _require_whole(partial, url)
         except BadInput:
-            remove(partial)
+            _discard(partial)
             raise
         with writing(path):
             flush(partial)
             partial.replace(path)
+            _discard(partial)  # what vouched for it; until here a kill costs nothing
     if not recorded or recorded["sha256"] != digest:
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         _write_lock(folder, source.name, {"url": url, "bytes": path.stat().st_size, "sha256": digest, "fetched": today})
@@ -181,7 +182,6 @@ def _download(url: str, path: Path) -> Path:
             click.echo(f"{getattr(error, 'reason', None) or error}; trying again in {seconds:g} s", err=True)
             time.sleep(seconds)
         else:
-            remove(_validator_of(partial))
             return partial
 
 
@@ -247,6 +247,11 @@ def _starts_at(response, have: int) -> bool:
 
 def _validator_of(partial: Path) -> Path:
     return partial.with_name(f"{partial.name}.from")
+
+
+def _discard(partial: Path) -> None:
+    remove(partial)
+    remove(_validator_of(partial))
 
 
 def _require_whole(path: Path, url: str) -> None:
