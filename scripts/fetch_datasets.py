@@ -49,13 +49,7 @@ ATTEMPTS = 5
 WAIT_SECONDS = 2.0
 
 
-BROKEN = (
-    urllib.error.URLError,
-    http.client.HTTPException,
-    ssl.SSLError,
-    TimeoutError,
-    ConnectionError,
-)
+BROKEN = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -380,8 +374,8 @@ def gse181297(
 ) -> None:
     """Keloids and a normal scar (Shim et al. 2022), 10x raw counts, of samples Ke01, Ke02 and NS02.
 
-    obs.sample and obs.condition say where a cell is from. GEO has no cell types for it, so obs.cell_type is there only
-    with --annotation.
+    obs.sample and obs.condition say where a cell is from. GEO is not known to have cell types for it:
+    obs.cell_type is there only with --annotation.
     """
     if annotation is not None and not annotation.is_file():
         raise BadInput(f"{annotation} does not exist; it must be a .csv with the columns barcode and cell_type")
@@ -392,7 +386,7 @@ def gse181297(
     keloid = int((cells.obs["condition"] == "keloid").sum())
     notes = [f"{keloid} keloid cells (the paper: {PAPER_KELOID_CELLS}; it does not say how they were chosen)"]
     if annotation is None:
-        notes.append("no cell types: GEO has none for it; give --annotation, or train with --cell-type-key condition")
+        notes.append("no cell types: GEO is not known to have any; give --annotation, or use --cell-type-key condition")
     _finish(cells, out / "gse181297.h5ad", path, notes)
 
 

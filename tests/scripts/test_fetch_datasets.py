@@ -347,7 +347,7 @@ def test_keloids_by_a_file_address(scrdit, tmp_path):
     assert list(cells.obs["condition"]) == ["keloid"] * 4 + ["normal scar"] * 2
     assert "cell_type" not in cells.obs
     assert "4 keloid cells (the paper: 1936" in said
-    assert "no cell types: GEO has none for it" in said
+    assert "no cell types: GEO is not known to have any" in said
     assert "other samples of the archive were left out: Pt1" in said
     assert cells.X.dtype == np.float32
 
