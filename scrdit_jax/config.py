@@ -18,6 +18,7 @@ NORMALIZATIONS = ("auto", "log1p", "none")
 GENE_SELECTIONS = ("hvg", "cv", "all")
 PREDICTIONS = ("epsilon", "v", "zero-inflated")
 ARCHITECTURES = ("dit", "unet")
+POSITIONS = ("sincos", "learned")
 LEARNING_RATE_SCHEDULES = ("constant", "cosine")
 DTYPES = ("float32", "bfloat16")
 UNET_HALVINGS = 3
@@ -77,7 +78,8 @@ class DataConfig:
 class NetworkConfig:
     """What predicts. `architecture` "dit" is the diffusion transformer (scRDiT fig. 2; Peebles & Xie 2023); `width` and
     `depth` are of its blocks. "unet" is the one-dimensional UNet the paper compares with, of `channels` at full length
-    to 8 times as many at its shortest; of the rest it uses `heads` alone."""
+    to 8 times as many at its shortest; of the rest it uses `heads` alone. Tokens have fixed sines and cosines as
+    `positions`, or learn them from there."""
 
     architecture: str = "dit"
     genes_per_token: int = 10
@@ -86,6 +88,7 @@ class NetworkConfig:
     heads: int = 8
     mlp_ratio: float = 4.0
     summary_token: bool = False
+    positions: str = "sincos"
     channels: int = 64
 
     @property
@@ -95,6 +98,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         _require_choice("architecture", self.architecture, ARCHITECTURES)
+        _require_choice("positions", self.positions, POSITIONS)
         for name in ("genes_per_token", "width", "depth", "heads", "channels"):
             _require_whole(name, getattr(self, name), 1)
         _require_real("mlp_ratio", self.mlp_ratio, 0, open_low=True)

@@ -15,7 +15,7 @@ from scipy.special import log_softmax
 from scipy.stats import wasserstein_distance
 
 from ..errors import GeneMismatch
-from .extras import optional
+from ..extras import optional
 
 Matrix = np.ndarray | sparse.sparray | sparse.spmatrix
 

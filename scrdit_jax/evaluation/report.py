@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import BadInput, OutputExists, writing
+from ..extras import optional, versions
 from . import plots
-from .extras import optional, versions
 from .page import html_page
 from .scores import (
     CANDIDATES,

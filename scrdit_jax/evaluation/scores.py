@@ -12,8 +12,8 @@ from scipy import sparse
 from tqdm import tqdm
 
 from ..errors import BadConfig, BadInput, GeneMismatch
+from ..extras import optional
 from . import metrics
-from .extras import optional
 
 if TYPE_CHECKING:
     from anndata import AnnData

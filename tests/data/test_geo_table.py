@@ -186,7 +186,7 @@ def test_it_can_be_prepared_for_a_model(tmp_path):
     rows = [["", *cells], *([label, *(values * 10)] for label, values in ANNOTATION.items())]
     rows += [[f"'{gene}'", *map(str, row)] for gene, row in zip(GENES, values, strict=True)]
     config = DataConfig(genes=4, min_cells=1, held_out=0.2, cell_types=("Fibroblast", "T cell"))
-    prepared = load_prepared(written(tmp_path / "table.txt.gz", rows), config, genes_per_token=2)
+    prepared = load_prepared(written(tmp_path / "table.txt.gz", rows), config, multiple_of=2)
     assert prepared.cells.n_obs == 20
     assert prepared.facts.normalization.method == "none"
     assert set(prepared.facts.cell_types) == {"Fibroblast", "T cell"}
