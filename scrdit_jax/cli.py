@@ -66,7 +66,7 @@ def options(*decorators: Callable) -> Callable:
 
 
 data_options = options(
-    click.option("--cell-type-key", metavar="COLUMN", help="The column of obs that holds cell types."),
+    click.option("--cell-type-key", metavar="COLUMN", help="The column of obs with cell types.  [default: cell_type]"),
     click.option("--cell-type", "cell_types", multiple=True, metavar="NAME", help="Use these cells only; repeatable."),
     click.option("--genes", type=int, help="How many genes to model.  [default: the preset's]"),
     click.option("--gene-selection", type=click.Choice(GENE_SELECTIONS), help="hvg: highly variable; cv: eq. 1."),
@@ -119,7 +119,7 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, **changes: Any) 
 @main.command(
     epilog=examples(
         "scrdit train counts.h5ad --out run",
-        "scrdit train lung.h5ad --cell-type-key cell_type --cell-type Fibroblast --preset paper --out fibroblasts",
+        "scrdit train lung.h5ad --cell-type Fibroblast --preset paper --out fibroblasts",
         "scrdit train pbmc3k --preset demo --steps 500 --out quick",
     )
     + "\n\n"

@@ -72,8 +72,6 @@ class DataConfig:
         if self.zero_value is not None:
             _require_real("zero_value", self.zero_value, -1e6, 0)
         _require_real("held_out", self.held_out, 0, 0.9)
-        if self.cell_types and self.cell_type_key is None:
-            raise BadConfig("cell types were named but not the column that holds them; add --cell-type-key")
 
 
 @dataclass(frozen=True, kw_only=True)
