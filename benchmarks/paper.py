@@ -64,11 +64,12 @@ class Plan:
 
 
 FULL = Plan(
-    epochs=(200, 400, 600, 800), unet_epochs=(200, 400, 600, 800), cells=2000, seeds=3, etas=(0.0, 0.5, 1.0), main_acceleration=1,
+    epochs=(200, 400, 600, 800), unet_epochs=(200, 400, 600, 800),
+    cells=2000, seeds=3, etas=(0.0, 0.5, 1.0), main_acceleration=1,
     settings={}, dit={}, unet={"heads": 4},
 )  # fmt: skip
 QUICK = Plan(
-    epochs=(200, 400, 600, 800), unet_epochs=(200, 400), cells=128, seeds=2, etas=(0.0, 1.0), main_acceleration=10,
+    epochs=(50, 100, 200, 400), unet_epochs=(50, 100, 200), cells=128, seeds=2, etas=(0.0, 1.0), main_acceleration=10,
     settings={"genes": 400, "held_out": 0.25},
     dit={"genes_per_token": 20, "width": 128, "depth": 3, "heads": 4}, unet={"channels": 8, "heads": 1},
 )  # fmt: skip
