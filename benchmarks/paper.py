@@ -15,7 +15,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,14 @@ sys.path[:0] = [] if __package__ else [str(Path(__file__).parent.parent)]
 import scrdit_jax as scrdit
 from benchmarks import paper_pages
 from benchmarks.paper_pages import slug
-from scrdit_jax.config import RunConfig
+from scrdit_jax.config import RunConfig, SamplingConfig
 from scrdit_jax.data.preparing import Prepared
 from scrdit_jax.devices import describe_devices, use_every_core
-from scrdit_jax.diffusion.schedule import linear_schedule
 from scrdit_jax.errors import ScrditError
 from scrdit_jax.evaluation import metrics
 from scrdit_jax.files import replacing
+from scrdit_jax.generation.engine import coefficients_for
+from scrdit_jax.training import loop
 
 ACCELERATIONS = (1, 10, 20, 50, 100)
 COLLAPSED = 100
@@ -129,9 +130,10 @@ def config_of(system: str, cells: Cells, plan: Plan) -> RunConfig:
 def train_to(prepared: Prepared, config: RunConfig, out: Path, epochs: int, last: int) -> float:
     """Train on until `epochs` of `last`; the seconds it took."""
     per_epoch = prepared.facts.n_train / config.training.batch_size
-    steps = {"steps": round(last * per_epoch), "checkpoint_every": max(1, round(per_epoch * epochs)), "log_every": 100}
+    steps = round(last * per_epoch)
+    config = config.with_settings({"steps": steps, "checkpoint_every": steps, "log_every": 100})
     started = time.perf_counter()
-    scrdit.train(prepared, out=out, preset=config.with_settings(steps), stop_after=round(epochs * per_epoch))
+    loop.train(prepared, replace(config, data=prepared.facts.settings), out, stop_after=round(epochs * per_epoch))
     return time.perf_counter() - started
 
 
@@ -173,14 +175,17 @@ def floors(training: np.ndarray, held_out: np.ndarray, cells: int, seeds: int) -
     return found
 
 
-def start_error(training: np.ndarray, config: RunConfig, prepared: Prepared) -> dict[str, float]:
-    """How many deviations of its noise the mean noisy cell lies from zero, where N(0, I) is taken for it.
+def start(sampler: Sampler, training: np.ndarray, config: RunConfig, prepared: Prepared) -> dict[str, float]:
+    """Where a sampler starts, and how far off that is: N(0, I) is taken for noisy cells at its first timestep t.
 
-    |sqrt(abar_t) E[x_0]| / sqrt(1 - abar_t), for x_0 on the network's scale, at the first timestep of each schedule.
+    `start_error` is |sqrt(abar_t) E[x_0]| / sqrt(1 - abar_t), x_0 on the network's scale: how many deviations of the
+    noise the mean noisy cell lies from zero, along its own direction.
     """
     mean = np.linalg.norm(prepared.facts.scaling.scale(training).mean(axis=0, dtype=np.float64))
-    alpha_bars = linear_schedule(config.diffusion).alpha_bars
-    return {str(t): float(mean * np.sqrt(alpha_bars[t] / (1 - alpha_bars[t]))) for t in (1000, 990, 900)}
+    table = coefficients_for(config.diffusion, SamplingConfig(**sampler.options))
+    alpha_bar = float(table.alpha_bar[0])
+    error = float(mean * np.sqrt(alpha_bar / (1 - alpha_bar)))
+    return {"starts_at": int(table.timestep[0]), "evaluations": len(table.timestep), "start_error": error}
 
 
 def parse_set(text: str, cell_type_key: str) -> Cells:
@@ -249,7 +254,7 @@ def measure_set(cells: Cells, plan: Plan, out: Path) -> Iterator[dict[str, Any]]
                         "cells": cells.name, "system": system, "epochs": epochs, **asdict(sampler),
                         "training_seconds": trained, "sampling_seconds": [seconds for _, seconds in drawn],
                         "scores": [score(values, t, h) for values, _ in drawn], "kept": key,
-                        "start_error": start_error(t, c, p),
+                        **start(sampler, t, c, p),
                     }  # fmt: skip
 
                 row = rows.measured(key, measure)
