@@ -27,7 +27,7 @@ sys.path[:0] = [] if __package__ else [str(Path(__file__).parent.parent)]
 
 import scrdit_jax as scrdit
 from benchmarks import paper_pages
-from benchmarks.paper_pages import slug
+from benchmarks.rows import Rows, slug
 from scrdit_jax.config import RunConfig, SamplingConfig
 from scrdit_jax.data.preparing import Prepared
 from scrdit_jax.devices import describe_devices, use_every_core
@@ -192,24 +192,6 @@ def parse_set(text: str, cell_type_key: str) -> Cells:
     """DATA or DATA:TYPE."""
     data, colon, cell_type = text.rpartition(":") if ":" in text else (text, "", "")
     return Cells(cell_type or Path(data).stem, data, cell_type if colon else None, cell_type_key)
-
-
-class Rows:
-    """Measured rows, one file each, whole or not there."""
-
-    def __init__(self, folder: Path) -> None:
-        """Open the folder, making it if need be."""
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def measured(self, name: str, measure: Any) -> dict[str, Any]:
-        """The row of that name: from its file, or measured now."""
-        path = self.folder / f"{name}.json"
-        if not path.is_file():
-            row = measure()
-            with replacing(path) as partial:
-                partial.write_text(json.dumps(row) + "\n")
-        return json.loads(path.read_text())
 
 
 def measure_set(cells: Cells, plan: Plan, out: Path) -> Iterator[dict[str, Any]]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.panels import tsne_panels
 from benchmarks.published import TABLE_1, TABLE_2, TABLE_3, published_type
+from benchmarks.rows import Row, markdown, put, slug
 from scrdit_jax.evaluation import metrics, plots
-from scrdit_jax.extras import optional
-from scrdit_jax.files import replacing
 
-Row = dict[str, Any]
 LABELS = {"dit-zn": "DiT with zero-negation", "dit": "DiT", "unet": "UNet", "dit-zn-standardised": "standardised"}
 SHOWN = {"kl": "KL", "wasserstein": "Wasserstein", "mmd": "MMD", "mmd_held_out": "MMD, held out",
          "mmd_pca_held_out": "PCA-50 MMD, held out"}  # fmt: skip
@@ -24,8 +22,8 @@ PICTURED_CELLS = 400
 
 def write(rows: list[Row], about: dict[str, Any], out: Path) -> None:
     """results.json, tables.md and the figures, into the folder `out`; each whole or as it was."""
-    _put(out / "results.json", (json.dumps({**about, "rows": rows}, indent=1) + "\n").encode())
-    _put(out / "tables.md", tables(rows, about).encode())
+    put(out / "results.json", (json.dumps({**about, "rows": rows}, indent=1) + "\n").encode())
+    put(out / "tables.md", tables(rows, about).encode())
     names = list(dict.fromkeys(row["cells"] for row in rows))
     work = out / "work"
     kept = [row for row in rows if "kept" in row]
@@ -35,12 +33,12 @@ def write(rows: list[Row], about: dict[str, Any], out: Path) -> None:
         tag = "" if len(names) == 1 else f"_{names.index(name) + 1}"
         if not _real_path(work, name).is_file():
             continue  # the rows were measured elsewhere, and their cells did not come with them
-        _put(out / f"figure_3a{tag}.png", fitting(main["dit-zn"], name, work))
-        _put(out / f"figure_3c{tag}.png", fitting(main["dit-zn"][-1:], name, work))
-        _put(out / f"figure_4b{tag}.png", violins([main["dit"][-1], main["dit-zn"][-1]], name, work))
-    _put(out / "figure_3b.png", curves(rows, names, ("dit-zn",), "epochs", _main_rows))
-    _put(out / "figure_4a.png", curves(rows, names, ("dit-zn", "unet"), "epochs", _main_rows))
-    _put(out / "figure_4c.png", curves(rows, names, ("dit-zn",), "acceleration", _accelerated))
+        put(out / f"figure_3a{tag}.png", fitting(main["dit-zn"], name, work))
+        put(out / f"figure_3c{tag}.png", fitting(main["dit-zn"][-1:], name, work))
+        put(out / f"figure_4b{tag}.png", violins([main["dit"][-1], main["dit-zn"][-1]], name, work))
+    put(out / "figure_3b.png", curves(rows, names, ("dit-zn",), "epochs", _main_rows))
+    put(out / "figure_4a.png", curves(rows, names, ("dit-zn", "unet"), "epochs", _main_rows))
+    put(out / "figure_4c.png", curves(rows, names, ("dit-zn",), "acceleration", _accelerated))
 
 
 def tables(rows: list[Row], about: dict[str, Any]) -> str:
@@ -88,8 +86,7 @@ def _cell(row: Row, score: str) -> str:
 
 
 def _markdown(title: str, header: list[str], lines: list[list[str]]) -> str:
-    rows = [header, ["---"] * len(header), *lines]
-    return f"### {title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in rows) + "\n"
+    return f"### {title}\n\n" + markdown(header, lines)
 
 
 def _paper(values: tuple[float, ...] | None) -> str:
@@ -185,23 +182,8 @@ def fitting(stages: list[Row], name: str, work: Path) -> bytes:
     """t-SNE of real cells and those of every stage together, a panel a stage (scRDiT fig. 3a; one stage: 3c)."""
     real = _load(_real_path(work, name))[:PICTURED_CELLS]
     drawn = [_load(work / f"{stage['kept']}.0.npz")[:PICTURED_CELLS] for stage in stages]
-    pcs = np.concatenate(metrics.joint_pcs(real, np.concatenate(drawn)))
-    embedding = optional("sklearn.manifold").TSNE(random_state=0, init="pca", max_iter=plots.TSNE_ITERATIONS)
-    with optional("threadpoolctl").threadpool_limits(1):
-        places = embedding.fit_transform(pcs)
-    figure, axes = plots.blank_figure(1, len(stages), width=4.2 * len(stages), height=4.6)
-    first = len(real)
-    for axis, stage, cells in zip(axes, stages, drawn, strict=True):
-        sides = (
-            (places[: len(real)], plots.REAL, "real"),
-            (places[first : first + len(cells)], plots.SYNTHETIC, "synthetic"),
-        )
-        for side, colour, label in sides:
-            axis.scatter(*side.T, s=9, c=colour, alpha=0.6, linewidths=0, label=f"{label} ({len(side)})")
-        first += len(cells)
-        axis.set(xticks=[], yticks=[], title=f"{name}, {stage['epochs']} epochs")
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, frameon=False)
-    return plots.to_png(figure)
+    titles = [f"{name}, {stage['epochs']} epochs" for stage in stages]
+    return tsne_panels(real, list(zip(titles, drawn, strict=True)), columns=len(stages))
 
 
 def violins(stages: list[Row], name: str, work: Path) -> bytes:
@@ -229,13 +211,3 @@ def _real_path(work: Path, name: str) -> Path:
 def _load(path: Path) -> np.ndarray:
     with np.load(path, allow_pickle=False) as file:
         return file["cells"]
-
-
-def slug(text: str) -> str:
-    """A name for files."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-def _put(path: Path, content: bytes) -> None:
-    with replacing(path) as partial:
-        partial.write_bytes(content)

@@ -148,6 +148,33 @@ METRICS = (
         sees="Whether the number of expressed genes varies between cells as it does in real ones.",
         blind="Which genes those are.",
     ),
+    Metric(
+        name="library_size_ks",
+        title="Library sizes (KS statistic)",
+        better="lower",
+        table=FURTHER,
+        compute=metrics.library_size_ks,
+        sees="Whether the cells' summed log values have the distribution that real cells' have, its shape included.",
+        blind="Which genes make up the sum. It falls as samples grow: see the floor.",
+    ),
+    Metric(
+        name="detected_genes_ks",
+        title="Detected genes (KS statistic)",
+        better="lower",
+        table=FURTHER,
+        compute=metrics.detected_genes_ks,
+        sees="Whether the number of expressed genes is distributed over cells as it is in real ones.",
+        blind="Which genes those are. It falls as samples grow: see the floor.",
+    ),
+    Metric(
+        name="coefficient_of_variation_error",
+        title="Coefficient-of-variation error per gene",
+        better="lower",
+        table=FURTHER,
+        compute=metrics.coefficient_of_variation_error,
+        sees="Whether each gene varies as much for its mean as in real cells (relative error, mean over genes).",
+        blind="How genes go together: shuffling every gene leaves it unchanged.",
+    ),
 )
 
 

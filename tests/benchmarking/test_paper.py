@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import paper, paper_pages
+from benchmarks import paper
 from benchmarks.published import TABLE_1, TABLE_2, TABLE_3, published_type
+from benchmarks.rows import slug
 
 TINY = replace(
     paper.QUICK,
@@ -82,4 +83,4 @@ def test_the_published_figures_are_whole():
     for cell_type in ("fibroblast", "keloid", "immune"):
         assert TABLE_3[cell_type][10][2] == TABLE_2[cell_type]["dit-zn"]
     assert published_type("Fibroblast") == "fibroblast" and published_type("Epithelial cell") is None
-    assert paper_pages.slug("CD4 T cells") == "cd4-t-cells"
+    assert slug("CD4 T cells") == "cd4-t-cells"

@@ -261,6 +261,9 @@ def test_coefficient_of_variation_is_sd_over_mean():
         "detected_genes_spread",
         "detected_genes_ratio",
         "gene_mean_correlation",
+        "library_size_ks",
+        "detected_genes_ks",
+        "coefficient_of_variation_error",
     ],
 )
 def test_sparse_matrices_score_as_dense_ones(name, kind):
@@ -275,3 +278,29 @@ def test_sparse_coefficient_of_variation():
         metrics.coefficient_of_variation(SIDES[0]),
         rtol=1e-4,
     )
+
+
+def slow_ks(x, y):
+    """The widest gap between two distribution functions, each counted at every value."""
+    return max(abs(np.mean(x <= v) - np.mean(y <= v)) for v in [*x, *y])
+
+
+def test_the_ks_statistics_are_the_widest_gap():
+    x, y = SIDES[0], SIDES[1][:9]
+    assert metrics.library_size_ks(x, y) == pytest.approx(slow_ks(x.sum(axis=1), y.sum(axis=1)))
+    assert metrics.detected_genes_ks(x, y) == pytest.approx(slow_ks((x > 0).sum(axis=1), (y > 0).sum(axis=1)))
+    assert metrics.library_size_ks(x, x) == 0
+    assert metrics.library_size_ks(x, x + 10) == 1
+
+
+def test_the_error_of_the_coefficient_of_variation_is_relative_and_a_lost_gene_counts():
+    x, y = (side.astype(float).copy() for side in SIDES)
+    x[:, 3] = 0  # not seen in real cells: left out
+    y[:, 5] = 0  # lost: as if in one of the 17 cells
+    genes = [gene for gene in range(45) if gene != 3]
+    cv = [x[:, g].std() / x[:, g].mean() for g in genes], [y[:, g].std() / max(y[:, g].mean(), 1e-9) for g in genes]
+    cv[1][genes.index(5)] = 4.0
+    expected = np.mean([abs(b - a) / a for a, b in zip(*cv, strict=True)])
+    assert metrics.coefficient_of_variation_error(x, y) == pytest.approx(expected)
+    assert metrics.coefficient_of_variation_error(x, 7 * x) == pytest.approx(0, abs=1e-9)
+    assert np.isnan(metrics.coefficient_of_variation_error(np.ones((4, 3)), np.ones((4, 3))))

@@ -1,0 +1,159 @@
+"""Real cells that generators are fitted on and judged by: training, validation and test, one split for all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+
+from scrdit_jax.config import DataConfig, RunConfig
+from scrdit_jax.data.preparing import Prepared
+from scrdit_jax.data.sources import EMBEDDED, load_cells, load_prepared
+from scrdit_jax.data.splitting import held_out_mask
+from scrdit_jax.errors import BadInput
+from scrdit_jax.evaluation.metrics import dense
+from scrdit_jax.extras import optional
+
+SIDES = ("validation", "test")
+LEAST_CELLS = 20
+MOST_REFERENCE = 2000
+COMPONENTS = 50
+
+
+class Skipped(Exception):
+    """A generator cannot be used on these cells; the text says why."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set by path (or "pbmc3k") and, where it is not `cell_type`, the column of its cell types."""
+
+    data: str
+    cell_type_key: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Source:
+        """PATH or PATH:COLUMN."""
+        data, colon, key = text.rpartition(":")
+        return cls(data, key) if colon and not Path(text).exists() else cls(text)
+
+    @property
+    def name(self) -> str:
+        """What the tables call it."""
+        return self.data if self.data == EMBEDDED else Path(self.data).stem
+
+
+@dataclass(frozen=True, eq=False)
+class CellSet:
+    """Training cells and the held-out cells of one `side`, as (cell, gene) float32 log values with their types, if any.
+
+    The held-out cells are halved by their names and the split's seed: validation cells are for choosing between
+    recipes, test cells for what is reported of the choice.
+    """
+
+    source: Source
+    prepared: Prepared
+    side: str
+    multiple_of: int
+
+    @classmethod
+    def read(cls, source: Source, config: DataConfig, side: str, *, multiple_of: int) -> CellSet:
+        """Prepare the cells; BadInput where there are too few."""
+        config = replace(config, cell_type_key=source.cell_type_key)
+        cells = cls(source, load_prepared(source.data, config, multiple_of=multiple_of), side, multiple_of)
+        if len(cells.reference) < LEAST_CELLS:
+            raise BadInput(f"{source.data}: {len(cells.reference)} {side} cells are too few; {LEAST_CELLS} are needed")
+        return cells
+
+    @property
+    def name(self) -> str:
+        """What the tables call it."""
+        return self.source.name
+
+    @cached_property
+    def training(self) -> np.ndarray:
+        """The cells that generators may see."""
+        return dense(self.prepared.train.X)
+
+    @cached_property
+    def training_types(self) -> np.ndarray | None:
+        """A name for each training cell; None where the data have none."""
+        return self._types(self.prepared.train.obs)
+
+    @cached_property
+    def reference(self) -> np.ndarray:
+        """The held-out cells of the side, 2,000 at most."""
+        return dense(self.prepared.held_out.X[self._chosen])
+
+    @cached_property
+    def reference_types(self) -> np.ndarray | None:
+        """A name for each of them."""
+        return self._types(self.prepared.held_out.obs.iloc[self._chosen])
+
+    @cached_property
+    def _chosen(self) -> np.ndarray:
+        first = held_out_mask(self.prepared.held_out.obs_names, 0.5, self.prepared.facts.settings.seed + 1)
+        rows = np.flatnonzero(first == (self.side == "validation"))
+        return np.sort(np.random.default_rng(0).permutation(rows)[:MOST_REFERENCE])
+
+    def _types(self, obs) -> np.ndarray | None:
+        key = self.prepared.facts.cell_type_key
+        return None if key is None else obs[key].astype(str).to_numpy()
+
+    def prepared_for(self, config: RunConfig) -> Prepared:
+        """The same cells, split and genes, scaled as `config` asks."""
+        settings = replace(
+            self.prepared.facts.settings, zero_value=config.data.zero_value, standardize=config.data.standardize
+        )
+        return load_prepared(self.source.data, settings, multiple_of=self.multiple_of)
+
+    @cached_property
+    def training_counts(self) -> tuple[sparse.csr_matrix, np.ndarray]:
+        """(raw counts (cell, gene) of the training cells, each one's sum over all genes of the file)."""
+        if not self.prepared.facts.normalization.were_counts:
+            raise Skipped("needs raw counts, and these cells came on a log scale")
+        cells, _ = load_cells(self.source.data)
+        train = self.prepared.train
+        counts = cells[train.obs_names, list(train.var_names)].X
+        return sparse.csr_matrix(counts, dtype=np.float32), train.obs["library_size"].to_numpy(np.float64)
+
+    @cached_property
+    def space(self) -> Space:
+        """The first 50 principal components of all real cells looked at, and a classifier of types in them."""
+        return Space.fit(self)
+
+
+@dataclass(frozen=True)
+class Space:
+    """PCA-50 of training and reference cells; `classifier` is fitted on the training cells, None without types."""
+
+    pca: object
+    training: np.ndarray
+    reference: np.ndarray
+    classifier: object | None
+    accuracy: float | None
+
+    @classmethod
+    def fit(cls, cells: CellSet) -> Space:
+        """Fit both; `accuracy` is the classifier's share of reference cells called rightly."""
+        both = np.concatenate([cells.training, cells.reference])
+        components = min(COMPONENTS, len(both) - 1, both.shape[1])
+        pca = optional("sklearn.decomposition").PCA(components, svd_solver="randomized", random_state=0).fit(both)
+        training, reference = pca.transform(cells.training), pca.transform(cells.reference)
+        classifier = accuracy = None
+        if cells.training_types is not None and len(set(cells.training_types)) > 1:
+            classifier = optional("sklearn.linear_model").LogisticRegression(max_iter=2000)
+            classifier.fit(training, cells.training_types)
+            accuracy = float((classifier.predict(reference) == cells.reference_types).mean())
+        return cls(pca, training, reference, classifier, accuracy)
+
+    def place(self, cells: np.ndarray) -> np.ndarray:
+        """Other cells' components, (cell, component)."""
+        return self.pca.transform(cells)
+
+    def call(self, places: np.ndarray) -> np.ndarray | None:
+        """The classifier's name for each."""
+        return None if self.classifier is None else self.classifier.predict(places).astype(str)

@@ -1,0 +1,127 @@
+"""What `benchmarks.fidelity` compares: each makes cells for a set of real ones, and says how long that took."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import scrdit_jax as scrdit
+from benchmarks.cell_sets import CellSet, Skipped
+from benchmarks.copula import Copula
+from benchmarks.rows import slug
+from scrdit_jax.checkpoint import Run, load_model
+from scrdit_jax.config import RunConfig
+from scrdit_jax.evaluation.metrics import dense
+
+REAL, SHUFFLED, COPULA = "real vs real", "genes shuffled", "copula"
+ONE_TYPE = "all cells"
+
+
+@dataclass(frozen=True)
+class Made:
+    """(cell, gene) float32 log values, a name of each cell's type where the generator knows it, and what they cost."""
+
+    cells: np.ndarray
+    types: np.ndarray | None
+    fit_seconds: float | None
+    cells_per_second: float | None
+
+
+@dataclass(frozen=True)
+class Generator:
+    """`make(real cells, how many, seed)`; `record` is what decides the cells beside those, as plain values for JSON."""
+
+    name: str
+    record: Mapping[str, Any]
+    make: Callable[[CellSet, int, int], Made]
+
+
+def controls() -> list[Generator]:
+    """Real training cells, which nothing can be expected to beat, and the same with each gene permuted on its own."""
+
+    def drawn(cells: CellSet, count: int, seed: int) -> np.ndarray:
+        return np.random.default_rng([seed, 2]).permutation(len(cells.training))[:count]
+
+    def real(cells: CellSet, count: int, seed: int) -> Made:
+        rows = drawn(cells, count, seed)
+        types = None if cells.training_types is None else cells.training_types[rows]
+        return Made(cells.training[rows], types, None, None)
+
+    def shuffled(cells: CellSet, count: int, seed: int) -> Made:
+        rows = drawn(cells, count, seed)
+        return Made(np.random.default_rng([seed, 3]).permuted(cells.training[rows], axis=0), None, None, None)
+
+    return [Generator(REAL, {}, real), Generator(SHUFFLED, {}, shuffled)]
+
+
+def copula() -> Generator:
+    """A Gaussian copula for each cell type, or one for all cells where they have no types."""
+
+    def make(cells: CellSet, count: int, seed: int) -> Made:
+        types = cells.training_types
+        started = time.perf_counter()
+        fitted = Copula.fit(cells.training, [ONE_TYPE] * len(cells.training) if types is None else types, seed=seed)
+        between = time.perf_counter()
+        made, names = fitted.draw(count, seed=seed)
+        seconds = time.perf_counter() - between
+        return Made(made, None if types is None else names, between - started, count / seconds)
+
+    return Generator(COPULA, {}, make)
+
+
+def ours_from_preset(name: str, config: RunConfig, work: Path, sampling: Mapping[str, Any]) -> Generator:
+    """Trained anew with every seed, into a folder below `work`; runs that are there are gone on with."""
+    settings = config.to_dict()
+    settings["data"] = {key: settings["data"][key] for key in ("zero_value", "standardize")}
+    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=4).hexdigest()
+
+    def make(cells: CellSet, count: int, seed: int) -> Made:
+        folder = work / f"{slug(cells.name)}.{digest}.{seed}"
+        run = scrdit.train(cells.prepared_for(config), out=folder, preset=config.replace({"training": {"seed": seed}}))
+        return _sampled(run.path, cells, count, seed, sampling)
+
+    return Generator(name, {"settings": settings, "sampling": dict(sampling)}, make)
+
+
+def ours_from_run(name: str, path: Path, sampling: Mapping[str, Any]) -> Generator:
+    """A run that is there already: seeds are of its cells alone."""
+    model = load_model(path)
+
+    def make(cells: CellSet, count: int, seed: int) -> Made:
+        here, there = cells.prepared.facts, model.facts
+        if here.digest != there.digest:
+            raise Skipped(f"was trained on other cells ({there.source})")
+        same_split = (here.n_train, here.settings.seed) == (there.n_train, there.settings.seed)
+        if here.genes != there.genes or not same_split:
+            raise Skipped("was trained with other genes or another split")
+        return _sampled(path, cells, count, seed, sampling)
+
+    training_seed = model.config.training.seed
+    return Generator(name, {"step": model.step, "seed": training_seed, "sampling": dict(sampling)}, make)
+
+
+def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping[str, Any]) -> Made:
+    scrdit.sample(run, 1, seed=seed, **sampling)  # compiles; kept for the process
+    started = time.perf_counter()
+    made = scrdit.sample(run, count, seed=seed, **sampling)
+    seconds = time.perf_counter() - started
+    key = cells.prepared.facts.cell_type_key
+    types = made.obs[key].astype(str).to_numpy() if key in made.obs else None
+    return Made(dense(made.X), types, training_seconds(Run(run)), count / seconds)
+
+
+def training_seconds(run: Run) -> float:
+    """Seconds that all steps of a run took, compiling included, from its log."""
+    batch, before, seconds = run.config().training.batch_size, 0, 0.0
+    for line in map(json.loads, run.metrics_path.read_text().splitlines()):
+        if "cells_per_second" in line:
+            seconds += (line["step"] - before) * batch / line["cells_per_second"]
+            before = line["step"]
+    return seconds
