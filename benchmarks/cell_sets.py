@@ -65,7 +65,10 @@ class CellSet:
         config = replace(config, cell_type_key=source.cell_type_key)
         cells = cls(source, load_prepared(source.data, config, multiple_of=multiple_of), side, multiple_of)
         if len(cells.reference) < LEAST_CELLS:
-            raise BadInput(f"{source.data}: {len(cells.reference)} {side} cells are too few; {LEAST_CELLS} are needed")
+            raise BadInput(
+                f"{source.data}: {len(cells.reference)} {side} cells are too few to judge by; give more cells, or a "
+                f"preset that holds out more, so that there are {LEAST_CELLS}"
+            )
         return cells
 
     @property

@@ -13,26 +13,27 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 MOST_CELLS = 4000
+# The rule of Schaefer & Strimmer (2005) finds 0.98 and more best for the matrix, most pairs of mostly silent genes
+# being noise, but makes worse cells: PCA-50 MMD 0.0143 on PBMC 3k, 0.0121 with this (within 0.001 from 0 to 0.5).
+SHRINKAGE = 0.1
 ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
 class TypeCopula:
-    """One type: `values` (cell, gene) ascending in each gene, standardised normal `scores` (cell, gene), `shrinkage`.
+    """One type: `values` (cell, gene) ascending in each gene, and standardised normal `scores` (cell, gene).
 
-    The copula's correlation is (1 - shrinkage) scores^T scores / cells + shrinkage I. It is never formed: a standard
+    The copula's correlation is (1 - SHRINKAGE) scores^T scores / cells + SHRINKAGE I. It is never formed: a standard
     normal draw over cells, times the scores, has it.
     """
 
     values: np.ndarray
     scores: np.ndarray
-    shrinkage: float
 
     @classmethod
     def fit(cls, cells: np.ndarray, rng: np.random.Generator) -> TypeCopula:
         """From (cell, gene) log values."""
-        scores = normal_scores(cells, rng)
-        return cls(np.sort(cells, axis=0), scores, shrinkage_of(scores))
+        return cls(np.sort(cells, axis=0), normal_scores(cells, rng))
 
     def draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """`count` new cells, (count, gene) float32."""
@@ -42,7 +43,7 @@ class TypeCopula:
             rows = min(ROWS_AT_ONCE, count - start)
             shared = rng.standard_normal((rows, there)).astype(np.float32) @ self.scores / np.sqrt(there)
             own = rng.standard_normal((rows, genes)).astype(np.float32)
-            uniform = ndtr(np.sqrt(1 - self.shrinkage) * shared + np.sqrt(self.shrinkage) * own)
+            uniform = ndtr(np.sqrt(1 - SHRINKAGE) * shared + np.sqrt(SHRINKAGE) * own)
             ranks = np.minimum((uniform * there).astype(np.intp), there - 1)
             drawn[start : start + rows] = np.take_along_axis(self.values, ranks, axis=0)
         return drawn
@@ -52,7 +53,8 @@ def normal_scores(cells: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Normal quantiles of each gene's ranks, (cell, gene) float32 with mean 0 and mean square 1 in each gene.
 
     Ties, above all the zeros, are ranked at random among themselves (the distributional transform, Rueschendorf 2009):
-    a gene's scores are normal however many zeros it has. A single cell scores 0.
+    a gene's scores are normal however many zeros it has, and what they share is the less the more zeros there are. A
+    single cell scores 0.
     """
     there, genes = cells.shape
     scores = np.zeros((there, genes), np.float32)
@@ -64,24 +66,6 @@ def normal_scores(cells: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         order = np.lexsort((rng.random(there), cells[:, gene]))
         scores[order, gene] = quantiles
     return scores
-
-
-def shrinkage_of(scores: np.ndarray) -> float:
-    """How far to shrink the correlation of `scores` towards none, 0 to 1: Schaefer & Strimmer 2005, target D.
-
-    sum over i != j of Var(r_ij), over sum of r_ij^2, with w_kij = z_ki z_kj: Var(r_ij) = n / (n - 1)^3 sum_k (w_kij -
-    mean w_ij)^2. Both sums are had from (cell, cell) products, so genes^2 is never formed.
-    """
-    there = len(scores)
-    if there < 3:
-        return 1.0
-    scores = scores.astype(np.float64)
-    squares = np.square(scores)
-    # sum over i != j of r_ij^2, and of sum_k w_kij^2; the scores have mean square 1, so the diagonal's r_ii are 1.
-    of_r = np.square(scores @ scores.T).sum() / there**2 - scores.shape[1]
-    of_w = np.square(squares.sum(axis=1)).sum() - np.square(squares).sum()
-    variance = there / (there - 1) ** 3 * (of_w - there * of_r)
-    return float(np.clip(variance / of_r, 0, 1)) if of_r > 0 else 1.0
 
 
 @dataclass(frozen=True)

@@ -48,8 +48,8 @@ def generators(epochs: int | None = None) -> list[Generator]:
         return Made(values, types, fit_.seconds, count / (time.perf_counter() - started))
 
     def prior(cells: CellSet, count: int, seed: int) -> Made:
-        torch = optional("torch", extra="fidelity")
         fit_, rng = fitted(cells, seed), np.random.default_rng([seed, 5])
+        torch = optional("torch", extra="fidelity")
         rows = rng.integers(len(cells.training), size=count)
         torch.manual_seed(seed)
         started = time.perf_counter()
@@ -75,7 +75,8 @@ def fit(cells: CellSet, seed: int, epochs: int | None) -> Fitted:
     except MissingExtra as error:
         raise Skipped(str(error).replace("scvi is", "scvi-tools is")) from None
     gene_sums = np.asarray(counts.sum(axis=1)).ravel()
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     scvi.settings.verbosity = logging.ERROR
     scvi.settings.seed = seed
     adata = AnnData(sparse.csr_matrix(counts))

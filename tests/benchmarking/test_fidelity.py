@@ -1,0 +1,193 @@
+"""Several generators on a tiny data set: what is measured, that it goes on, and what is refused."""
+
+import json
+from dataclasses import replace
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from scipy import sparse
+
+import scrdit_jax as scrdit
+from benchmarks import fidelity, generators, judging, scvi_peer
+from benchmarks.cell_sets import CellSet, Skipped, Source
+from scrdit_jax.evaluation import metrics, plots
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(metrics, "FOREST_TREES", 8)
+    monkeypatch.setattr(plots, "TSNE_ITERATIONS", 250)
+    monkeypatch.setattr(plots, "DOTS_PER_INCH", 40)
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_config, tmp_path_factory):
+    """counts.h5ad, log.h5ad (the same on a log scale, without types), tiny.json (a preset) and run (of counts.h5ad)."""
+    folder = tmp_path_factory.mktemp("fidelity")
+    rng = np.random.default_rng(7)
+    types = rng.integers(0, 2, size=360)
+    means = rng.gamma(0.7, 3.0, size=(2, 40)) + 0.2
+    counts = rng.poisson(means[types] * rng.gamma(8, 1 / 8, (360, 1))).astype(np.float32)
+    obs = pd.DataFrame({"kind": np.array(["T cell", "B cell"])[types]}, index=[f"cell{i}" for i in range(360)])
+    var = pd.DataFrame(index=[f"GENE{j}" for j in range(40)])
+    anndata.AnnData(sparse.csr_matrix(counts), obs=obs, var=var).write_h5ad(folder / "counts.h5ad")
+    logged = anndata.AnnData(sparse.csr_matrix(np.log1p(counts)), obs=obs[[]], var=var)
+    logged.write_h5ad(folder / "log.h5ad")
+    (folder / "tiny.json").write_text(json.dumps(tiny_config.to_dict()))
+    scrdit.train(folder / "counts.h5ad", out=folder / "run", preset=tiny_config)
+    return folder
+
+
+def call(folder, *arguments):
+    return CliRunner().invoke(fidelity.main, [str(argument) for argument in arguments])
+
+
+def test_it_measures_every_row_once_and_goes_on(folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    arguments = (
+        *("--data", f"{folder}/counts.h5ad:kind", "--data", folder / "log.h5ad", "--run", folder / "run"),
+        *("--peer", "copula", "--seeds", 2, "--out", out),
+    )
+    judged, stop_at = [], 5
+    judge = judging.judge
+
+    def judge_until_stopped(*given):
+        judged.append(given[0])
+        if len(judged) == stop_at:
+            raise KeyboardInterrupt
+        return judge(*given)
+
+    monkeypatch.setattr(fidelity, "judge", judge_until_stopped)
+    assert call(folder, *arguments).exit_code != 0
+    kept = {path: path.stat().st_mtime_ns for path in (out / "rows").iterdir()}
+    assert len(kept) == 4
+    stop_at = None
+    result = call(folder, *arguments)
+    assert result.exit_code == 0, result.output
+    assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
+
+    found = json.loads((out / "results.json").read_text())
+    names = ["real vs real", "genes shuffled", "copula", "run"]
+    assert [(row["data"], row["generator"], row["seed"]) for row in found["rows"]] == [
+        *[("counts", name, seed) for name in names for seed in (0, 1)],
+        *[("log", name, seed) for name in names[:-1] for seed in (0, 1)],
+    ]
+    assert found["skipped"] == [
+        {"data": "log", "generator": "run", "reason": "was trained on other cells (counts.h5ad)"}
+    ]
+    rows = {(row["data"], row["generator"]): row for row in found["rows"]}
+    for row in found["rows"]:
+        assert np.isfinite(list(row["whole"].values())).all()
+        assert row["cells"] == next(s["reference"] for s in found["sets"] if s["name"] == row["data"])
+    own, called = rows["counts", "copula"], rows["counts", "run"]
+    assert (own["labels"], called["labels"]) == ("own", "called by a classifier")
+    assert set(own["types"]) == {"B cell", "T cell"}
+    assert own["markers"]["error"] < rows["counts", "genes shuffled"]["markers"]["error"] + 0.5
+    assert rows["log", "copula"]["types"] == {} and rows["log", "copula"]["markers"] is None
+    assert own["fit_seconds"] > 0 and called["fit_seconds"] > 0 and own["cells_per_second"] > 0
+    assert rows["counts", "real vs real"]["memorisation"]["copied"] is None
+    text = (out / "table.md").read_text()
+    assert all(part in text for part in ("## counts", "## log", "| run † |", "skipped: was trained", "T cell"))
+    for picture in ("bars", "tsne", "marginals"):
+        for name in ("counts", "log"):
+            assert (out / f"{picture}-{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_rows_of_another_recipe_are_not_taken_for_this_one(folder, tmp_path, tiny_config):
+    preset, out = tmp_path / "mine.json", tmp_path / "out"
+    common = ("--data", f"{folder}/counts.h5ad:kind", "--preset", preset, "--no-peers", "--seeds", 1, "--out", out)
+    preset.write_text(json.dumps(tiny_config.to_dict()))
+    assert call(folder, *common).exit_code == 0
+    preset.write_text(json.dumps(tiny_config.with_settings({"learning_rate": 0.001}).to_dict()))
+    refused = call(folder, *common)
+    assert refused.exit_code == 2 and "is of another mine on counts; delete it" in refused.output
+    # The same with fewer evaluations is another row, from the same training.
+    runs = set((out / "work" / "runs").iterdir())
+    preset.write_text(json.dumps(tiny_config.to_dict()))
+    result = call(folder, *common, "--evaluations", 5)
+    assert result.exit_code == 0 and "mine, 5 evaluations" in result.output
+    assert set((out / "work" / "runs").iterdir()) == runs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--data", "nowhere.h5ad"), "nowhere.h5ad"),
+        (("--preset", "nothing"), "no preset 'nothing'"),
+        (("--run", "nowhere"), "give a folder made by 'scrdit train'"),
+        (("--data", "counts.h5ad:colour"), "no column 'colour'"),
+        (("--data", "counts.h5ad:kind", "--data", "log.h5ad", "--data", "counts.h5ad"), "two data sets are called"),
+        (("--peer", "copula", "--no-peers"), "exclude each other"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line(folder, tmp_path, arguments, message, monkeypatch):
+    monkeypatch.chdir(folder)
+    preset = () if "--run" in arguments else ("--preset", "tiny.json")
+    result = call(folder, *preset, *arguments, "--out", tmp_path / "out")
+    assert result.exit_code == 2
+    assert message in result.output and len(result.output.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def sides(folder, tiny_config):
+    return [
+        CellSet.read(Source(f"{folder}/counts.h5ad", "kind"), tiny_config.data, side, multiple_of=4)
+        for side in ("validation", "test")
+    ]
+
+
+def test_validation_and_test_cells_share_the_held_out_ones_and_nothing_else(sides):
+    validation, test = sides
+    rows = [{cell.tobytes() for cell in cells.reference} for cells in sides]
+    held_out = validation.prepared.held_out.X.toarray()
+    assert not rows[0] & rows[1] and rows[0] | rows[1] == {cell.tobytes() for cell in held_out}
+    assert len(validation.reference) + len(test.reference) == len(held_out)
+    assert 0.3 < len(validation.reference) / len(held_out) < 0.7
+    for cells in sides:
+        assert not rows[0] & {cell.tobytes() for cell in cells.training}
+
+
+def test_counts_of_the_training_cells_are_those_of_the_file(sides, folder):
+    counts, library = sides[0].training_counts
+    names = sides[0].prepared.train.obs_names
+    whole = anndata.read_h5ad(folder / "counts.h5ad")
+    np.testing.assert_array_equal(library, whole[names].X.sum(axis=1).A1)
+    values = np.log1p(counts.toarray() * (10_000 / library)[:, None])
+    np.testing.assert_allclose(values, sides[0].training, rtol=1e-5)
+
+
+def test_a_copier_is_told_from_new_cells(sides):
+    cells = sides[0]
+    copies = judging.memorisation(cells.space.place(cells.training[:60]), cells, 0)
+    floor = judging.memorisation(None, cells, 0)
+    assert copies["copied"] == 1
+    assert floor["copied"] is None and floor["held_out_copied"] < 0.2
+    assert copies["nearest_is_training"] > floor["held_out_nearest_is_training"]
+
+
+def test_a_type_that_is_left_out_costs_its_markers(sides):
+    cells = sides[0]
+    real, _ = generators.controls()
+    made = real.make(cells, 150, 0)
+    whole = judging.judge("copy", made, cells, 0)["markers"]
+    only = made.types == "T cell"
+    part = judging.judge("part", replace(made, cells=made.cells[only], types=made.types[only]), cells, 0)["markers"]
+    assert whole["correlation"] > 0.8 > part["correlation"]
+    assert part["error"] > 3 * whole["error"]
+
+
+def test_scvi_says_why_it_cannot_be_used(sides, folder, tiny_config, monkeypatch):
+    def missing(module, *, extra):
+        raise scvi_peer.MissingExtra(f"{module} is not installed; run: pip install 'scrdit_jax[{extra}]'")
+
+    monkeypatch.setattr(scvi_peer, "optional", missing)
+    posterior, prior = scvi_peer.generators()
+    with pytest.raises(Skipped, match=r"scvi-tools is not installed; run: pip install 'scrdit_jax\[fidelity\]'"):
+        posterior.make(sides[0], 10, 0)
+    logged = CellSet.read(Source(str(folder / "log.h5ad")), tiny_config.data, "test", multiple_of=4)
+    with pytest.raises(Skipped, match="needs raw counts"):
+        prior.make(logged, 10, 0)
