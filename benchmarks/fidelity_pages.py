@@ -32,11 +32,13 @@ NOTES = """\
 AUC: of a random forest that tells synthetic from real cells by 50 principal components, 0.5 is best; all errors, MMD
 and KS are best low, ratios and correlations near 1. *real vs real* are training cells in the generator's place: nothing
 can be expected to do better; *genes shuffled* are those with each gene permuted on its own. By type: mean over types
-of at least 100 training cells, as many cells a side as the smaller has. Markers: log fold changes of the 20 best of
-each type in the training cells, and what is left of them. Nearest is a training cell: share of cells whose nearest real
-neighbour is a training cell rather than a held-out one, at equal numbers of both; nearer than 95 %: share of cells
-nearer to a training cell than 95 % of held-out cells are. Both in brackets for held-out cells that take the generator's
-place; more means copying.
+of at least 100 training cells, as many cells a side as the smaller has; a generator that makes under 10 cells of a type
+is not scored there. Markers: log fold changes of the 20 best of each type in the training cells, and what is left of
+them. Nearest is a training cell: share of cells whose nearest real neighbour is a training cell rather than a held-out
+one, at equal numbers of both. Near training: share of cells nearer
+to a training cell than 95 % of held-out cells are; near held-out: the same of held-out cells in the training cells'
+place. In brackets: held-out cells in the generator's place. Copies are nearer to training cells alone; cells that are
+too average are near to both.
 """
 
 
@@ -113,7 +115,7 @@ def mean_over_types(row: Row, score: str) -> float | None:
 def _details(rows: Sequence[Row]) -> str:
     header = [
         "generator", "AUC by type", "MMD by type", "markers, r", "markers, error", "nearest is a training cell",
-        "nearer than 95 %", "fit, s", "cells/s",
+        "near training", "near held-out", "fit, s", "cells/s",
     ]  # fmt: skip
     return markdown(header, [_detail_line(rows, name) for name in names_of(rows)])
 
@@ -133,6 +135,7 @@ def _detail_line(rows: Sequence[Row], name: str) -> list[str]:
         _text(rows, name, lambda row: row["markers"] and row["markers"]["correlation"]),
         _text(rows, name, lambda row: row["markers"] and row["markers"]["error"]),
         copying("nearest_is_training"), copying("copied"),
+        _text(rows, name, lambda row: row["memorisation"]["near_held_out"]),
         _plain(estimate(rows, name, lambda row: row["fit_seconds"])),
         _plain(estimate(rows, name, lambda row: row["cells_per_second"])),
     ]  # fmt: skip
@@ -191,7 +194,7 @@ def pictures(rows: Sequence[Row], sets: Sequence[CellSet], work: Path) -> dict[s
         if drawn:
             real = cells.reference
             few = [(name, made[:PICTURED_CELLS]) for name, made in drawn]
-            found[f"tsne-{slug(cells.name)}.png"] = tsne_panels(real[:PICTURED_CELLS], few, columns=3)
+            found[f"tsne-{slug(cells.name)}.png"] = tsne_panels(real[:PICTURED_CELLS], few)
             found[f"marginals-{slug(cells.name)}.png"] = marginals(real, drawn)
     return found
 
@@ -223,7 +226,7 @@ def bars(rows: Sequence[Row]) -> bytes:
             axis.axvline(floor.mean, color=plots.REAL, linestyle="--", label=REAL)
         axis.set_title(title)
         if title.startswith(("Random-forest", "AUC")):
-            axis.set_xlim(min(0.4, axis.get_xlim()[0]), 1.02)
+            axis.set_xlim(min([0.4, *(one.mean - one.sd - 0.02 for one in found if one)]), 1.02)
     handles, labels = order[0].get_legend_handles_labels()
     if handles:
         figure_.legend(handles, labels, loc="outside lower center", frameon=False)

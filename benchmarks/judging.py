@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,16 +25,17 @@ def judge(name: str, made: Made, cells: CellSet, seed: int) -> dict[str, Any]:
     """Scores as plain values; the keys `whole`, `types`, `markers` and `memorisation` say of what.
 
     Types are those the generator gave its cells, or, where it gave none, those of a classifier of real cells. Every
-    comparison is between equally many cells; the numbers are there.
+    comparison is between equally many cells; the cells made are cut into groups of that size, and the mean is taken.
     """
     with optional("threadpoolctl").threadpool_limits(1):
         size = min(len(cells.reference), len(made.cells))
         rows = np.random.default_rng([seed, 6]).permutation(len(cells.reference))[:size]
+        groups = _groups(np.arange(len(made.cells)), size)
         places = cells.space.place(made.cells)
         types = made.types if made.types is not None else cells.space.call(places)
         row = {
             "cells": size,
-            "whole": compare(cells.reference[rows], made.cells[:size], seed=seed),
+            "whole": _mean([compare(cells.reference[rows], made.cells[group], seed=seed) for group in groups]),
             "labels": OWN if made.types is not None else CALLED,
             "classifier_accuracy": cells.space.accuracy,
             "memorisation": memorisation(None if name == REAL else places, cells, seed),
@@ -42,8 +44,17 @@ def judge(name: str, made: Made, cells: CellSet, seed: int) -> dict[str, Any]:
             return row | {"types": {}, "markers": None}
         return row | {
             "types": by_type(made.cells, types, cells, seed),
-            "markers": markers(made.cells, types, cells, called=name == REAL),
+            "markers": markers(made.cells, types, groups, cells, called=name == REAL),
         }
+
+
+def _groups(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    """As many groups of `size` as there are, in order; the rest is left out."""
+    return [rows[start : start + size] for start in range(0, len(rows) - size + 1, size)]
+
+
+def _mean(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: float(np.mean([one[name] for one in scores])) for name in scores[0]}
 
 
 def by_type(made: np.ndarray, types: np.ndarray, cells: CellSet, seed: int) -> dict[str, dict[str, float | int]]:
@@ -55,13 +66,14 @@ def by_type(made: np.ndarray, types: np.ndarray, cells: CellSet, seed: int) -> d
         scores: dict[str, float | int] = {"cells": size, "share": float(np.mean(types == name))}
         if size >= LEAST_OF_TYPE:
             reference = cells.reference[rng.permutation(there)[:size]]
-            x, y = metrics.joint_pcs(reference, made[here[:size]], seed=seed)
-            scores |= {
-                "random_forest_auc": metrics.random_forest_auc(x, y, seed=seed),
-                "mmd_pca": metrics.gaussian_mmd(x, y),
-            }
+            scores |= _mean([_apart(reference, made[group], seed) for group in _groups(here, size)])
         found[name] = scores
     return found
+
+
+def _apart(reference: np.ndarray, made: np.ndarray, seed: int) -> dict[str, float]:
+    x, y = metrics.joint_pcs(reference, made, seed=seed)
+    return {"random_forest_auc": metrics.random_forest_auc(x, y, seed=seed), "mmd_pca": metrics.gaussian_mmd(x, y)}
 
 
 def judged_types(cells: CellSet) -> list[str]:
@@ -72,7 +84,9 @@ def judged_types(cells: CellSet) -> list[str]:
     return [str(name) for name, count in zip(names, counts, strict=True) if count >= ENOUGH_TRAINING]
 
 
-def markers(made: np.ndarray, types: np.ndarray, cells: CellSet, *, called: bool) -> dict[str, float] | None:
+def markers(
+    made: np.ndarray, types: np.ndarray, groups: Sequence[np.ndarray], cells: CellSet, *, called: bool
+) -> dict[str, float] | None:
     """How far the training cells' 20 best markers of each type keep their log fold change; None under two types.
 
     With `called`, also when the real cells themselves are given types by the classifier: the floor of unlabelled ones.
@@ -91,14 +105,16 @@ def markers(made: np.ndarray, types: np.ndarray, cells: CellSet, *, called: bool
         own = kept(cells.reference, cells.reference_types)
         calls = kept(cells.reference, cells.space.call(cells.space.reference))
         return {"correlation": own[0], "error": own[1], "correlation_called": calls[0], "error_called": calls[1]}
-    correlation, error = kept(made, types)
-    return {"correlation": correlation, "error": error}
+    correlation, error = np.mean([kept(made[group], types[group]) for group in groups], axis=0)
+    return {"correlation": float(correlation), "error": float(error)}
 
 
 def memorisation(places: np.ndarray | None, cells: CellSet, seed: int) -> dict[str, float | None]:
     """Shares near training cells, of the generated and of held-out cells, in the real cells' PCA-50; mean of halvings.
 
     The held-out cells are halved: one half stands against the training cells, the other takes the generator's place.
+    `near_held_out` is `copied` with that half in the place of the training cells: it tells cells that are too average,
+    and so near to all real ones, from copies.
     """
     rng, found = np.random.default_rng([seed, 8]), []
     training, reference = cells.space.training, cells.space.reference
@@ -113,7 +129,7 @@ def memorisation(places: np.ndarray | None, cells: CellSet, seed: int) -> dict[s
                 continue
             nearest = training_neighbour_share(side, training, half, np.random.default_rng(group_seed))
             scores += [nearest, copied_share(side, training, half)]
-        found.append(scores)
+        found.append([*scores, np.nan if places is None else copied_share(places, half, other)])
     mean = [None if np.isnan(value) else float(value) for value in np.mean(found, axis=0)]
-    names = ("held_out_nearest_is_training", "held_out_copied", "nearest_is_training", "copied")
+    names = ("held_out_nearest_is_training", "held_out_copied", "nearest_is_training", "copied", "near_held_out")
     return dict(zip(names, mean, strict=True))
