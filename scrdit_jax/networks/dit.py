@@ -17,8 +17,6 @@ TIMESTEP_FEATURES = 256
 MODULATIONS_PER_BLOCK = 6
 MODULATIONS_OF_FINAL = 2
 
-# The layers that `modulations` uses and `denoise` does not.
-CONDITIONING_LAYERS = ("timestep_in", "timestep_out", "modulation")
 ATTENTIONS = ("xla", "cudnn")
 
 _xavier = nn.initializers.xavier_uniform()
@@ -137,3 +135,8 @@ def flops_per_evaluation(config: NetworkConfig, genes: int, outputs: int = 1) ->
     ends = tokens * config.genes_per_token * width * (1 + outputs)
     summary = config.summary_token * genes * width * (1 + outputs)
     return 2 * (blocks + ends + summary)
+
+
+def attention_shape(config: NetworkConfig, genes: int) -> tuple[int, int, int]:
+    """(tokens, heads, size of a head)."""
+    return genes // config.genes_per_token + config.summary_token, config.heads, config.width // config.heads
