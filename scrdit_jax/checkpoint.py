@@ -162,18 +162,19 @@ class Checkpoints:
         """Save a TrainState with everything a model needs; returns while the files are still being written.
 
         Raises DiskFull, with nothing written, where there is no space for it.
-        `cells` are arrays about the training cells: library sizes and codes of their cell types. `score` is of its
-        held-out cells, the lower the better.
+        `cells` are arrays about the training cells: library sizes and codes of their cell types; none where the model
+        was trained elsewhere. `score` is of its held-out cells, the lower the better.
         """
         state = _of_this_process(state)
         items = {
             "params": ocp.args.StandardSave(state.params),
             "optimizer": ocp.args.StandardSave({"state": state.optimizer, "step": state.step}),
-            "cells": ocp.args.StandardSave(cells),
             "model": ocp.args.JsonSave({"config": config.to_dict(), "facts": facts.to_dict(), "step": int(state.step)}),
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(state.ema)
+        if cells:
+            items["cells"] = ocp.args.StandardSave(cells)
         # Its threads would each print a traceback where they run out of space half-way.
         require_space(self.run.checkpoints_path, sum(leaf.nbytes for leaf in jax.tree.leaves((state, cells))))
         with writing(self.run.checkpoints_path):

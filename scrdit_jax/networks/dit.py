@@ -80,6 +80,9 @@ class DiT(nn.Module):
             self.tell = nn.Dense(self.genes * self.outputs, kernel_init=_zeros)
         if self.outputs > 1:
             self.gene_bias = self.param("gene_bias", _zeros, (self.genes, self.outputs))
+        if c.positions == "learned":
+            codes = sincos_positions(self.genes // c.genes_per_token, c.width)
+            self.position_codes = self.param("position_codes", lambda _: jnp.asarray(codes))
         self.timestep_in = nn.Dense(c.width, kernel_init=_normal)
         self.timestep_out = nn.Dense(c.width, kernel_init=_normal)
         # One block is compiled and scanned over stacked params: compiling costs the same at any depth.
@@ -107,7 +110,8 @@ class DiT(nn.Module):
         c = self.config
         tokens = self.genes // c.genes_per_token
         x = self.patchify(cells.reshape(len(cells), tokens, c.genes_per_token))
-        x = x + sincos_positions(tokens, c.width).astype(x.dtype)[None]
+        codes = self.position_codes if c.positions == "learned" else sincos_positions(tokens, c.width)
+        x = x + codes.astype(x.dtype)[None]
         if c.summary_token:
             x = jnp.concatenate([self.summarise(cells)[:, None, :], x], axis=1)
         rows = jnp.swapaxes(modulations, 0, 1)[:, :, None, :]
