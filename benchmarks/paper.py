@@ -315,13 +315,13 @@ def main(sets: tuple[str, ...], cell_type_key: str, quick: bool, out: Path) -> N
         raise click.ClickException(f"{out} holds other sets or another plan; give another --out")
     out.mkdir(parents=True, exist_ok=True)
     record.write_text(json.dumps(asked) + "\n")
-    started = time.perf_counter()
     try:
         rows = [row for cells in chosen for row in measure_set(cells, plan, out)]
     except ScrditError as error:
         raise click.ClickException(" ".join(str(error).split())) from None
     command = shlex.join(["python", "-m", "benchmarks.paper", *sys.argv[1:]])
-    about = {"command": command, **describe_devices(), **asked, "seconds": time.perf_counter() - started}
+    seconds = sum(row.get("training_seconds", 0) + sum(row.get("sampling_seconds", ())) for row in rows)
+    about = {"command": command, **describe_devices(), **asked, "seconds": seconds}
     paper_pages.write(rows, about, out)
     click.echo((out / "tables.md").read_text())
 

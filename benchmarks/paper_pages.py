@@ -53,7 +53,8 @@ def tables(rows: list[Row], about: dict[str, Any]) -> str:
     """The three tables and what explains the collapse, as Markdown."""
     parts = [
         f"`{about['command']}`: {about['devices']} x {about['kind']}, {about['plan']['seeds']} seeds of "
-        f"{about['plan']['cells']} cells; mean ± deviation over seeds.\n",
+        f"{about['plan']['cells']} cells; mean ± deviation over seeds; {about['seconds'] / 60:.0f} minutes of training "
+        "and sampling.\n",
         "KL, Wasserstein and MMD as the paper computes them, against the training cells; real: one half of those "
         "against the other. Held out: against as many cells that were never trained on, real: training cells.\n",
     ]
