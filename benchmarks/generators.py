@@ -84,7 +84,9 @@ def ours_from_preset(name: str, config: RunConfig, work: Path, sampling: Mapping
 
     def make(cells: CellSet, count: int, seed: int) -> Made:
         folder = work / f"{slug(cells.name)}.{digest}.{seed}"
-        run = scrdit.train(cells.prepared_for(config), out=folder, preset=config.replace({"training": {"seed": seed}}))
+        # Held-out cells are for judging here: none may stop the training or choose its checkpoint.
+        training = {"seed": seed, "evaluate_every": None, "patience": None}
+        run = scrdit.train(cells.prepared_for(config), out=folder, preset=config.replace({"training": training}))
         return _sampled(run.path, cells, count, seed, sampling)
 
     return Generator(name, {"settings": settings, "sampling": dict(sampling)}, make)
@@ -101,6 +103,8 @@ def ours_from_run(name: str, path: Path, sampling: Mapping[str, Any]) -> Generat
         same_split = (here.n_train, here.settings.seed) == (there.n_train, there.settings.seed)
         if here.genes != there.genes or not same_split:
             raise Skipped("was trained with other genes or another split")
+        if model.config.training.evaluate_every is not None and cells.side == "test":
+            raise Skipped("held-out cells, test cells among them, were looked at in its training (--evaluate-every)")
         return _sampled(path, cells, count, seed, sampling)
 
     training_seed = model.config.training.seed

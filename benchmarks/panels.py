@@ -26,6 +26,7 @@ def tsne_panels(real: np.ndarray, drawn: list[tuple[str, np.ndarray]], *, column
         for side, colour, label in sides:
             axis.scatter(*side.T, s=9, c=colour, alpha=0.6, linewidths=0, label=f"{label} ({len(side)})")
         first += len(cells)
+        axis.spines[:].set_color(plots.GREY)
         axis.set(xticks=[], yticks=[], title=title)
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, frameon=False)
     for axis in axes[len(drawn) :]:

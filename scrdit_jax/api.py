@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,18 @@ from .caches import keep_programs
 from .checkpoint import Checkpoints, Run, load_model
 from .config import DataConfig, RunConfig, SamplingConfig, load_preset
 from .data.preparing import Facts, Prepared, is_prepared, prepared_from, write_prepared
-from .data.sources import Data, load_cells, load_prepared
+from .data.reading import open_cells
+from .data.sources import Data, load_cells, load_prepared, too_large
 from .data.writing import SUFFIXES, check_suffix
-from .devices import join_processes, use_every_core
+from .devices import bind_processes, join_processes, use_every_core
 from .errors import BadConfig
 from .evaluation.sides import held_out_side
+from .extras import optional
 from .generation import outputs, store
 from .generation import run as generation
 from .generation.assembling import assemble as assemble_shards
 from .generation.fitting import fit_timesteps
+from .generation.judging import Judge
 from .generation.outputs import is_finished
 from .generation.plan import SHARD_CELLS
 from .generation.run import Summary
@@ -54,13 +58,29 @@ def _start_jax() -> None:
 
 
 def prepare(
-    data: Data, *, preset: str | RunConfig = DEFAULT_PRESET, transpose: bool = False, **changes: Any
+    data: Data,
+    *,
+    preset: str | RunConfig = DEFAULT_PRESET,
+    transpose: bool = False,
+    stream: bool | None = None,
+    **changes: Any,
 ) -> Prepared:
-    """Read, check, normalise, split and select genes, as `train` does by itself; `.facts.notes` say what was done."""
+    """Read, check, normalise, split and select genes, as `train` does by itself; `.facts.notes` say what was done.
+
+    With `stream`, or where there is not memory for more, the cells stay on the disk.
+    """
     config = settings(preset, **changes)
     # A seed may be meant for the training alone; the split that prepared cells came with is kept either way.
     asked = [field.name for field in fields(DataConfig) if field.name in changes and field.name != "seed"]
-    return load_prepared(data, config.data, asked=asked, multiple_of=config.network.gene_multiple, transpose=transpose)
+    stored = too_large(data) is not None if stream is None else stream
+    return load_prepared(
+        data,
+        config.data,
+        asked=asked,
+        multiple_of=config.network.gene_multiple,
+        transpose=transpose,
+        stored=stored,
+    )
 
 
 def train(
@@ -69,18 +89,64 @@ def train(
     out: Path | str,
     preset: str | RunConfig = DEFAULT_PRESET,
     transpose: bool = False,
+    stream: bool | None = None,
+    max_minutes: float | None = None,
+    tensorboard: bool = False,
+    distributed: bool = False,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process_id: int | None = None,
+    tell: Callable[[Sequence[str]], None] | None = None,
     **changes: Any,
 ) -> Run:
     """Train a diffusion transformer on `data` into the folder `out`; called again, it continues.
 
     `data` is an AnnData (raw counts, or on a log scale), a path, "pbmc3k" for the embedded cells, or Prepared cells;
-    `changes` are single settings such as steps=500, seed=1, cell_type_key="cell_type", cell_types=["B cells"].
+    `changes` are single settings such as steps=500, seed=1, cell_type_key="cell_type", cell_types=["B cells"]. With
+    `stream`, or where there is not memory for more, the cells stay on the disk and are read from the run's own copy.
+
+    It ends before the last step, with a checkpoint, on SIGTERM, after `max_minutes`, or when the held-out score has
+    stalled: the run's `stopped` then says so. With `distributed`, processes with the same call train one model on the
+    devices of all; see `devices.bind_processes`. `tell` is given the sentences about the cells before training begins.
     """
+    from .benchmarking.timing import known_matrix_rate
+
+    if not distributed and (coordinator, processes, process_id) != (None, None, None):
+        raise BadConfig("--coordinator, --processes and --process-id are for --distributed")
+    if max_minutes is not None and not max_minutes > 0:
+        raise BadConfig(f"{max_minutes:g} minutes are no time to train in; give --max-minutes above 0")
+    if tensorboard:
+        optional("tensorboardX", extra="tensorboard")
+    config = settings(preset, **changes)
+    if distributed:
+        bind_processes(coordinator, processes, process_id)
     _start_jax()
+    prepared = data
     if not isinstance(data, Prepared):
-        data = prepare(data, preset=preset, transpose=transpose, **changes)
-    config = replace(settings(preset, **changes), data=data.facts.settings)
-    return loop.train(data, config, out)
+        prepared = prepare(data, preset=preset, transpose=transpose, stream=stream, **changes)
+    to_copy = prepared.on_disk and not isinstance(data, Prepared) and not is_prepared(prepared.cells)
+    if tell is not None:
+        where = (too_large(data) or "the cells stay on the disk, as asked",) if to_copy else ()
+        tell((*prepared.facts.notes, *where))
+    config = replace(config, data=prepared.facts.settings)
+    options = loop.Options(
+        max_minutes=max_minutes,
+        tensorboard=tensorboard,
+        judge=Judge,
+        matrix_rate=known_matrix_rate(config.training.dtype),
+    )
+    source = partial(_copied, prepared) if to_copy else prepared
+    return loop.train(source, config, out, options)
+
+
+def _copied(prepared: Prepared, run: Run) -> Prepared:
+    """Prepared cells that are streamed, from a copy in the run's folder: only the chosen genes, normalised once."""
+    if run.cells_path.exists():
+        there = prepared_from(open_cells(run.cells_path))
+        if there.facts == prepared.facts:
+            return there
+    write_prepared(prepared, run.cells_path)
+    return prepared_from(open_cells(run.cells_path))
 
 
 def import_torch(
@@ -305,7 +371,7 @@ def _describe_run(run: Run) -> list[str]:
     with Checkpoints(run) as checkpoints:
         if checkpoints.latest() is None:
             return [f"run {run.path}: no checkpoint yet; {config.training.steps} steps wanted"]
-        model = checkpoints.load()
+        model, digest, best = checkpoints.load(), checkpoints.digest(), checkpoints.best()
     facts, network = model.facts, config.network
     size = sum(leaf.size for leaf in jax.tree.leaves(model.params))
     types = ", ".join(f"{name} {count}" for name, count in facts.cell_types.items())
@@ -314,6 +380,8 @@ def _describe_run(run: Run) -> list[str]:
         f"trained on {facts.source}: {facts.n_train} cells, {facts.n_held_out} held out, {len(facts.genes)} genes",
         f"{_NETWORKS[network.architecture].format(network)}, {size / 1e6:.2f} M parameters; "
         f"predicts {config.diffusion.prediction}",
+        f"digest {digest}",
+        *([f"the best held-out score is that of step {best}"] if best is not None else []),
         *([f"cell types: {types}"] if types else []),
         *facts.notes,
     ]

@@ -60,8 +60,8 @@ class Source:
     url: str
     cells: int | None = None
     genes: int | None = None
-    # Empty, because GEO publishes no checksums and these files could not be fetched where this was written. A digest
-    # put here is required; until then the first download's is, by datasets.lock.json.
+    # Empty, because GEO publishes no checksums and nobody on the project has fetched the files yet. A digest put here
+    # is required; until then the first download's is, by datasets.lock.json.
     sha256: str = ""
     # What others say it was when they fetched it: told to the user where it differs, and no more.
     sha256_elsewhere: tuple[str, str] = ("", "")

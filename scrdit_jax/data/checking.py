@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
-from anndata import AnnData
 from anndata.utils import make_index_unique
 from scipy import sparse
 
 from ..errors import BadInput
+from .stored import Cells, StoredRows, make_cells
 
-Matrix = np.ndarray | sparse.csr_matrix
+Matrix = np.ndarray | sparse.csr_matrix | StoredRows
 
 NOTES_KEY = "scrdit_notes"
 ROWS_PER_BLOCK = 4096
 SHOWN_NAMES = 30
 
 
-def check_cells(adata: AnnData, source: str) -> AnnData:
+def check_cells(adata: Cells, source: str) -> Cells:
     """A checked AnnData of the same cells and genes; the one given is not changed.
 
-    X becomes float32, either a dense (cell, gene) array or CSR with sorted indices and no stored zeros; obs, var and
-    uns are kept. Repeated cell names are made unique and noted. BadInput where the matrix is empty, holds something
-    that is not a finite number, or repeats a gene name; `source` opens the message.
+    Cells on a disk stay there. Else X becomes float32, a dense (cell, gene) array or CSR with sorted indices and no
+    stored zeros; obs, var and uns are kept. Repeated cell names are made unique and noted. BadInput where the matrix
+    is empty, holds something that is not a finite number, or repeats a gene name; `source` opens the message.
     """
     if adata.isbacked:
         adata = adata.to_memory()
@@ -46,26 +46,26 @@ def check_cells(adata: AnnData, source: str) -> AnnData:
             f"{len(repeated)} repeated cell names (first: {repeated[0]!r}) were made unique by adding -1, -2, ..."
         )
         cells = make_index_unique(cells)
-    matrix = _float32(adata.X, cells, genes, source)
+    matrix = adata.X if isinstance(adata.X, StoredRows) else _float32(adata.X, cells, genes, source)
     _require_finite(matrix, cells, genes, source)
-    checked = AnnData(matrix, obs=adata.obs.set_axis(cells), var=adata.var.set_axis(genes), uns=dict(adata.uns))
+    checked = make_cells(matrix, adata.obs.set_axis(cells), adata.var.set_axis(genes), dict(adata.uns))
     return with_notes(checked, notes)
 
 
-def notes_of(adata: AnnData) -> tuple[str, ...]:
+def notes_of(adata: Cells) -> tuple[str, ...]:
     """The sentences that reading and checking left about these cells."""
     return tuple(str(note) for note in adata.uns.get(NOTES_KEY, ()))
 
 
-def with_notes(adata: AnnData, notes: Iterable[str]) -> AnnData:
-    """The same AnnData, its notes replaced."""
+def with_notes(adata: Cells, notes: Iterable[str]) -> Cells:
+    """The same cells, their notes replaced."""
     adata.uns.pop(NOTES_KEY, None)
     if notes := list(notes):
         adata.uns[NOTES_KEY] = notes
     return adata
 
 
-def source_digest(adata: AnnData) -> str:
+def source_digest(adata: Cells) -> str:
     """SHA-256 over the values, gene names and cell names, the same for dense and sparse, whatever the stored dtype."""
     digest = hashlib.sha256()
     for names in (adata.var_names, adata.obs_names):
@@ -74,7 +74,7 @@ def source_digest(adata: AnnData) -> str:
             encoded = str(name).encode()
             digest.update(len(encoded).to_bytes(8, "little") + encoded)
     for block in row_blocks(adata.X):
-        rows = _canonical(sparse.csr_matrix(block, dtype=np.float32))
+        rows = canonical(sparse.csr_matrix(block, dtype=np.float32))
         digest.update(np.diff(rows.indptr).astype("<i8").tobytes())
         digest.update(rows.indices.astype("<i8").tobytes())
         digest.update(rows.data.astype("<f4").tobytes())
@@ -86,19 +86,35 @@ def row_blocks(x: Matrix) -> Iterable[Matrix]:
     return (x[start : start + ROWS_PER_BLOCK] for start in range(0, x.shape[0], ROWS_PER_BLOCK))
 
 
+def stored_values(x: Matrix, transform: Callable | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Values that are not zero, transformed, in float64, and the column of each, block by block."""
+    for block in row_blocks(x):
+        rows = canonical(sparse.csr_matrix(block))
+        yield (rows.data if transform is None else transform(rows.data)).astype(np.float64), rows.indices
+
+
 def locate(x: Matrix, wrong) -> tuple[int, int] | None:
     """Row and column of the first entry for which `wrong(values)` is true; None where there is none.
 
     Of a sparse matrix only the stored values are looked at.
     """
-    if not sparse.issparse(x):
-        mask = wrong(x)
-        return tuple(int(i) for i in np.unravel_index(np.argmax(mask), mask.shape)) if mask.any() else None
-    mask = wrong(x.data)
-    if not mask.any():
-        return None
-    position = int(np.argmax(mask))
-    return int(np.searchsorted(x.indptr, position, side="right")) - 1, int(x.indices[position])
+    first = 0
+    for block in row_blocks(x):
+        values = block.data if sparse.issparse(block) else block
+        mask = wrong(values)
+        if mask.any():
+            if not sparse.issparse(block):
+                row, column = np.unravel_index(np.argmax(mask), mask.shape)
+                return first + int(row), int(column)
+            position = int(np.argmax(mask))
+            return first + int(np.searchsorted(block.indptr, position, side="right")) - 1, int(block.indices[position])
+        first += block.shape[0]
+    return None
+
+
+def value_at(x: Matrix, row: int, column: int) -> float:
+    """One entry."""
+    return float(x[row : row + 1][0, column])
 
 
 def listed(names: Iterable[object]) -> str:
@@ -117,10 +133,10 @@ def _float32(x, cells, genes, source: str) -> Matrix:
             _refuse_words(matrix, cells, genes, source)
     with np.errstate(over="ignore"):
         matrix = matrix.astype(np.float32, copy=False)
-    return _canonical(matrix) if sparse.issparse(matrix) else matrix
+    return canonical(matrix) if sparse.issparse(matrix) else matrix
 
 
-def _canonical(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+def canonical(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     """Indices sorted, nothing stored twice, no stored zeros; a copy only where something must change."""
     if not matrix.has_canonical_format:
         matrix = matrix.copy()
@@ -147,7 +163,7 @@ def _require_finite(matrix: Matrix, cells, genes, source: str) -> None:
     place = locate(matrix, lambda values: ~np.isfinite(values))
     if place is not None:
         i, j = place
-        what = "missing (NaN)" if np.isnan(matrix[i, j]) else "infinite"
+        what = "missing (NaN)" if np.isnan(value_at(matrix, i, j)) else "infinite"
         raise BadInput(
             f"{source}: the value of cell {cells[i]!r}, gene {genes[j]!r} is {what}; every value must be a finite "
             "number: set it to 0 or leave that cell or gene out"

@@ -19,10 +19,10 @@ import h5py
 import numpy as np
 from scipy import sparse
 
+from ..claims import Claims
 from ..data.preparing import Facts
 from ..errors import OutputExists, writing
 from ..files import check_parents, leftovers, remove, replacing
-from .claims import Claims
 from .growing import ROWS_AT_ONCE, ContentDigest, GrowingCells, to_csr
 from .manifest import Manifest, ShardRecord
 from .plan import Shard

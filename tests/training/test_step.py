@@ -6,11 +6,14 @@ import optax
 import pytest
 
 from scrdit_jax.config import RunConfig, TrainingConfig
+from scrdit_jax.data.batches import Batch
 from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.diffusion.schedule import linear_schedule
+from scrdit_jax.errors import BadConfig
 from scrdit_jax.networks.dit import DiT
+from scrdit_jax.training.parallel import parallelise
 from scrdit_jax.training.state import initial_state, make_optimizer
-from scrdit_jax.training.step import _quantiles, make_step, parallelise
+from scrdit_jax.training.step import _quantiles, make_step
 
 SCALING = Scaling(-10.0, -8.0, 4.0)
 GENES = 24
@@ -40,7 +43,7 @@ def test_the_loss_is_eq_10_for_the_noise_and_levels_that_were_drawn(prediction, 
     """Redraws the step's noise by its documented keys and evaluates eq. 9 and 10 gene by gene."""
     config = RunConfig.from_dict({"diffusion": {"prediction": prediction}, "training": {"batch_size": 8}})
     state = initial_state(Recorder(), GENES, config.training)
-    _, metrics = jax.jit(make_step(Recorder(), config, SCALING))(state, cells)
+    _, metrics = jax.jit(make_step(Recorder(), config, SCALING))(state, Batch(cells))
 
     level_key, noise_key = jax.random.split(jax.random.fold_in(jax.random.key(0), 0))
     alpha_bars = linear_schedule(config.diffusion).alpha_bars
@@ -71,7 +74,7 @@ def test_two_devices_take_the_step_that_one_takes(network, tiny_config, cells):
         step = parallelise(network, tiny_config, SCALING, devices)
         state = step.place(initial_state(network, GENES, tiny_config.training))
         for _ in range(3):
-            state, metrics = step.run(state, cells)
+            state, metrics = step.run(state, step.feed(Batch(cells)))
         results.append((step.fetch(state), float(np.ravel(metrics.loss)[0])))
     (one, loss), (two, loss_of_two) = results
     assert len(jax.local_devices()) == 2
@@ -80,13 +83,60 @@ def test_two_devices_take_the_step_that_one_takes(network, tiny_config, cells):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+def one_step(network, config, cells):
+    state = initial_state(network, GENES, config.training)
+    return jax.jit(make_step(network, config, SCALING))(state, Batch(cells))
+
+
+@pytest.mark.parametrize("parts", [2, 8])
+def test_a_batch_taken_in_parts_is_the_whole_batch(parts, network, tiny_config, cells):
+    whole, metrics = one_step(network, tiny_config, cells)
+    taken, in_parts = one_step(network, tiny_config.with_settings({"accumulate": parts}), cells)
+    np.testing.assert_allclose(in_parts, metrics, rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(whole.optimizer), jax.tree.leaves(taken.optimizer), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_bfloat16_computes_in_it_and_keeps_float32(network, tiny_config, cells):
+    config = tiny_config.with_settings({"dtype": "bfloat16"})
+    state, metrics = one_step(network, config, cells)
+    _, exact = one_step(network, tiny_config, cells)
+    assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.ema, state.optimizer))} <= {
+        jnp.dtype("float32"), jnp.dtype("int32")
+    }  # fmt: skip
+    assert metrics.loss.dtype == jnp.float32
+    assert float(metrics.loss) == pytest.approx(float(exact.loss), rel=0.02)
+    program = str(jax.make_jaxpr(make_step(network, config, SCALING))(state, Batch(cells)))
+    assert "bf16" in program and "bf16" not in str(
+        jax.make_jaxpr(make_step(network, tiny_config, SCALING))(state, Batch(cells))
+    )
+
+
+def test_cells_that_lie_on_the_devices_are_taken_by_their_numbers(network, tiny_config, cells):
+    rows = np.array([5, 2, 7, 0, 1, 6, 3, 4], np.int32)
+    results = []
+    for resident in (None, Batch(cells)):
+        step = parallelise(network, tiny_config, SCALING, jax.local_devices(), resident=resident)
+        state = step.place(initial_state(network, GENES, tiny_config.training))
+        state, _ = step.run(state, step.feed(Batch(cells[rows]) if resident is None else rows))
+        results.append(step.fetch(state))
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(network, tiny_config):
+    config = tiny_config.with_settings({"batch_size": 9})
+    with pytest.raises(BadConfig, match="a batch of 9 cells cannot be shared out over 2 devices; use --batch-size 10"):
+        parallelise(network, config, SCALING, jax.local_devices())
+
+
 def test_the_step_learns(network, tiny_config, cells):
     config = tiny_config.with_settings({"steps": 300, "learning_rate": 0.01})
     step = jax.jit(make_step(network, config, SCALING))
     state = initial_state(network, GENES, config.training)
     losses = []
     for _ in range(300):
-        state, metrics = step(state, cells)
+        state, metrics = step(state, Batch(cells))
         losses.append(float(metrics.loss))
     assert np.mean(losses[-30:]) < 0.6 * np.mean(losses[:10])
 
@@ -94,7 +144,7 @@ def test_the_step_learns(network, tiny_config, cells):
 def test_the_average_follows_the_params_by_its_formula(network, tiny_config, cells):
     state = initial_state(network, GENES, tiny_config.training)
     state = state._replace(step=jnp.asarray(1000, jnp.int32))
-    following, _ = jax.jit(make_step(network, tiny_config, SCALING))(state, cells)
+    following, _ = jax.jit(make_step(network, tiny_config, SCALING))(state, Batch(cells))
     old, new = jax.tree.leaves(state.ema)[3], jax.tree.leaves(following.params)[3]
     np.testing.assert_allclose(jax.tree.leaves(following.ema)[3], 0.9 * old + 0.1 * new, rtol=1e-5, atol=1e-7)
 
@@ -128,6 +178,6 @@ def test_warm_up_then_cosine_and_clipping():
 @pytest.mark.parametrize("platforms", [["cpu", "cuda", "tpu"]])
 def test_the_training_step_lowers_for_every_platform(network, tiny_config, platforms):
     state = jax.eval_shape(lambda: initial_state(network, GENES, tiny_config.training))
-    cells = jax.ShapeDtypeStruct((8, GENES), jnp.float32)
-    exported = jax.export.export(jax.jit(make_step(network, tiny_config, SCALING)), platforms=platforms)(state, cells)
+    batch = Batch(jax.ShapeDtypeStruct((8, GENES), jnp.float32))
+    exported = jax.export.export(jax.jit(make_step(network, tiny_config, SCALING)), platforms=platforms)(state, batch)
     assert set(exported.platforms) == set(platforms) and len(exported.mlir_module_serialized) > 10_000
