@@ -71,13 +71,25 @@ class Run:
 
 
 @dataclass(frozen=True)
+class TrainingCells:
+    """Of every training cell its library size (cell,) float32 and its labels (cell, column) int32."""
+
+    library_size: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
 class Model:
-    """What sampling needs: settings, what was learnt about the data, and params (averaged ones where there are)."""
+    """What sampling needs: settings, what was learnt about the data, and params (averaged ones where there are).
+
+    `cells` is None for a model that was not trained.
+    """
 
     config: RunConfig
     facts: Facts
     params: Any
     step: int
+    cells: TrainingCells | None = None
 
 
 class Checkpoints:
@@ -145,8 +157,11 @@ class Checkpoints:
         model = self._restore(ocp.args.Composite(model=ocp.args.JsonRestore()))["model"]
         config, facts = RunConfig.from_dict(model["config"]), Facts.from_dict(model["facts"])
         name = "params" if config.training.ema_decay is None else "ema"
-        params = self._restore(ocp.args.Composite(**{name: ocp.args.StandardRestore()}))[name]
-        return Model(config, facts, jax.tree.map(np.asarray, params), model["step"])
+        items = {name: ocp.args.StandardRestore(), "cells": ocp.args.StandardRestore()}
+        found = self._restore(ocp.args.Composite(**items))
+        params, cells = jax.tree.map(np.asarray, (found[name], found["cells"]))
+        labels = cells["labels"] if facts.conditions else np.zeros((facts.n_train, 0), np.int32)
+        return Model(config, facts, params, model["step"], TrainingCells(cells["library_size"], labels))
 
     def _restore(self, args: ocp.args.Composite) -> Any:
         step = self.latest()

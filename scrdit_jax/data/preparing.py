@@ -17,6 +17,7 @@ from scipy import sparse
 from ..config import DataConfig
 from ..errors import BadConfig, BadInput, GeneMismatch, OutputExists, UnknownCellType
 from .checking import check_cells, listed, notes_of, source_digest, with_notes
+from .conditions import Condition, categorical, find_conditions
 from .genes import choose_genes
 from .normalizing import Normalization, looks_like_counts, normalize, normalize_like
 from .scaling import Scaling
@@ -33,6 +34,7 @@ class Facts:
 
     `genes` are in the model's order; `cell_types` counts training cells by name; `settings` are what was asked for,
     with the share and the seed of the split; `digest` is of the cells as they came; `notes` are sentences for the user.
+    `conditions` are the columns of labels that the model is told.
     """
 
     genes: tuple[str, ...]
@@ -46,6 +48,18 @@ class Facts:
     source: str
     digest: str
     notes: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+    @property
+    def label_sizes(self) -> tuple[int, ...]:
+        """How many names each condition has, as a network wants it."""
+        return tuple(len(condition.names) for condition in self.conditions)
+
+    @property
+    def type_column(self) -> int:
+        """Which condition holds the cell types: that of `cell_type_key`, else the first."""
+        columns = [condition.column for condition in self.conditions]
+        return columns.index(self.cell_type_key) if self.cell_type_key in columns else 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -63,6 +77,7 @@ class Facts:
                 "cell_types": dict(values["cell_types"]),
                 "settings": DataConfig(**values["settings"]),
                 "notes": tuple(values["notes"]),
+                "conditions": tuple(map(Condition.from_dict, values.get("conditions", ()))),
             }
         )
 
@@ -94,6 +109,7 @@ def prepare(adata: AnnData, config: DataConfig, *, genes_per_token: int, source:
     cells = check_cells(adata, source)
     digest = source_digest(cells)
     cells, key, notes = _cells_of_types(cells, config, source)
+    cells = categorical(cells, config.condition_on, source)
     replaced = [name for name in ("library_size", "split") if name in cells.obs]
     cells, normalization = normalize(cells, config, source=source)
     notes = [*notes_of(cells), *notes, normalization.sentence]
@@ -110,6 +126,9 @@ def prepare(adata: AnnData, config: DataConfig, *, genes_per_token: int, source:
     training = cells.X[~held_out]
     columns, sentences = choose_genes(training, config, multiple_of=genes_per_token, source=source)
     scaling = Scaling.fit(training[:, columns], config.zero_value, config.standardize)
+    conditions = find_conditions(cells.obs[~held_out], config.condition_on, source)
+    if conditions:
+        sentences.append("conditioned on " + ", ".join(f"{c.column} ({len(c.names)} names)" for c in conditions))
 
     split = pd.Categorical(np.where(held_out, "held_out", "train"), categories=["train", "held_out"])
     obs = _plain(cells.obs.assign(split=split))
@@ -126,6 +145,7 @@ def prepare(adata: AnnData, config: DataConfig, *, genes_per_token: int, source:
         source=source,
         digest=digest,
         notes=(*notes, *sentences),
+        conditions=conditions,
     )
     return Prepared(chosen, facts)
 
@@ -219,12 +239,13 @@ def _cells_of_types(cells: AnnData, config: DataConfig, source: str) -> tuple[An
         )
     labels = cells.obs[key].astype(str)
     there = sorted(labels.unique())
+    order = map(str, cells.obs[key].cat.categories) if cells.obs[key].dtype == "category" else there
     for name in config.cell_types:
         if name not in there:
             raise UnknownCellType(f"{source} has no cell type {name!r} in obs[{key!r}]; there are {listed(there)}")
     chosen = labels.isin(config.cell_types).to_numpy() if config.cell_types else np.ones(cells.n_obs, dtype=bool)
     notes = [f"{int(chosen.sum())} of {cells.n_obs} cells are {listed(config.cell_types)}"] * bool(config.cell_types)
-    types = pd.Categorical(labels[chosen])
+    types = pd.Categorical(labels[chosen], categories=[name for name in order if name in set(labels[chosen])])
     selected = cells if chosen.all() else cells[chosen]
     obs = selected.obs.assign(**{key: types})
     return AnnData(selected.X, obs=obs, var=cells.var, uns=dict(cells.uns)), key, notes

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from ..checkpoint import Checkpoints, Run
 from ..config import RunConfig
 from ..data.batches import Batches
+from ..data.conditions import label_codes
 from ..data.marginals import gene_marginals
 from ..data.preparing import Facts, Prepared
 from ..data.writing import write_cells
@@ -41,11 +42,12 @@ def train(prepared: Prepared, config: RunConfig, out: Path | str, *, stop_after:
     _claim(run, prepared, config)
     training, genes = prepared.train, len(prepared.facts.genes)
     prediction = make_prediction(config.diffusion.prediction, prepared.facts.scaling)
-    network = DiT(config.network, genes, prediction.outputs)
-    batches = Batches(training.X, config.training.batch_size, config.training.seed)
+    network = DiT(config.network, genes, prediction.outputs, labels=prepared.facts.label_sizes)
+    about_cells = _about_cells(training, prepared.facts)
+    labels = about_cells["labels"] if prepared.facts.conditions else None
+    batches = Batches(training.X, config.training.batch_size, config.training.seed, labels)
     devices = usable_devices(config.training.batch_size, collectives=True)
     step = parallelise(network, config, prepared.facts.scaling, devices)
-    about_cells = _about_cells(training, prepared.facts)
     with Checkpoints(run) as checkpoints:
         state = initial_state(network, genes, config.training, gene_bias=gene_marginals(training.X))
         if checkpoints.latest() is not None:
@@ -75,13 +77,17 @@ def _claim(run: Run, prepared: Prepared, config: RunConfig) -> None:
 
 
 def _about_cells(training: AnnData, facts: Facts) -> dict[str, np.ndarray]:
-    """Library sizes (float32) and cell-type codes (int32, -1 without types; order of facts.cell_types)."""
+    """Of every training cell its library size (float32), its cell-type code (int32, -1 without types; order of
+    facts.cell_types) and its labels (cell, column) int32, which are one column of -1 without conditions."""
     codes = np.full(training.n_obs, -1, np.int32)
     if facts.cell_type_key is not None:
         codes = pd.Categorical(training.obs[facts.cell_type_key], categories=list(facts.cell_types)).codes.astype(
             np.int32
         )
-    return {"library_size": training.obs["library_size"].to_numpy(np.float32), "cell_type_code": codes}
+    # Orbax keeps no empty arrays.
+    labels = label_codes(training.obs, facts.conditions) if facts.conditions else np.full((len(codes), 1), -1, np.int32)
+    library = training.obs["library_size"].to_numpy(np.float32)
+    return {"library_size": library, "cell_type_code": codes, "labels": labels}
 
 
 def _advance(

@@ -15,6 +15,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..config import RunConfig
+from ..data.batches import Batch
 from ..data.scaling import Scaling
 from ..diffusion.forward import add_noise
 from ..diffusion.predictions import make_prediction
@@ -22,7 +23,7 @@ from ..diffusion.schedule import linear_schedule, timestep_probabilities
 from .state import TrainState, make_optimizer
 
 DEVICES = "devices"
-Step = Callable[[TrainState, jax.Array], tuple[TrainState, "Metrics"]]
+Step = Callable[[TrainState, Batch], tuple[TrainState, "Metrics"]]
 
 
 class Metrics(NamedTuple):
@@ -33,7 +34,7 @@ class Metrics(NamedTuple):
 
 
 def make_step(network: nn.Module, config: RunConfig, scaling: Scaling, *, axis_name: str | None = None) -> Step:
-    """A pure function (state, cells) -> (state, metrics); cells (cell, gene) on the log scale, float32.
+    """A pure function (state, batch) -> (state, metrics).
 
     Every random number derives from the seed, the step and the cell's place in the whole batch, so the result does
     not depend on how many devices share the batch. With `axis_name` the function is one device's share of a pmap.
@@ -45,23 +46,30 @@ def make_step(network: nn.Module, config: RunConfig, scaling: Scaling, *, axis_n
     alpha_bars = jnp.asarray(schedule.alpha_bars, jnp.float32)
     optimizer = make_optimizer(training)
 
-    def step(state: TrainState, cells: jax.Array) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        cells = batch.cells
         key = jax.random.fold_in(jax.random.key(training.seed), state.step)
         level_key, noise_key = jax.random.split(key)
-        first, batch = 0, len(cells)
+        first, whole = 0, len(cells)
         if axis_name is not None:
-            first, batch = lax.axis_index(axis_name) * len(cells), lax.axis_size(axis_name) * len(cells)
+            first, whole = lax.axis_index(axis_name) * len(cells), lax.axis_size(axis_name) * len(cells)
         places = first + jnp.arange(len(cells))
 
-        quantiles = _quantiles(level_key, places, batch, stratified=training.stratified_levels)
+        quantiles = _quantiles(level_key, places, whole, stratified=training.stratified_levels)
         timesteps = 1 + jnp.minimum(jnp.searchsorted(cumulative, quantiles, side="right"), schedule.timesteps - 1)
         alpha_bar = alpha_bars[timesteps][:, None]
         clean = scaling.scale(cells)
         noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(noise_key, i), cells.shape[1:]))(places)
         noisy = add_noise(clean, noise, alpha_bar)
 
+        labels = batch.labels
+        if labels is not None:
+            # All of a cell's labels at once: sampling asks for all of them or for none.
+            dropped = _uniform(jax.random.fold_in(key, 2), places) < training.label_dropout
+            labels = jnp.where(dropped[:, None], -1, labels)
+
         def mean_squared_error(params):
-            predicted = network.apply(params, noisy, timesteps)
+            predicted = network.apply(params, noisy, timesteps, labels)
             return jnp.mean(prediction.error(clean, noise, noisy, predicted, alpha_bar) ** 2)
 
         loss, gradient = jax.value_and_grad(mean_squared_error)(state.params)
@@ -79,6 +87,10 @@ def _quantiles(key: jax.Array, places: jax.Array, batch: int, *, stratified: boo
     """Uniform in [0, 1), one a cell: independent, or one in each of `batch` equal strata (less noise in the loss)."""
     if stratified:
         return (places + jax.random.uniform(key)) / batch
+    return _uniform(key, places)
+
+
+def _uniform(key: jax.Array, places: jax.Array) -> jax.Array:
     return jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(places)
 
 
@@ -91,7 +103,7 @@ def _average(state: TrainState, params, decay: float | None):
 
 
 class ParallelStep(NamedTuple):
-    """`place` a state on the devices, `run` (state, cells) -> (state, metrics), `fetch` the state from one of them."""
+    """`place` a state on the devices, `run` (state, batch) -> (state, metrics), `fetch` the state from one of them."""
 
     place: Callable[[TrainState], TrainState]
     run: Step
@@ -104,9 +116,9 @@ def parallelise(network: nn.Module, config: RunConfig, scaling: Scaling, devices
     mapped = jax.pmap(step, axis_name=DEVICES, devices=devices, donate_argnums=0)
     count = len(devices)
 
-    def run(state: TrainState, cells) -> tuple[TrainState, Metrics]:
-        state, metrics = mapped(state, cells.reshape(count, len(cells) // count, -1))
-        return state, metrics
+    def run(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        shares = jax.tree.map(lambda leaf: leaf.reshape(count, len(leaf) // count, *leaf.shape[1:]), batch)
+        return mapped(state, shares)
 
     return ParallelStep(partial(_replicate, devices=devices), run, partial(jax.tree.map, _first))
 

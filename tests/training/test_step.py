@@ -6,6 +6,7 @@ import optax
 import pytest
 
 from scrdit_jax.config import RunConfig, TrainingConfig
+from scrdit_jax.data.batches import Batch
 from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.diffusion.schedule import linear_schedule
 from scrdit_jax.networks.dit import DiT
@@ -40,7 +41,7 @@ def test_the_loss_is_eq_10_for_the_noise_and_levels_that_were_drawn(prediction, 
     """Redraws the step's noise by its documented keys and evaluates eq. 9 and 10 gene by gene."""
     config = RunConfig.from_dict({"diffusion": {"prediction": prediction}, "training": {"batch_size": 8}})
     state = initial_state(Recorder(), GENES, config.training)
-    _, metrics = jax.jit(make_step(Recorder(), config, SCALING))(state, cells)
+    _, metrics = jax.jit(make_step(Recorder(), config, SCALING))(state, Batch(cells))
 
     level_key, noise_key = jax.random.split(jax.random.fold_in(jax.random.key(0), 0))
     alpha_bars = linear_schedule(config.diffusion).alpha_bars
@@ -71,7 +72,7 @@ def test_two_devices_take_the_step_that_one_takes(network, tiny_config, cells):
         step = parallelise(network, tiny_config, SCALING, devices)
         state = step.place(initial_state(network, GENES, tiny_config.training))
         for _ in range(3):
-            state, metrics = step.run(state, cells)
+            state, metrics = step.run(state, Batch(cells))
         results.append((step.fetch(state), float(np.ravel(metrics.loss)[0])))
     (one, loss), (two, loss_of_two) = results
     assert len(jax.local_devices()) == 2
@@ -86,7 +87,7 @@ def test_the_step_learns(network, tiny_config, cells):
     state = initial_state(network, GENES, config.training)
     losses = []
     for _ in range(300):
-        state, metrics = step(state, cells)
+        state, metrics = step(state, Batch(cells))
         losses.append(float(metrics.loss))
     assert np.mean(losses[-30:]) < 0.6 * np.mean(losses[:10])
 
@@ -94,7 +95,7 @@ def test_the_step_learns(network, tiny_config, cells):
 def test_the_average_follows_the_params_by_its_formula(network, tiny_config, cells):
     state = initial_state(network, GENES, tiny_config.training)
     state = state._replace(step=jnp.asarray(1000, jnp.int32))
-    following, _ = jax.jit(make_step(network, tiny_config, SCALING))(state, cells)
+    following, _ = jax.jit(make_step(network, tiny_config, SCALING))(state, Batch(cells))
     old, new = jax.tree.leaves(state.ema)[3], jax.tree.leaves(following.params)[3]
     np.testing.assert_allclose(jax.tree.leaves(following.ema)[3], 0.9 * old + 0.1 * new, rtol=1e-5, atol=1e-7)
 
@@ -128,6 +129,6 @@ def test_warm_up_then_cosine_and_clipping():
 @pytest.mark.parametrize("platforms", [["cpu", "cuda", "tpu"]])
 def test_the_training_step_lowers_for_every_platform(network, tiny_config, platforms):
     state = jax.eval_shape(lambda: initial_state(network, GENES, tiny_config.training))
-    cells = jax.ShapeDtypeStruct((8, GENES), jnp.float32)
-    exported = jax.export.export(jax.jit(make_step(network, tiny_config, SCALING)), platforms=platforms)(state, cells)
+    cells = Batch(jax.ShapeDtypeStruct((8, GENES), jnp.float32))
+    exported = jax.export.export(jax.jit(make_step(network, tiny_config, SCALING)), platforms=platforms)(state, Batch(cells))
     assert set(exported.platforms) == set(platforms) and len(exported.mlir_module_serialized) > 10_000
