@@ -21,7 +21,7 @@ from scrdit_jax.devices import describe_devices, use_every_core
 from scrdit_jax.diffusion.predictions import make_prediction
 from scrdit_jax.files import replacing
 from scrdit_jax.generation.engine import coefficients_for, make_engine
-from scrdit_jax.networks.dit import DiT
+from scrdit_jax.networks.kinds import make_network
 from scrdit_jax.sampling.sampler import cell_keys, integrate
 
 CELLS, STEPS = 64, 20
@@ -39,7 +39,7 @@ def cells_of(model: Model, devices: list[jax.Device] | None = None, **options) -
 def conditioned_one_by_one(model: Model) -> np.ndarray:
     """The same cells with every cell's timestep embedded for itself, as in training."""
     prediction = make_prediction(model.config.diffusion.prediction, model.facts.scaling)
-    network = DiT(model.config.network, len(model.facts.genes), prediction.outputs)
+    network = make_network(model.config.network, len(model.facts.genes), prediction.outputs)
     table = coefficients_for(model.config.diffusion, SamplingConfig(steps=STEPS))
 
     def predict_clean(noisy, alpha_bar, timestep):

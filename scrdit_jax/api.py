@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from .evaluation.report import Report
 
 DEFAULT_PRESET = "base"
+_NETWORKS = {
+    "dit": "DiT of width {0.width}, depth {0.depth}, {0.genes_per_token} genes a token",
+    "unet": "UNet of {0.channels} to 8 x {0.channels} channels",
+}
 
 
 def settings(preset: str | RunConfig = DEFAULT_PRESET, **changes: Any) -> RunConfig:
@@ -55,9 +59,7 @@ def prepare(
     config = settings(preset, **changes)
     # A seed may be meant for the training alone; the split that prepared cells came with is kept either way.
     asked = [field.name for field in fields(DataConfig) if field.name in changes and field.name != "seed"]
-    return load_prepared(
-        data, config.data, asked=asked, genes_per_token=config.network.genes_per_token, transpose=transpose
-    )
+    return load_prepared(data, config.data, asked=asked, multiple_of=config.network.gene_multiple, transpose=transpose)
 
 
 def train(
@@ -286,8 +288,8 @@ def _describe_run(run: Run) -> list[str]:
     return [
         f"run {run.path}: step {model.step} of {config.training.steps}",
         f"trained on {facts.source}: {facts.n_train} cells, {facts.n_held_out} held out, {len(facts.genes)} genes",
-        f"DiT: {size / 1e6:.2f} M parameters, width {network.width}, depth {network.depth}, "
-        f"{network.genes_per_token} genes a token; predicts {config.diffusion.prediction}",
+        f"{_NETWORKS[network.architecture].format(network)}, {size / 1e6:.2f} M parameters; "
+        f"predicts {config.diffusion.prediction}",
         *([f"cell types: {types}"] if types else []),
         *facts.notes,
     ]

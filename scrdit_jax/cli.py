@@ -11,6 +11,7 @@ import click
 
 from . import __version__
 from .config import (
+    ARCHITECTURES,
     DTYPES,
     GENE_SELECTIONS,
     NORMALIZATIONS,
@@ -70,12 +71,14 @@ data_options = options(
     click.option("--genes", type=int, help="How many genes to model.  [default: the preset's]"),
     click.option("--gene-selection", type=click.Choice(GENE_SELECTIONS), help="hvg: highly variable; cv: eq. 1."),
     click.option("--min-cells", type=int, help="Leave out genes expressed in fewer training cells."),
+    click.option("--no-zero-negation", is_flag=True, help="Leave zeros as they are (the ablation of scRDiT table 2)."),
     click.option("--normalize", type=click.Choice(NORMALIZATIONS), help="auto recognises raw counts."),
     click.option("--target-sum", type=float, help="Counts a cell is scaled to before log1p."),
     click.option("--held-out", type=float, help="Share of cells kept for evaluation, never trained on."),
     click.option("--transpose", is_flag=True, help="Rows of the text file or .npy are genes, columns are cells."),
     click.option("--seed", type=int, help="Decides the split, the initial weights and every random number."),
 )
+network_option = click.option("--network", "architecture", type=click.Choice(ARCHITECTURES), help="What predicts.")
 preset_option = click.option("--preset", default="base", show_default=True, help=PRESET_HELP)
 
 
@@ -98,6 +101,7 @@ def main() -> None:
 @click.argument("data")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Prepared cells, .h5ad or .zarr.")
 @preset_option
+@network_option
 @data_options
 def prepare(data: str, out: Path, preset: str, transpose: bool, **changes: Any) -> None:
     """Read, check, normalise, split and select genes; say what was found and done.
@@ -106,7 +110,7 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, **changes: Any) 
     """
     from . import api
 
-    prepared = api.prepare(data, preset=preset, transpose=transpose, **given(**changes))
+    prepared = api.prepare(data, preset=preset, transpose=transpose, **_settings(**changes))
     path = api.write_prepared(prepared, out)
     _say(prepared.facts.notes)
     click.echo(f"{prepared.cells.n_obs} cells x {prepared.cells.n_vars} genes written to {path}")
@@ -124,6 +128,7 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, **changes: Any) 
 @click.argument("data")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder, new or to continue.")
 @preset_option
+@network_option
 @data_options
 @click.option("--steps", type=int, help="Training steps.")
 @click.option("--batch-size", type=int, help="Cells a step, over all devices.")
@@ -134,7 +139,7 @@ def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) ->
     """Train on DATA into the folder --out. The same command again continues where it stopped."""
     from . import api
 
-    changes = given(**changes)
+    changes = _settings(**changes)
     prepared = api.prepare(data, preset=preset, transpose=transpose, **changes)
     _say(prepared.facts.notes)
     run = api.train(prepared, out=out, preset=preset, **changes)
@@ -301,6 +306,10 @@ def info(path: Path) -> None:
     from . import api
 
     click.echo("\n".join(api.describe(path)))
+
+
+def _settings(*, no_zero_negation: bool, **changes: Any) -> dict[str, Any]:
+    return given(**changes) | ({"zero_value": None} if no_zero_negation else {})
 
 
 def _say(notes: tuple[str, ...]) -> None:

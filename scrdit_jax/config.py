@@ -17,9 +17,11 @@ PRESET_FOLDER = Path(__file__).parent / "presets"
 NORMALIZATIONS = ("auto", "log1p", "none")
 GENE_SELECTIONS = ("hvg", "cv", "all")
 PREDICTIONS = ("epsilon", "v", "zero-inflated")
+ARCHITECTURES = ("dit", "unet")
 LEARNING_RATE_SCHEDULES = ("constant", "cosine")
 DTYPES = ("float32", "bfloat16")
 OUTPUTS = ("log", "counts")
+UNET_HALVINGS = 3
 
 
 def _require(condition: bool, name: str, value: object, rule: str) -> None:
@@ -83,21 +85,34 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """The diffusion transformer (scRDiT fig. 2; Peebles & Xie 2023). `width` and `depth` are of the blocks."""
+    """What predicts. `architecture` "dit" is the diffusion transformer (scRDiT fig. 2; Peebles & Xie 2023); `width` and
+    `depth` are of its blocks. "unet" is the one-dimensional UNet the paper compares with, of `channels` at full length
+    to 8 times as many at its shortest; of the rest it uses `heads` alone."""
 
+    architecture: str = "dit"
     genes_per_token: int = 10
     width: int = 768
     depth: int = 3
     heads: int = 8
     mlp_ratio: float = 4.0
     summary_token: bool = False
+    channels: int = 64
+
+    @property
+    def gene_multiple(self) -> int:
+        """What the number of genes must be a multiple of: genes a token, or 8 for a UNet that halves it three times."""
+        return self.genes_per_token if self.architecture == "dit" else 2**UNET_HALVINGS
 
     def __post_init__(self) -> None:
-        for name in ("genes_per_token", "width", "depth", "heads"):
+        _require_choice("architecture", self.architecture, ARCHITECTURES)
+        for name in ("genes_per_token", "width", "depth", "heads", "channels"):
             _require_whole(name, getattr(self, name), 1)
         _require_real("mlp_ratio", self.mlp_ratio, 0, open_low=True)
         _require(self.width % self.heads == 0, "width", self.width, f"a multiple of heads ({self.heads})")
         _require(self.width % 2 == 0, "width", self.width, "even (half sines, half cosines)")
+        if self.architecture == "unet":
+            shared = 2 * self.channels % self.heads == 0
+            _require(shared, "channels", self.channels, f"such that heads ({self.heads}) divide twice as many")
 
 
 @dataclass(frozen=True, kw_only=True)

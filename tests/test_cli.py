@@ -280,7 +280,7 @@ def test_prepared_cells_keep_their_settings_and_a_denial_is_refused(scrdit, cell
     wide["network"]["genes_per_token"] = 3
     (tmp_path / "wide.json").write_text(json.dumps(wide))
     status, text = scrdit("train", "prepared.zarr", "--preset", "wide.json", "--out", "run")
-    assert status == 2 and "20 genes, which 3 genes a token do not divide" in text, text
+    assert status == 2 and "20 genes, no multiple of 3 as the network needs" in text, text
     assert not (tmp_path / "run").exists()
     assert scrdit("train", "prepared.zarr", *words, "--genes", 20, "--seed", 5, "--out", "run")[0] == 0
     config = json.loads((tmp_path / "run/config.json").read_text())

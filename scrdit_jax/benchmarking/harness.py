@@ -25,7 +25,7 @@ from ..generation.fitting import fit_timesteps
 from ..generation.outputs import write_timesteps
 from ..generation.run import model_digest
 from ..generation.tuning import choose_batch_size
-from ..networks.dit import flops_per_evaluation
+from ..networks.kinds import flops_per_evaluation
 from .cases import Case
 from .results import Results
 from .timing import Timing, matrix_product_rate, seconds_of
@@ -116,7 +116,7 @@ def benchmark(
     are random then, and their cells mean nothing.
     """
     network, prediction = network_of(model)
-    flops = flops_per_evaluation(network.config, network.genes, network.outputs)
+    flops = flops_per_evaluation(network)
     if real is not None and len(real) // 2 < MINIMUM_CELLS:
         real = None
     missing = [case for case in cases if not results.has(case.name)]

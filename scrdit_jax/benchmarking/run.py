@@ -19,7 +19,7 @@ from ..diffusion.predictions import make_prediction
 from ..errors import BadConfig
 from ..evaluation.extras import optional
 from ..evaluation.metrics import dense
-from ..networks.dit import DiT
+from ..networks.kinds import make_network
 from .cases import choose, standard_cases
 from .harness import Settings, benchmark, conditions
 from .results import Results
@@ -32,7 +32,7 @@ def random_model(config: RunConfig) -> Model:
     """A model of `config` with random weights and genes that have no names; for timing alone."""
     genes = config.data.genes
     prediction = make_prediction(config.diffusion.prediction, SCALING)
-    network = DiT(config.network, genes, prediction.outputs)
+    network = make_network(config.network, genes, prediction.outputs)
 
     @jax.jit
     def begin():

@@ -63,7 +63,7 @@ def choose_genes(
 
     `x` is the training cells only, (cell, gene) on the log scale. Genes expressed in at least config.min_cells of them
     are ranked by config.gene_selection and the best config.genes kept; 'all' keeps every one. The lowest-ranked are
-    dropped until `multiple_of` (genes a token) divides the number. Too few genes raise BadInput.
+    dropped until `multiple_of` (the network's need: genes a token) divides the number. Too few genes raise BadInput.
     """
     expressing = expressing_cells(x)
     passing = np.flatnonzero(expressing >= config.min_cells)
@@ -71,7 +71,7 @@ def choose_genes(
     wanted = len(passing) if config.gene_selection == "all" else config.genes
     if len(passing) < max(wanted, 1):
         most = len(passing) // multiple_of * multiple_of
-        remedy = f"--genes {most}" if most else f"a preset with fewer than {multiple_of} genes a token"
+        remedy = f"--genes {most}" if most else f"a network with fewer than {multiple_of} genes a token"
         raise BadInput(
             f"{source}: {len(passing)} of its {x.shape[1]} genes are {rule}, but {config.genes} were asked for; "
             f"use {remedy} or a lower --min-cells"
@@ -79,7 +79,7 @@ def choose_genes(
     kept = wanted - wanted % multiple_of
     if kept == 0:
         raise BadInput(
-            f"{source}: {wanted} genes do not fill one token of {multiple_of}; "
+            f"{source}: {wanted} genes are fewer than the {multiple_of} that the network takes at once; "
             f"use --genes {multiple_of} or more, or fewer genes a token"
         )
     if config.gene_selection == "all":
@@ -91,9 +91,7 @@ def choose_genes(
     best_first = np.argsort(-np.nan_to_num(score, nan=-np.inf), kind="stable")
     sentences = [f"{kept} genes kept: {how} of the {len(passing)} {rule}"]
     if kept < wanted:
-        sentences.append(
-            f"{wanted - kept} lowest-ranked of {wanted} genes dropped, so that {multiple_of} a token divide"
-        )
+        sentences.append(f"{wanted - kept} lowest-ranked of {wanted} genes dropped, so that {multiple_of} divides")
     return np.sort(passing[best_first[:kept]]), sentences
 
 

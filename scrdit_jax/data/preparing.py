@@ -100,7 +100,7 @@ class Prepared:
         return self.cells[(self.cells.obs["split"] == "held_out").to_numpy()]
 
 
-def prepare(adata: AnnData, config: DataConfig, *, genes_per_token: int, source: str) -> Prepared:
+def prepare(adata: AnnData, config: DataConfig, *, multiple_of: int, source: str) -> Prepared:
     """Check, select cell types, normalise, split, choose genes and fit the scaling; the input is not changed.
 
     Genes and scaling are decided on the training cells alone. `source` is how messages and facts name the input. Raises
@@ -124,7 +124,7 @@ def prepare(adata: AnnData, config: DataConfig, *, genes_per_token: int, source:
         )
     notes.append(f"{n_train} cells for training, {n_held_out} held out")
     training = cells.X[~held_out]
-    columns, sentences = choose_genes(training, config, multiple_of=genes_per_token, source=source)
+    columns, sentences = choose_genes(training, config, multiple_of=multiple_of, source=source)
     scaling = Scaling.fit(training[:, columns], config.zero_value, config.standardize)
     conditions = find_conditions(cells.obs[~held_out], config.condition_on, source)
     if conditions:

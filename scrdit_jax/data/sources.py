@@ -26,12 +26,12 @@ def load_cells(data: Data, *, transpose: bool = False) -> tuple[AnnData, str]:
 
 
 def load_prepared(
-    data: Data, config: DataConfig, *, asked: Collection[str] = (), genes_per_token: int, transpose: bool = False
+    data: Data, config: DataConfig, *, asked: Collection[str] = (), multiple_of: int, transpose: bool = False
 ) -> Prepared:
     """Cells ready to train on. What `prepare` wrote before keeps its settings; BadInput if those `asked` for differ."""
     cells, source = load_cells(data, transpose=transpose)
     if not is_prepared(cells):
-        return prepare(cells, config, genes_per_token=genes_per_token, source=source)
+        return prepare(cells, config, multiple_of=multiple_of, source=source)
     prepared = prepared_from(cells)
     made = prepared.facts.settings
     for name in asked:
@@ -41,9 +41,9 @@ def load_prepared(
                 f"{source} was prepared with {name} {there!r}, not {here!r}; leave the option out, or give the file it "
                 "was prepared from"
             )
-    if prepared.cells.n_vars % genes_per_token:
+    if prepared.cells.n_vars % multiple_of:
         raise BadInput(
-            f"{source} holds {prepared.cells.n_vars} genes, which {genes_per_token} genes a token do not divide; "
-            "prepare it again with the preset it is to be trained with"
+            f"{source} holds {prepared.cells.n_vars} genes, no multiple of {multiple_of} as the network needs; "
+            "prepare it again with the preset and network it is to be trained with"
         )
     return prepared

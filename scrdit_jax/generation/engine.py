@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +22,7 @@ from ..diffusion.predictions import Prediction, make_prediction
 from ..diffusion.schedule import linear_schedule
 from ..diffusion.timesteps import SCHEDULES, make_timesteps, steps_of_acceleration
 from ..errors import BadConfig, Diverged
-from ..networks.dit import CONDITIONING_LAYERS, DiT
+from ..networks.kinds import CONDITIONING_LAYERS, make_network
 from ..sampling.sampler import Integrated, cell_keys, integrate
 from ..sampling.solvers import Coefficients, find_solver, make_coefficients, noise_levels
 from . import tuning
@@ -46,15 +47,15 @@ def coefficients_for(diffusion: DiffusionConfig, config: SamplingConfig) -> Coef
     return make_coefficients(config.solver, levels, eta=config.eta, variance=config.variance)
 
 
-def network_of(model: Model) -> tuple[DiT, Prediction]:
+def network_of(model: Model) -> tuple[nn.Module, Prediction]:
     """A model's network, without its weights, and what its outputs mean."""
     prediction = make_prediction(model.config.diffusion.prediction, model.facts.scaling)
-    return DiT(model.config.network, len(model.facts.genes), prediction.outputs), prediction
+    return make_network(model.config.network, len(model.facts.genes), prediction.outputs), prediction
 
 
 @partial(jax.jit, static_argnames=("network", "dtype"))
-def prepare(params: Any, timesteps: jax.Array, *, network: DiT, dtype: str) -> tuple[Any, jax.Array]:
-    """What does not change from batch to batch: (weights of `denoise`, modulations (step, 1, 6 depth + 2, width)).
+def prepare(params: Any, timesteps: jax.Array, *, network: nn.Module, dtype: str) -> tuple[Any, jax.Array]:
+    """What does not change from batch to batch: (weights of `denoise`, modulations with axes step, 1, ...).
 
     All cells share t, so every shift, scale and gate is computed once a step, in float32, and not once a cell.
     """
@@ -69,7 +70,7 @@ def evaluate(
     noisy: jax.Array,
     alpha_bar: jax.Array,
     *,
-    network: DiT,
+    network: nn.Module,
     prediction: Prediction,
 ) -> jax.Array:
     """One evaluation: predicted clean cells (cell, gene) in float32; the network computes in its weights' dtype."""
@@ -86,7 +87,7 @@ def sample_batch(
     cell_indices: jax.Array,
     recycled: jax.Array,
     *,
-    network: DiT,
+    network: nn.Module,
     prediction: Prediction,
     scaling: Scaling,
 ) -> Integrated:
@@ -124,7 +125,7 @@ class Engine:
 
     batch_size: int
     coefficients: Coefficients
-    network: DiT
+    network: nn.Module
     devices: tuple[jax.Device, ...]
     compile_seconds: float
     bytes_needed: int
@@ -212,7 +213,11 @@ def _shape(array: jax.Array) -> jax.ShapeDtypeStruct:
 
 @lru_cache(maxsize=16)
 def _compiled(
-    leaves: tuple[jax.ShapeDtypeStruct, ...], structure: Any, network: DiT, prediction: Prediction, scaling: Scaling
+    leaves: tuple[jax.ShapeDtypeStruct, ...],
+    structure: Any,
+    network: nn.Module,
+    prediction: Prediction,
+    scaling: Scaling,
 ) -> tuple[Any, float]:
     """`sample_batch` for arguments of these shapes, and the seconds it took; once a process, whatever their values."""
     started = time.perf_counter()
@@ -239,13 +244,13 @@ def _require_fit(program: Any, batch_size: int, placement: Placement, fixed: int
     return growing + fixed
 
 
-def tuned_batch_size(model: Model, network: DiT, prediction: Prediction, dtype: str) -> int:
+def tuned_batch_size(model: Model, network: nn.Module, prediction: Prediction, dtype: str) -> int:
     """The batch size that is fastest on the local devices for this network; timed once and remembered."""
     return tuning.choose_batch_size(model_sweep(model, network, prediction, dtype))
 
 
 def model_sweep(
-    model: Model, network: DiT, prediction: Prediction, dtype: str, *, fresh: bool = False
+    model: Model, network: nn.Module, prediction: Prediction, dtype: str, *, fresh: bool = False
 ) -> list[list[float]]:
     """[[batch size, cell-evaluations a second], ...] of `network` on the local devices; see `tuning.sweep`."""
     placement = place(jax.local_devices())

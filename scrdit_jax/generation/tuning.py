@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,7 @@ from jax.sharding import NamedSharding
 
 from ..caches import remembered
 from ..devices import describe_devices, free_memory
-from ..networks.dit import DiT
+from ..networks.kinds import attention_shape
 
 # Of a batch size nearly as fast as the fastest, the smaller is the better: less memory, a shorter tail.
 NEARLY = 0.97
@@ -49,7 +50,7 @@ def sweep(
     weights: Any,
     modulations: jax.Array,
     *,
-    network: DiT,
+    network: nn.Module,
     dtype: str,
     shared_out: NamedSharding,
     fresh: bool = False,
@@ -92,7 +93,7 @@ def choose_batch_size(found: list[list[float]]) -> int:
     return int(min(batch for batch, rate in found if rate >= NEARLY * fastest))
 
 
-def with_fastest_attention(network: DiT, dtype: str) -> DiT:
+def with_fastest_attention(network: nn.Module, dtype: str) -> nn.Module:
     """`network` with cuDNN's attention where the device has it and it is faster than XLA's own."""
     if jax.local_devices()[0].platform != "gpu" or dtype != "bfloat16":
         return network
@@ -100,11 +101,9 @@ def with_fastest_attention(network: DiT, dtype: str) -> DiT:
     return network.clone(attention=choose_attention(found))
 
 
-def attention_seconds(network: DiT, dtype: str) -> dict[str, float | None]:
+def attention_seconds(network: nn.Module, dtype: str) -> dict[str, float | None]:
     """Seconds of one attention for each way the device may compute it; None where it cannot."""
-    config = network.config
-    tokens = network.genes // config.genes_per_token + config.summary_token
-    shape = (ATTENTION_CELLS, tokens, config.heads, config.width // config.heads)
+    shape = (ATTENTION_CELLS, *attention_shape(network))
     q, k, v = (jax.random.normal(jax.random.key(i), shape).astype(dtype) for i in range(3))
 
     def seconds(implementation: str) -> float | None:
@@ -122,6 +121,6 @@ def choose_attention(found: dict[str, float | None]) -> str:
     return min(found, key=lambda name: (found[name] is None, found[name] or 0.0, name != "xla"))
 
 
-def _key(what: str, network: DiT, dtype: str) -> dict[str, Any]:
+def _key(what: str, network: nn.Module, dtype: str) -> dict[str, Any]:
     shape = {"genes": network.genes, "outputs": network.outputs, "attention": network.attention}
     return {"what": what, "dtype": dtype, **shape, **asdict(network.config), **describe_devices()}

@@ -11,14 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from ..config import NetworkConfig
-from .embeddings import CONDITIONING_LAYERS as EMBEDDING_LAYERS
 from .embeddings import Conditioning, sincos_positions
 
 MODULATIONS_PER_BLOCK = 6
 MODULATIONS_OF_FINAL = 2
 
-# The layers that `modulations` uses and `denoise` does not.
-CONDITIONING_LAYERS = (*EMBEDDING_LAYERS, "modulation")
 ATTENTIONS = ("xla", "cudnn")
 
 _xavier = nn.initializers.xavier_uniform()
@@ -136,3 +133,8 @@ def flops_per_evaluation(config: NetworkConfig, genes: int, outputs: int = 1) ->
     ends = tokens * config.genes_per_token * width * (1 + outputs)
     summary = config.summary_token * genes * width * (1 + outputs)
     return 2 * (blocks + ends + summary)
+
+
+def attention_shape(config: NetworkConfig, genes: int) -> tuple[int, int, int]:
+    """(tokens, heads, size of a head)."""
+    return genes // config.genes_per_token + config.summary_token, config.heads, config.width // config.heads

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+TIMESTEP_FEATURES = 256
+
 
 def timestep_features(timesteps: jax.Array, size: int, max_period: float = 10_000.0) -> jax.Array:
     """[cos(t w_k), sin(t w_k)], w_k = max_period^(-k / (size/2))  (Peebles & Xie 2023). (n,) -> (n, size)."""
@@ -25,7 +27,6 @@ def sincos_positions(tokens: int, width: int) -> np.ndarray:
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
 
-TIMESTEP_FEATURES = 256
 # What only `Conditioning` uses; sampling leaves these behind once the modulations are computed.
 CONDITIONING_LAYERS = ("timestep_in", "timestep_out", "label_embeddings")
 

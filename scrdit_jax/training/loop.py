@@ -26,7 +26,7 @@ from ..devices import usable_devices
 from ..diffusion.predictions import make_prediction
 from ..errors import Diverged, OutputExists, RunMismatch, writing
 from ..files import replacing
-from ..networks.dit import DiT
+from ..networks.kinds import make_network
 from .state import TrainState, initial_state
 from .step import Metrics, ParallelStep, parallelise
 
@@ -42,7 +42,7 @@ def train(prepared: Prepared, config: RunConfig, out: Path | str, *, stop_after:
     _claim(run, prepared, config)
     training, genes = prepared.train, len(prepared.facts.genes)
     prediction = make_prediction(config.diffusion.prediction, prepared.facts.scaling)
-    network = DiT(config.network, genes, prediction.outputs, labels=prepared.facts.label_sizes)
+    network = make_network(config.network, genes, prediction.outputs, labels=prepared.facts.label_sizes)
     about_cells = _about_cells(training, prepared.facts)
     labels = about_cells["labels"] if prepared.facts.conditions else None
     batches = Batches(training.X, config.training.batch_size, config.training.seed, labels)

@@ -22,12 +22,19 @@ def test_every_cell_comes_once_an_epoch(batch_size):
 
 def test_a_batch_is_dense_float32_of_its_own():
     batches = make()
-    batch = batches.at(6)
+    batch = batches.at(6).cells
     assert isinstance(batch, np.ndarray)
     assert batch.dtype == np.float32
     np.testing.assert_array_equal(batch, MATRIX[batches.indices_at(6)])
     batch[:] = -1
-    np.testing.assert_array_equal(batches.at(6), MATRIX[batches.indices_at(6)])
+    np.testing.assert_array_equal(batches.at(6).cells, MATRIX[batches.indices_at(6)])
+
+
+def test_labels_go_with_their_cells():
+    labels = np.arange(46, dtype=np.int32).reshape(23, 2)
+    batches = Batches(sparse.csr_matrix(MATRIX), 5, 0, labels)
+    np.testing.assert_array_equal(batches.at(9).labels, labels[batches.indices_at(9)])
+    assert make().at(9).labels is None
 
 
 def test_follows_from_the_step_alone():

@@ -75,7 +75,7 @@ def test_chosen_genes_are_the_best_ranked_in_input_order(logs, selection, form):
     best = sorted(range(len(passing)), key=lambda k: -score[k] if np.isfinite(score[k]) else np.inf)[:50]
     np.testing.assert_array_equal(chosen, sorted(passing[best]))
     assert f"50 genes kept: the {'most' if selection == 'hvg' else 'genes with'}" in sentences[0]
-    assert sentences[1] == "3 lowest-ranked of 53 genes dropped, so that 10 a token divide"
+    assert sentences[1] == "3 lowest-ranked of 53 genes dropped, so that 10 divides"
 
 
 def test_all_genes_drop_those_of_fewest_cells(logs):
@@ -98,9 +98,9 @@ def test_too_few_genes(logs):
     with pytest.raises(BadInput, match=message) as caught:
         choose_genes(logs, config, multiple_of=10, source="lung")
     assert f"use --genes {passing // 10 * 10} or a lower --min-cells" in str(caught.value)
-    with pytest.raises(BadInput, match="use a preset with fewer than 290 genes a token or a lower --min-cells"):
+    with pytest.raises(BadInput, match="use a network with fewer than 290 genes a token or a lower --min-cells"):
         choose_genes(logs, config, multiple_of=290)
-    with pytest.raises(BadInput, match="lung: 5 genes do not fill one token of 10; use --genes 10 or more"):
+    with pytest.raises(BadInput, match="lung: 5 genes are fewer than the 10 that the network takes at once; use --genes 10 or more"):
         choose_genes(logs, DataConfig(genes=5, min_cells=1), multiple_of=10, source="lung")
     with pytest.raises(BadInput, match="0 of its 300 genes"):
         choose_genes(logs, DataConfig(gene_selection="all", min_cells=81), multiple_of=10)

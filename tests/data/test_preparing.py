@@ -26,7 +26,7 @@ def normalised(adata) -> np.ndarray:
 
 @pytest.fixture
 def prepared(counts):
-    return prepare(counts, CONFIG, genes_per_token=6, source="lung.h5ad")
+    return prepare(counts, CONFIG, multiple_of=6, source="lung.h5ad")
 
 
 def test_cells_and_facts(counts, prepared):
@@ -54,7 +54,7 @@ def test_cells_and_facts(counts, prepared):
 
 def test_the_input_is_not_changed(counts):
     before = counts.copy()
-    prepare(counts, CONFIG, genes_per_token=1, source="x")
+    prepare(counts, CONFIG, multiple_of=1, source="x")
     assert (before.X != counts.X).nnz == 0
     pd.testing.assert_frame_equal(before.obs, counts.obs)
     assert not counts.uns
@@ -66,14 +66,14 @@ def test_held_out_cells_decide_nothing(counts, prepared):
     matrix = changed.X.toarray()
     matrix[held_out] = np.random.default_rng(9).poisson(50, size=(len(held_out), 45))
     changed.X = sparse.csr_matrix(matrix)
-    other = prepare(changed, CONFIG, genes_per_token=6, source="lung.h5ad").facts
+    other = prepare(changed, CONFIG, multiple_of=6, source="lung.h5ad").facts
     assert (other.genes, other.scaling) == (prepared.facts.genes, prepared.facts.scaling)
     assert other.digest != prepared.facts.digest
 
 
 def test_dense_and_sparse_agree(counts, prepared):
     counts.X = counts.X.toarray().astype(np.float64)
-    other = prepare(counts, CONFIG, genes_per_token=6, source="lung.h5ad")
+    other = prepare(counts, CONFIG, multiple_of=6, source="lung.h5ad")
     assert other.facts.genes == prepared.facts.genes
     assert other.facts.digest == prepared.facts.digest
     np.testing.assert_allclose(other.cells.X.toarray(), prepared.cells.X.toarray(), rtol=1e-6)
@@ -85,7 +85,7 @@ def test_facts_round_trip(prepared):
 
 def test_cell_types_are_selected(counts):
     config = DataConfig(genes=5, min_cells=1, cell_type_key="cell_type", cell_types=("alpha",))
-    prepared = prepare(counts, config, genes_per_token=1, source="lung")
+    prepared = prepare(counts, config, multiple_of=1, source="lung")
     assert list(prepared.cells.obs["cell_type"].cat.categories) == ["alpha"]
     assert prepared.facts.cell_types == {"alpha": prepared.facts.n_train}
     assert "20 of 60 cells are alpha" in prepared.facts.notes
@@ -94,7 +94,7 @@ def test_cell_types_are_selected(counts):
 def test_cell_types_that_are_not_there(counts):
     def refuse(error, **settings) -> str:
         with pytest.raises(error) as caught:
-            prepare(counts, DataConfig(genes=5, min_cells=1, **settings), genes_per_token=1, source="lung")
+            prepare(counts, DataConfig(genes=5, min_cells=1, **settings), multiple_of=1, source="lung")
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -113,17 +113,17 @@ def test_cell_types_that_are_not_there(counts):
 
 def test_cell_types_without_a_key_are_used_only_where_they_are_whole(counts):
     counts.obs.loc[counts.obs_names[:4], "cell_type"] = np.nan
-    facts = prepare(counts, CONFIG, genes_per_token=1, source="lung").facts
+    facts = prepare(counts, CONFIG, multiple_of=1, source="lung").facts
     assert (facts.cell_type_key, facts.cell_types) == (None, {})
     assert "obs['cell_type'] lacks 4 labels; cell types were not used" in facts.notes
     counts.obs["cell_type"] = np.arange(60)
-    assert prepare(counts, CONFIG, genes_per_token=1, source="lung").facts.cell_type_key is None
+    assert prepare(counts, CONFIG, multiple_of=1, source="lung").facts.cell_type_key is None
 
 
 def test_columns_of_its_own_names_are_replaced_and_mixed_ones_made_words(counts, tmp_path):
     counts.obs["split"] = "mine"
     counts.obs["mixed"] = [1, "a", None] * 20
-    prepared = prepare(counts, CONFIG, genes_per_token=1, source="lung")
+    prepared = prepare(counts, CONFIG, multiple_of=1, source="lung")
     assert set(prepared.cells.obs["split"]) == {"train", "held_out"}
     assert "the column 'split' of obs was replaced" in prepared.facts.notes
     read = read_cells(write_prepared(prepared, tmp_path / "p.h5ad"))
@@ -132,7 +132,7 @@ def test_columns_of_its_own_names_are_replaced_and_mixed_ones_made_words(counts,
 
 def test_too_few_cells(counts):
     with pytest.raises(BadInput, match=r"lung: 1 of its 1 cells fall to training .*at least 2"):
-        prepare(counts[:1], DataConfig(genes=1, held_out=0.0), genes_per_token=1, source="lung")
+        prepare(counts[:1], DataConfig(genes=1, held_out=0.0), multiple_of=1, source="lung")
 
 
 @pytest.mark.parametrize("suffix", [".h5ad", ".zarr"])
@@ -217,7 +217,7 @@ def test_align_names_missing_genes_and_other_scales(counts, prepared, tmp_path):
     first = prepared.facts.genes[0]
     with pytest.raises(GeneMismatch, match=rf"^real lacks 1 of the model's 18 genes \(first: '{first}'\); give cells"):
         align(counts[:, counts.var_names != first], prepared.facts, source="real")
-    other = prepare(counts, DataConfig(genes=45, min_cells=0, target_sum=10), genes_per_token=1, source="x")
+    other = prepare(counts, DataConfig(genes=45, min_cells=0, target_sum=10), multiple_of=1, source="x")
     read = read_cells(write_prepared(other, tmp_path / "p.h5ad"))
     with pytest.raises(BadInput, match=r"real was prepared with normalisation 'log1p' to 10, .* 'log1p' to 10000"):
         align(read, prepared.facts, source="real")

@@ -129,6 +129,6 @@ def test_warm_up_then_cosine_and_clipping():
 @pytest.mark.parametrize("platforms", [["cpu", "cuda", "tpu"]])
 def test_the_training_step_lowers_for_every_platform(network, tiny_config, platforms):
     state = jax.eval_shape(lambda: initial_state(network, GENES, tiny_config.training))
-    cells = Batch(jax.ShapeDtypeStruct((8, GENES), jnp.float32))
-    exported = jax.export.export(jax.jit(make_step(network, tiny_config, SCALING)), platforms=platforms)(state, Batch(cells))
+    batch = Batch(jax.ShapeDtypeStruct((8, GENES), jnp.float32))
+    exported = jax.export.export(jax.jit(make_step(network, tiny_config, SCALING)), platforms=platforms)(state, batch)
     assert set(exported.platforms) == set(platforms) and len(exported.mlir_module_serialized) > 10_000

@@ -1,0 +1,159 @@
+"""The one-dimensional UNet that the paper compares with (scRDiT section 3.2; Ronneberger et al. 2015, Ho et al. 2020).
+
+Genes are a sequence: three times halved on the way down and doubled on the way up, with residual blocks of group norm
+and convolutions, and self-attention wherever the sequence is shorter than the genes. Convolutions take neighbouring
+genes for related, which nothing but the order of the matrix says they are.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from ..config import UNET_HALVINGS, NetworkConfig
+from ..errors import BadConfig
+from .embeddings import TIMESTEP_FEATURES, Conditioning
+
+WIDTHS = (1, 2, 4, 8)  # channels at each level, in units of config.channels: 64 to 512 by default
+KERNEL = 3
+NORM_GROUPS = 8
+
+_zeros = nn.initializers.zeros_init()
+
+
+def _norm(x: jax.Array, name: str) -> jax.Array:
+    groups = next(g for g in range(min(NORM_GROUPS, x.shape[-1]), 0, -1) if x.shape[-1] % g == 0)
+    return nn.GroupNorm(num_groups=groups, use_fast_variance=False, name=name)(x)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions, each after group norm and SiLU; the timestep's shift comes between them."""
+
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, shift: jax.Array) -> jax.Array:
+        """(cell, position, channel) and (#cell, 1, channels) -> (cell, position, channels)."""
+        h = nn.Conv(self.channels, (KERNEL,), name="convolution_in")(nn.silu(_norm(x, "norm_in")))
+        h = nn.silu(_norm(h + shift, "norm_out"))
+        h = nn.Conv(self.channels, (KERNEL,), kernel_init=_zeros, name="convolution_out")(h)
+        return h + (x if x.shape[-1] == self.channels else nn.Dense(self.channels, name="skip")(x))
+
+
+class SelfAttention(nn.Module):
+    """Every position attends to every other; begins as the identity."""
+
+    heads: int
+    attention: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """(cell, position, channel) -> the same shape."""
+        channels = x.shape[-1]
+        qkv = nn.Dense(3 * channels, name="qkv")(_norm(x, "norm"))
+        q, k, v = jnp.split(qkv.reshape(*x.shape[:2], 3 * self.heads, channels // self.heads), 3, axis=2)
+        attended = jax.nn.dot_product_attention(q, k, v, implementation=self.attention).reshape(x.shape)
+        return x + nn.Dense(channels, kernel_init=_zeros, name="projection")(attended)
+
+
+class UNet(nn.Module):
+    """`genes` values a cell in, `outputs` numbers a gene out: the DiT's interface, see networks.dit.
+
+    `genes` are a multiple of 8. Of `config` it uses `channels` and `heads`.
+    """
+
+    config: NetworkConfig
+    genes: int
+    outputs: int = 1
+    attention: str = "xla"
+    labels: tuple[int, ...] = ()
+
+    @property
+    def _block_channels(self) -> tuple[int, ...]:
+        """Channels of every residual block, in the order they are run: down, middle, up."""
+        widths = [w * self.config.channels for w in WIDTHS]
+        return (*widths, widths[-1], *widths[-2::-1])
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.genes % self.config.gene_multiple:
+            raise BadConfig(f"a UNet takes a multiple of {self.config.gene_multiple} genes, not {self.genes}")
+
+    def setup(self) -> None:
+        """Name the layers; params are the pytree that `init` returns."""
+        blocks = self._block_channels
+        self.conditioning = Conditioning(TIMESTEP_FEATURES, self.labels)
+        nn.share_scope(self, self.conditioning)
+        self.modulation = nn.Dense(sum(blocks))
+        self.convolution_in = nn.Conv(blocks[0], (KERNEL,))
+        self.blocks = [ResidualBlock(channels) for channels in blocks]
+        self.attentions = [SelfAttention(self.config.heads, self.attention) for _ in range(2 * UNET_HALVINGS - 1)]
+        self.norm = nn.GroupNorm(num_groups=1, use_fast_variance=False)
+        self.convolution_out = nn.Conv(self.outputs, (KERNEL,), kernel_init=_zeros)
+        if self.outputs > 1:
+            self.gene_bias = self.param("gene_bias", _zeros, (self.genes, self.outputs))
+
+    def __call__(self, cells: jax.Array, timesteps: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+        """Noisy cells (cell, gene), timesteps (cell,) or (1,) and labels of as many -> prediction, see `denoise`."""
+        return self.denoise(cells, self.modulations(timesteps, labels))
+
+    def modulations(self, timesteps: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+        """The shift of every block: (n,) and (n, column) -> (n, channels of all blocks)."""
+        return self.modulation(self.conditioning(timesteps, labels))
+
+    def denoise(self, cells: jax.Array, modulations: jax.Array) -> jax.Array:
+        """Noisy cells (cell, gene) and modulations (#cell, channels of all blocks) -> prediction.
+
+        (cell, gene), or (cell, gene, outputs) where a gene has several.
+        """
+        ends = [sum(self._block_channels[: i + 1]) for i in range(len(self._block_channels) - 1)]
+        run = zip(self.blocks, jnp.split(modulations[:, None, :], ends, axis=-1), strict=True)
+        attend = iter(self.attentions)
+
+        def block(x):
+            layer, shift = next(run)
+            return layer(x, shift)
+
+        x, passed_across = block(self.convolution_in(cells[:, :, None])), []
+        for _ in range(UNET_HALVINGS):
+            passed_across.append(x)
+            x = next(attend)(block(nn.avg_pool(x, (2,), strides=(2,))))
+        x = block(x)
+        for level in reversed(range(UNET_HALVINGS)):
+            doubled = jnp.repeat(x, 2, axis=1)
+            x = block(jnp.concatenate([doubled, passed_across[level]], axis=-1))
+            # At full length attention would cost more than all the rest: it grows with the square of the genes.
+            x = next(attend)(x) if level else x
+        predicted = self.convolution_out(nn.silu(self.norm(x)))
+        if self.outputs == 1:
+            return predicted[..., 0]
+        return predicted + self.gene_bias.astype(x.dtype)[None]
+
+
+def flops_per_evaluation(config: NetworkConfig, genes: int, outputs: int = 1) -> int:
+    """Floating-point operations of the convolutions and products of `denoise` for one cell; see networks.dit."""
+    widths = [w * config.channels for w in WIDTHS]
+
+    def block(length: int, channels_in: int, channels: int) -> int:
+        skip = 0 if channels_in == channels else channels_in * channels
+        return length * (KERNEL * (channels_in + channels) * channels + skip)
+
+    def attention(length: int, channels: int) -> int:
+        return length * (4 * channels**2 + 2 * length * channels)
+
+    total = KERNEL * genes * widths[0] * (1 + outputs) + block(genes, widths[0], widths[0])
+    for level in range(1, len(widths)):
+        length = genes >> level
+        total += block(length, widths[level - 1], widths[level]) + attention(length, widths[level])
+    total += block(genes >> UNET_HALVINGS, widths[-1], widths[-1])
+    for level in reversed(range(UNET_HALVINGS)):
+        length = genes >> level
+        total += block(length, widths[level + 1] + widths[level], widths[level])
+        total += attention(length, widths[level]) if level else 0
+    return 2 * total
+
+
+def attention_shape(config: NetworkConfig, genes: int) -> tuple[int, int, int]:
+    """(positions, heads, size of a head) of the longest attention, after the first halving."""
+    return genes // 2, config.heads, WIDTHS[1] * config.channels // config.heads
