@@ -26,6 +26,7 @@ from .generation.assembling import assemble as assemble_shards
 from .generation.fitting import fit_timesteps
 from .generation.outputs import is_finished
 from .generation.plan import SHARD_CELLS
+from .generation.quotas import PerType, Wanted, resolve
 from .generation.run import Summary
 from .generation.verifying import find_damage
 from .training import loop
@@ -82,22 +83,40 @@ def train(
     return loop.train(data, config, out)
 
 
-def sample(run: Run | Path | str, cells: int, *, out: Path | str | None = None, **options: Any) -> AnnData | Path:
+def sample(
+    run: Run | Path | str,
+    cells: int | None = None,
+    *,
+    out: Path | str | None = None,
+    cell_types: Sequence[str] = (),
+    per_type: PerType | None = None,
+    match: Data | None = None,
+    **options: Any,
+) -> AnnData | Path:
     """`cells` synthetic cells from a trained run; with `out`, written as `generate` does, and the path is returned.
 
-    `options` are SamplingConfig's: solver, steps or acceleration, schedule, eta, seed, batch_size, dtype.
+    Of a model with labels: equal shares of `cell_types`; or as many as `per_type` says, {name: number}, a table or a
+    .csv; or as real cells are, `match`; else as the training cells are. `options` are SamplingConfig's: solver, steps
+    or acceleration, schedule, eta, seed, batch_size, dtype, guidance, output ("counts" adds a layer), depth.
     """
     if out is not None:
-        return generate(run, cells, out=out, **options).path
+        mixture = {"cell_types": cell_types, "per_type": per_type, "match": match}
+        return generate(run, cells, out=out, **mixture, **options).path
+    wanted, config = Wanted(cells=cells, cell_types=cell_types, per_type=per_type, match=match), _sampling(options)
     _start_jax()
-    return generation.sample(load_model(run), cells, _sampling_config(options))
+    model = load_model(run)
+    total, labels = resolve(wanted, model)
+    return generation.sample(model, total, config, labels)
 
 
 def generate(
     run: Run | Path | str,
-    cells: int,
+    cells: int | None = None,
     *,
     out: Path | str,
+    cell_types: Sequence[str] = (),
+    per_type: PerType | None = None,
+    match: Data | None = None,
     shard_cells: int = SHARD_CELLS,
     distributed: bool = False,
     coordinator: str | None = None,
@@ -110,9 +129,11 @@ def generate(
 
     Called again it continues. With `distributed`, or beside other processes with the same request, the shards of a
     folder are shared; see `devices.join_processes` for how processes find their number. With `ray`, the address of a
-    Ray cluster or "local", the shards are its tasks. `options` are SamplingConfig's.
+    Ray cluster or "local", the shards are its tasks. What cells of a model with labels are, and the `options`, as for
+    `sample`.
     """
-    out, config = Path(out), _sampling_config(options)
+    out, config = Path(out), _sampling(options)
+    wanted = Wanted(cells=cells, cell_types=cell_types, per_type=per_type, match=match)
     if out.suffix and not store.is_store(out):
         check_suffix(out, "synthetic cells")
         if distributed or ray is not None:
@@ -127,16 +148,21 @@ def generate(
         from .generation.elastic import fill_with_ray
 
         path = run.path if isinstance(run, Run) else Path(run)
-        return fill_with_ray(path, cells, config, out, address=ray, shard_cells=shard_cells)
+        total, labels = resolve(wanted, load_model(path))
+        return fill_with_ray(path, total, config, out, labels, address=ray, shard_cells=shard_cells)
     place = join_processes(coordinator, processes, process_id) if distributed else (0, 1)
     _start_jax()
     model = load_model(run)
+    total, labels = resolve(wanted, model)
     if out.suffix in SUFFIXES:
-        return generation.fill_file(model, cells, config, out)
-    return generation.fill(model, cells, config, out, process=place[0], processes=place[1], shard_cells=shard_cells)
+        return generation.fill_file(model, total, config, out, labels)
+    process, processes = place
+    return generation.fill(
+        model, total, config, out, labels, process=process, processes=processes, shard_cells=shard_cells
+    )
 
 
-def _sampling_config(options: dict[str, Any]) -> SamplingConfig:
+def _sampling(options: dict[str, Any]) -> SamplingConfig:
     return SamplingConfig(**{name: value for name, value in options.items() if value is not None})
 
 
@@ -271,7 +297,7 @@ def _describe_store(path: Path) -> list[str]:
             f"batches of {plan.batch_size}; begun on {made_on['devices']} x {made_on['kind']}",
         ]
         if done:
-            zeros = 1 - sum(record.nonzeros for record in records) / (done * len(shards.genes))
+            zeros = 1 - sum(record.nonzeros for record in records) / (done * len(shards.layout.genes))
             lines.append(f"{zeros:.1%} of the values are zeros")
         return [*lines, f"digest {shards.digest()}" if done == plan.cells else "unfinished: run the same command again"]
 

@@ -82,7 +82,8 @@ class TrainingCells:
 class Model:
     """What sampling needs: settings, what was learnt about the data, and params (averaged ones where there are).
 
-    `cells` is None for a model that was not trained.
+    `cells` is None for a model that was not trained. With `members`, it is a family of models, one for each name of
+    the one condition: `params` are by member.
     """
 
     config: RunConfig
@@ -90,6 +91,7 @@ class Model:
     params: Any
     step: int
     cells: TrainingCells | None = None
+    members: tuple[str, ...] = ()
 
 
 class Checkpoints:

@@ -15,6 +15,7 @@ from .config import (
     DTYPES,
     GENE_SELECTIONS,
     NORMALIZATIONS,
+    OUTPUTS,
     PREDICTIONS,
     PRESET_FOLDER,
     SamplingConfig,
@@ -68,6 +69,7 @@ def options(*decorators: Callable) -> Callable:
 data_options = options(
     click.option("--cell-type-key", metavar="COLUMN", help="The column of obs that holds cell types."),
     click.option("--cell-type", "cell_types", multiple=True, metavar="NAME", help="Use these cells only; repeatable."),
+    click.option("--condition-on", multiple=True, metavar="COLUMN", help="Tell the model this label; repeatable."),
     click.option("--genes", type=int, help="How many genes to model.  [default: the preset's]"),
     click.option("--gene-selection", type=click.Choice(GENE_SELECTIONS), help="hvg: highly variable; cv: eq. 1."),
     click.option("--min-cells", type=int, help="Leave out genes expressed in fewer training cells."),
@@ -152,12 +154,22 @@ def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) ->
         "scrdit sample run --cells 10000 --out cells.h5ad",
         "scrdit sample run --cells 2000 --solver ddpm --steps 1000 --out cells.zarr",
         "scrdit sample run --cells 2000 --solver ddim --acceleration 10 --eta 1 --schedule quadratic --out cells.h5ad",
+        "scrdit sample run --cells 500 --cell-type 'B cells' --guidance 2 --out b.h5ad",
+        "scrdit sample run --per-type counts.csv --output counts --out cells.h5ad",
         "scrdit sample run --cells 5000000 --out atlas",
         "srun scrdit sample run --cells 5000000 --out atlas --distributed",
     )
 )
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--cells", type=int, required=True, help="How many.")
+@click.option("--cells", type=int, help="How many; --per-type and --match say it themselves.")
+@click.option("--cell-type", "cell_types", multiple=True, metavar="NAME", help="Of this type; repeat for equal shares.")
+@click.option("--per-type", type=click.Path(path_type=Path), metavar="FILE.csv", help="How many of each: type, cells.")
+@click.option("--match", metavar="REAL", help="The mixture of these real cells; as many, unless --cells says.")
+@click.option(
+    "--guidance", type=float, metavar="W", help="Above 1: more like its type, at twice the cost."
+)
+@click.option("--output", type=click.Choice(OUTPUTS), help="counts: whole numbers too, as a layer.  [default: log]")
+@click.option("--depth", type=float, metavar="D", help="Every cell's library size, instead of training cells'.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="cells.h5ad, cells.zarr, or a folder.")
 @click.option("--solver", default=SamplingConfig.solver, show_default=True, help=SOLVER_HELP)
 @click.option("--steps", type=int, help="Network evaluations a cell.  [default: 25; ddpm: every timestep]")
@@ -178,7 +190,7 @@ def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) ->
 @click.option("--process-id", type=int, metavar="I", help="Which one this is, 0 to N-1.")
 @click.option("--ray", metavar="ADDRESS", help="Shards as tasks of a Ray cluster: host:port, auto, or local.")
 @click.option("--coordinator", metavar="HOST:PORT", help="Where they meet before they start; not needed.")
-def sample(run: Path, cells: int, out: Path, **options: Any) -> None:
+def sample(run: Path, cells: int | None, out: Path, **options: Any) -> None:
     """Generate synthetic cells from RUN, a folder made by 'scrdit train'.
 
     A folder --out gets the cells in shards of about 65,536. The same command again continues, on other hardware too;

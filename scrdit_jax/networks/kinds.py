@@ -1,7 +1,8 @@
 """The networks there are, by the name a config gives them. Each predicts from noisy cells and modulations.
 
 A network is a Linen module with `config`, `genes`, `outputs`, `attention` and `labels`; `modulations` (timesteps and
-labels -> what all cells of a step with the same labels share), `denoise` (noisy cells, modulations -> prediction), and a call, which is one after the other.
+labels -> what all cells of a step with the same labels share), `denoise` (noisy cells, modulations -> prediction), and
+a call, which is one after the other.
 """
 
 from __future__ import annotations
