@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from .data.writing import SUFFIXES, check_suffix
 from .devices import join_processes, use_every_core
 from .errors import BadConfig
 from .evaluation.sides import held_out_side
+from .families import Family, is_family, load
 from .generation import outputs, store
 from .generation import run as generation
 from .generation.assembling import assemble as assemble_shards
@@ -30,6 +31,7 @@ from .generation.quotas import PerType, Wanted, resolve
 from .generation.run import Summary
 from .generation.verifying import find_damage
 from .training import loop
+from .training.family import train_family
 
 if TYPE_CHECKING:
     from .evaluation.report import Report
@@ -69,9 +71,14 @@ def train(
     out: Path | str,
     preset: str | RunConfig = DEFAULT_PRESET,
     transpose: bool = False,
+    per_cell_type: bool = False,
+    say: Callable[[str], None] = lambda line: None,
     **changes: Any,
 ) -> Run:
     """Train a diffusion transformer on `data` into the folder `out`; called again, it continues.
+
+    With `per_cell_type`, one for each cell type: the folder of all of them samples as one run does, and `say` is told
+    of each type in turn. With condition_on=["cell_type"], one for all that knows the types by name.
 
     `data` is an AnnData (raw counts, or on a log scale), a path, "pbmc3k" for the embedded cells, or Prepared cells;
     `changes` are single settings such as steps=500, seed=1, cell_type_key="cell_type", cell_types=["B cells"].
@@ -80,7 +87,7 @@ def train(
     if not isinstance(data, Prepared):
         data = prepare(data, preset=preset, transpose=transpose, **changes)
     config = replace(settings(preset, **changes), data=data.facts.settings)
-    return loop.train(data, config, out)
+    return train_family(data, config, out, say=say) if per_cell_type else loop.train(data, config, out)
 
 
 def sample(
@@ -104,7 +111,7 @@ def sample(
         return generate(run, cells, out=out, **mixture, **options).path
     wanted, config = Wanted(cells=cells, cell_types=cell_types, per_type=per_type, match=match), _sampling(options)
     _start_jax()
-    model = load_model(run)
+    model = load(run)
     total, labels = resolve(wanted, model)
     return generation.sample(model, total, config, labels)
 
@@ -148,11 +155,11 @@ def generate(
         from .generation.elastic import fill_with_ray
 
         path = run.path if isinstance(run, Run) else Path(run)
-        total, labels = resolve(wanted, load_model(path))
+        total, labels = resolve(wanted, load(path))
         return fill_with_ray(path, total, config, out, labels, address=ray, shard_cells=shard_cells)
     place = join_processes(coordinator, processes, process_id) if distributed else (0, 1)
     _start_jax()
-    model = load_model(run)
+    model = load(run)
     total, labels = resolve(wanted, model)
     if out.suffix in SUFFIXES:
         return generation.fill_file(model, total, config, out, labels)
@@ -188,7 +195,7 @@ def verify(path: Path | str, *, repair: Run | Path | str | None = None) -> Verif
     if not damage or repair is None:
         return Verification(plan.cells, len(plan), problems, False, (), digest)
     _start_jax()
-    changed = generation.repair(load_model(repair), path, list(damage))
+    changed = generation.repair(load(repair), path, list(damage))
     with store.Store(path) as shards:
         digest = shards.digest()
     notes = tuple(
@@ -260,6 +267,8 @@ def evaluate(
 def describe(path: Path | str) -> list[str]:
     """Lines about a run folder, prepared cells or synthetic cells, in plain words."""
     path = Path(path)
+    if is_family(path):
+        return _describe_family(path)
     if (path / "config.json").is_file():
         return _describe_run(Run(path))
     if store.is_store(path):
@@ -302,6 +311,23 @@ def _describe_store(path: Path) -> list[str]:
         return [*lines, f"digest {shards.digest()}" if done == plan.cells else "unfinished: run the same command again"]
 
 
+def _describe_family(path: Path) -> list[str]:
+    family, lines = Family.read(path), []
+    for name, folder in family.members.items():
+        run = Run(path / folder)
+        step = "not begun"
+        if run.config_path.is_file():
+            with Checkpoints(run) as checkpoints:
+                step = f"step {checkpoints.latest() or 0} of {run.config().training.steps}"
+        lines.append(f"{name}: {step}, {run.path}")
+    left_out = ", ".join(f"{name} {count}" for name, count in family.left_out.items())
+    return [
+        f"family {path}: {len(family.members)} runs, one for each cell type in {family.column!r}",
+        *lines,
+        *([f"left out, with too few training cells: {left_out}"] if left_out else []),
+    ]
+
+
 def _describe_run(run: Run) -> list[str]:
     config = run.config()
     with Checkpoints(run) as checkpoints:
@@ -317,6 +343,7 @@ def _describe_run(run: Run) -> list[str]:
         f"{_NETWORKS[network.architecture].format(network)}, {size / 1e6:.2f} M parameters; "
         f"predicts {config.diffusion.prediction}",
         *([f"cell types: {types}"] if types else []),
+        *(f"knows {c.column}: {', '.join(map(str, c.names))}" for c in facts.conditions),
         *facts.notes,
     ]
 

@@ -26,6 +26,7 @@ from .files import replacing, require_space
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 KEEP = 3
+FAMILY = "family.json"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Run:
 
     def config(self) -> RunConfig:
         """The run's settings; RunMismatch if there are none."""
+        if (self.path / FAMILY).is_file():
+            raise RunMismatch(f"{self.path} is a family of runs; give the folder of one of them, which lie in it")
         if not self.config_path.is_file():
             what = "is not there" if not self.path.exists() else "is no run: it has no config.json"
             raise RunMismatch(f"{self.path} {what}; give a folder made by 'scrdit train'")

@@ -122,6 +122,8 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, **changes: Any) 
     epilog=examples(
         "scrdit train counts.h5ad --out run",
         "scrdit train lung.h5ad --cell-type-key cell_type --cell-type Fibroblast --preset paper --out fibroblasts",
+        "scrdit train lung.h5ad --condition-on cell_type --condition-on patient --out run",
+        "scrdit train lung.h5ad --cell-type-key cell_type --per-cell-type --preset paper --out family",
         "scrdit train pbmc3k --preset demo --steps 500 --out quick",
     )
     + "\n\n"
@@ -132,20 +134,21 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, **changes: Any) 
 @preset_option
 @network_option
 @data_options
+@click.option("--per-cell-type", is_flag=True, help="A model for each cell type (the paper's way), in one folder.")
 @click.option("--steps", type=int, help="Training steps.")
 @click.option("--batch-size", type=int, help="Cells a step, over all devices.")
 @click.option("--learning-rate", type=float, help="Peak learning rate of AdamW.")
 @click.option("--prediction", type=click.Choice(PREDICTIONS), help="What the network predicts.")
 @click.option("--checkpoint-every", type=int, help="Steps between checkpoints.")
-def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) -> None:
+def train(data: str, out: Path, preset: str, transpose: bool, per_cell_type: bool, **changes: Any) -> None:
     """Train on DATA into the folder --out. The same command again continues where it stopped."""
     from . import api
 
     changes = _settings(**changes)
     prepared = api.prepare(data, preset=preset, transpose=transpose, **changes)
     _say(prepared.facts.notes)
-    run = api.train(prepared, out=out, preset=preset, **changes)
-    click.echo(f"trained {run.config().training.steps} steps")
+    run = api.train(prepared, out=out, preset=preset, per_cell_type=per_cell_type, say=click.echo, **changes)
+    click.echo(f"trained {api.settings(preset, **changes).training.steps} steps")
     click.echo(f"next: scrdit sample {run.path} --cells 1000 --out cells.h5ad")
 
 
@@ -165,9 +168,7 @@ def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) ->
 @click.option("--cell-type", "cell_types", multiple=True, metavar="NAME", help="Of this type; repeat for equal shares.")
 @click.option("--per-type", type=click.Path(path_type=Path), metavar="FILE.csv", help="How many of each: type, cells.")
 @click.option("--match", metavar="REAL", help="The mixture of these real cells; as many, unless --cells says.")
-@click.option(
-    "--guidance", type=float, metavar="W", help="Above 1: more like its type, at twice the cost."
-)
+@click.option("--guidance", type=float, metavar="W", help="Above 1: more like its type, at twice the cost.")
 @click.option("--output", type=click.Choice(OUTPUTS), help="counts: whole numbers too, as a layer.  [default: log]")
 @click.option("--depth", type=float, metavar="D", help="Every cell's library size, instead of training cells'.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="cells.h5ad, cells.zarr, or a folder.")

@@ -13,7 +13,7 @@ LAYERS = [
     {"config", "files", "devices", "caches"},
     {"data", "diffusion"},
     {"networks", "sampling"},
-    {"checkpoint", "evaluation"},
+    {"checkpoint", "families", "evaluation"},
     {"training", "generation"},
     {"benchmarking"},
     {"api"},

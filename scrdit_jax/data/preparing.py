@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,23 @@ def prepare(adata: AnnData, config: DataConfig, *, multiple_of: int, source: str
         conditions=conditions,
     )
     return Prepared(chosen, facts)
+
+
+def of_type(prepared: Prepared, name: str) -> Prepared:
+    """Only the cells of one cell type, with the genes and the scaling of all."""
+    facts = prepared.facts
+    cells = prepared.cells[(prepared.cells.obs[facts.cell_type_key] == name).to_numpy()].copy()
+    held_out = int((cells.obs["split"] == "held_out").sum())
+    facts = replace(
+        facts,
+        cell_types={name: cells.n_obs - held_out},
+        n_train=cells.n_obs - held_out,
+        n_held_out=held_out,
+        settings=replace(facts.settings, cell_type_key=facts.cell_type_key, cell_types=(name,)),
+        digest=hashlib.sha256(f"{facts.digest}\n{name}".encode()).hexdigest(),
+        notes=(*facts.notes, f"of these the cells of type {name!r}: {cells.n_obs - held_out} for training"),
+    )
+    return Prepared(cells, facts)
 
 
 def align(adata: AnnData, facts: Facts, *, source: str) -> AnnData:

@@ -29,7 +29,8 @@ class Counting:
         """Counts (cell, gene) int32 and library sizes (cell,) float32 of log `cells`, the first of index `first`.
 
         A count is library_size / target_sum * expm1(x), rounded up with the probability of its fraction, so that its
-        mean is exact: E[count] = that value. The library size is over all genes of the file that was trained on, of
+        mean is exact: E[count] = that value. Values that add up to more than target_sum, which those of a real cell
+        cannot, count as shares of their sum. The library size is over all genes of the file that was trained on, of
         which the model has some. Every number drawn depends on the seed and the cell's index alone. `rows` (cell,)
         say which pool is a cell's.
         """
@@ -45,17 +46,11 @@ class Counting:
             uniform[start:end] = numbers[1:]
         per_cell = np.diff(cells.indptr)
         expressed = np.expm1(cells.data.astype(np.float64))
-        if self.target_sum is None:
-            sums = np.add.reduceat(np.append(expressed, 0.0), cells.indptr[:-1]) * (per_cell > 0)
-            totals = np.where(sums > 0, sums, 1.0)
-        else:
-            totals = np.full(len(library), self.target_sum)
+        sums = np.add.reduceat(np.append(expressed, 0.0), cells.indptr[:-1]) * (per_cell > 0)
+        totals = np.where(sums > 0, np.maximum(sums, self.target_sum or 0.0), 1.0)
         exact = expressed * np.repeat(library / totals, per_cell)
-        values = np.floor(exact + uniform)
-        most = np.iinfo(np.int32).max
-        counts = sparse.csr_matrix(
-            (np.minimum(values, most).astype(np.int32), cells.indices.copy(), cells.indptr.copy()), shape=cells.shape
-        )
+        values = np.floor(exact + uniform).astype(np.int32)
+        counts = sparse.csr_matrix((values, cells.indices.copy(), cells.indptr.copy()), shape=cells.shape)
         counts.eliminate_zeros()
         return counts, library
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..checkpoint import load_model
 from ..config import SamplingConfig
 from ..devices import use_every_core
 from ..errors import MissingExtra, ScrditError
+from ..families import load
 from .engine import Engine
 from .labels import Runs
 from .pipeline import Tally, make_shards
@@ -110,12 +110,12 @@ def _get(ray: Any, reference: Any) -> Any:
 def _ready(run: str, sampling: tuple, folder: str) -> Engine:
     """The engine of a folder of shards, compiled once a worker."""
     with Store(Path(folder)) as store:
-        return engine_for(load_model(run), SamplingConfig(**dict(sampling)), store)
+        return engine_for(load(run), SamplingConfig(**dict(sampling)), store)
 
 
 def _begin(run: str, cells: int, sampling: dict, folder: str, labels: Runs, shard_cells: int) -> None:
     use_every_core()
-    begin(load_model(run), cells, SamplingConfig(**sampling), Path(folder), labels, shard_cells=shard_cells)
+    begin(load(run), cells, SamplingConfig(**sampling), Path(folder), labels, shard_cells=shard_cells)
 
 
 def _make(run: str, cells: int, sampling: dict, folder: str, index: int) -> int:

@@ -95,7 +95,8 @@ class DiT(nn.Module):
 
     def modulations(self, timesteps: jax.Array, labels: jax.Array | None = None) -> jax.Array:
         """Every shift, scale and gate of every layer: (n,) and (n, column) -> (n, 6 depth + 2, width)."""
-        return self.modulation(self.conditioning(timesteps, labels)).reshape(len(timesteps), -1, self.config.width)
+        rows = self.modulation(self.conditioning(timesteps, labels))
+        return rows.reshape(len(rows), -1, self.config.width)
 
     def denoise(self, cells: jax.Array, modulations: jax.Array) -> jax.Array:
         """Noisy cells (cell, gene) and modulations (#cell, 6 depth + 2, width) -> prediction.

@@ -100,7 +100,9 @@ def test_too_few_genes(logs):
     assert f"use --genes {passing // 10 * 10} or a lower --min-cells" in str(caught.value)
     with pytest.raises(BadInput, match="use a network with fewer than 290 genes a token or a lower --min-cells"):
         choose_genes(logs, config, multiple_of=290)
-    with pytest.raises(BadInput, match="lung: 5 genes are fewer than the 10 that the network takes at once; use --genes 10 or more"):
+    with pytest.raises(
+        BadInput, match="lung: 5 genes are fewer than the 10 that the network takes at once; use --genes 10 or more"
+    ):
         choose_genes(logs, DataConfig(genes=5, min_cells=1), multiple_of=10, source="lung")
     with pytest.raises(BadInput, match="0 of its 300 genes"):
         choose_genes(logs, DataConfig(gene_selection="all", min_cells=81), multiple_of=10)
