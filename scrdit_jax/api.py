@@ -17,14 +17,16 @@ from .config import DataConfig, RunConfig, SamplingConfig, load_preset
 from .data.preparing import Facts, Prepared, is_prepared, prepared_from, write_prepared
 from .data.sources import Data, load_cells, load_prepared
 from .data.writing import SUFFIXES, check_suffix
-from .devices import join_processes, use_every_core
+from .devices import bind_processes, join_processes, use_every_core
 from .errors import BadConfig
+from .evaluation.extras import optional
 from .evaluation.sides import held_out_side
 from .families import Family, is_family, load
 from .generation import outputs, store
 from .generation import run as generation
 from .generation.assembling import assemble as assemble_shards
 from .generation.fitting import fit_timesteps
+from .generation.judging import Judge
 from .generation.outputs import is_finished
 from .generation.plan import SHARD_CELLS
 from .generation.quotas import PerType, Wanted, resolve
@@ -72,22 +74,53 @@ def train(
     preset: str | RunConfig = DEFAULT_PRESET,
     transpose: bool = False,
     per_cell_type: bool = False,
-    say: Callable[[str], None] = lambda line: None,
+    max_minutes: float | None = None,
+    tensorboard: bool = False,
+    distributed: bool = False,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process_id: int | None = None,
+    tell: Callable[[Sequence[str]], None] | None = None,
     **changes: Any,
 ) -> Run:
     """Train a diffusion transformer on `data` into the folder `out`; called again, it continues.
 
-    With `per_cell_type`, one for each cell type: the folder of all of them samples as one run does, and `say` is told
-    of each type in turn. With condition_on=["cell_type"], one for all that knows the types by name.
+    With `per_cell_type`, one for each cell type: the folder of all of them samples as one run does. With
+    condition_on=["cell_type"], one for all that knows the types by name.
 
     `data` is an AnnData (raw counts, or on a log scale), a path, "pbmc3k" for the embedded cells, or Prepared cells;
     `changes` are single settings such as steps=500, seed=1, cell_type_key="cell_type", cell_types=["B cells"].
+
+    It ends before the last step, with a checkpoint, on SIGTERM, after `max_minutes`, or when the held-out score has
+    stalled: the run's `stopped` then says so. With `distributed`, processes with the same call train one model on the
+    devices of all; see `devices.bind_processes`. `tell` is given the sentences about the cells before training begins.
     """
+    from .benchmarking.timing import known_matrix_rate
+
+    if not distributed and (coordinator, processes, process_id) != (None, None, None):
+        raise BadConfig("--coordinator, --processes and --process-id are for --distributed")
+    if max_minutes is not None and not max_minutes > 0:
+        raise BadConfig(f"{max_minutes:g} minutes are no time to train in; give --max-minutes above 0")
+    if tensorboard:
+        optional("tensorboardX", extra="tensorboard")
+    config = settings(preset, **changes)
+    if distributed:
+        bind_processes(coordinator, processes, process_id)
     _start_jax()
     if not isinstance(data, Prepared):
         data = prepare(data, preset=preset, transpose=transpose, **changes)
-    config = replace(settings(preset, **changes), data=data.facts.settings)
-    return train_family(data, config, out, say=say) if per_cell_type else loop.train(data, config, out)
+    if tell is not None:
+        tell(data.facts.notes)
+    config = replace(config, data=data.facts.settings)
+    options = loop.Options(
+        max_minutes=max_minutes,
+        tensorboard=tensorboard,
+        judge=Judge,
+        matrix_rate=known_matrix_rate(config.training.dtype),
+    )
+    if per_cell_type:
+        return train_family(data, config, out, options, say=lambda line: tell((line,)) if tell is not None else None)
+    return loop.train(data, config, out, options)
 
 
 def sample(
@@ -333,7 +366,7 @@ def _describe_run(run: Run) -> list[str]:
     with Checkpoints(run) as checkpoints:
         if checkpoints.latest() is None:
             return [f"run {run.path}: no checkpoint yet; {config.training.steps} steps wanted"]
-        model = checkpoints.load()
+        model, digest, best = checkpoints.load(), checkpoints.digest(), checkpoints.best()
     facts, network = model.facts, config.network
     size = sum(leaf.size for leaf in jax.tree.leaves(model.params))
     types = ", ".join(f"{name} {count}" for name, count in facts.cell_types.items())
@@ -342,6 +375,8 @@ def _describe_run(run: Run) -> list[str]:
         f"trained on {facts.source}: {facts.n_train} cells, {facts.n_held_out} held out, {len(facts.genes)} genes",
         f"{_NETWORKS[network.architecture].format(network)}, {size / 1e6:.2f} M parameters; "
         f"predicts {config.diffusion.prediction}",
+        f"digest {digest}",
+        *([f"the best held-out score is that of step {best}"] if best is not None else []),
         *([f"cell types: {types}"] if types else []),
         *(f"knows {c.column}: {', '.join(map(str, c.names))}" for c in facts.conditions),
         *facts.notes,

@@ -1,14 +1,19 @@
 """Run folders and their checkpoints (orbax). A checkpoint holds all that sampling or continuing needs; no pickle.
 
-RUN/config.json       the settings       RUN/held_out.h5ad     cells never trained on, for evaluation
-RUN/metrics.jsonl     loss and speed     RUN/checkpoints/STEP  params, averaged params, optimiser, model.json
+RUN/config.json       the settings        RUN/held_out.h5ad     cells never trained on, for evaluation
+RUN/metrics.jsonl     loss and speed      RUN/checkpoints/STEP  params, averaged params, optimiser, model.json
+RUN/evaluations.jsonl held-out scores     RUN/curve.png         the same as a picture
+RUN/training.lock     who is training     RUN/cells.h5ad        prepared cells of a run whose data are streamed
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +30,16 @@ from .files import replacing, require_space
 # Orbax narrates every save, and its failures at length; those reach the user as exceptions.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
-KEEP = 3
 FAMILY = "family.json"
+SCORE = "held_out_score"
 
 
 @dataclass(frozen=True)
 class Run:
-    """A folder with a run in it."""
+    """A folder with a run in it; `stopped` says why the training that made it ended early, None if it did not."""
 
     path: Path
+    stopped: str | None = field(default=None, compare=False)
 
     @property
     def config_path(self) -> Path:
@@ -44,6 +50,31 @@ class Run:
     def metrics_path(self) -> Path:
         """One JSON object a line, every `log_every` steps."""
         return self.path / "metrics.jsonl"
+
+    @property
+    def evaluations_path(self) -> Path:
+        """One JSON object a line, of each look at the held-out cells."""
+        return self.path / "evaluations.jsonl"
+
+    @property
+    def curve_path(self) -> Path:
+        """The evaluations as a picture."""
+        return self.path / "curve.png"
+
+    @property
+    def events_path(self) -> Path:
+        """What TensorBoard reads."""
+        return self.path / "tensorboard"
+
+    @property
+    def lock_path(self) -> Path:
+        """Locked by the process that trains."""
+        return self.path / "training.lock"
+
+    @property
+    def cells_path(self) -> Path:
+        """Prepared cells that are streamed from the disk."""
+        return self.path / "cells.h5ad"
 
     @property
     def held_out_path(self) -> Path:
@@ -100,13 +131,29 @@ class Model:
 class Checkpoints:
     """The checkpoints of a run, newest last; a context manager that waits for the last save."""
 
-    def __init__(self, run: Run) -> None:
-        """Open `run`'s checkpoints, making the folder if need be."""
+    def __init__(self, run: Run, *, keep: int = 3) -> None:
+        """Open `run`'s checkpoints, making the folder if need be; the `keep` newest stay, and the best."""
         self.run = run
         with writing(run.checkpoints_path):
             run.checkpoints_path.mkdir(parents=True, exist_ok=True)
-        policy = preservation_policy.LatestN(KEEP)
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
+        best = partial(_best, name=SCORE)
+        policy = preservation_policy.AnyPreservationPolicy(
+            [
+                preservation_policy.LatestN(keep),
+                preservation_policy.BestN(get_metric_fn=best, n=1, keep_checkpoints_without_metrics=False),
+            ]
+        )
+        # Processes of one training share what they compute, but one of them writes.
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=jax.process_index(), active_processes={jax.process_index()}, barrier_sync_key_prefix="scrdit"
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy,
+            best_fn=best,
+            cleanup_tmp_directories=True,
+            create=False,
+            multiprocessing_options=alone if jax.process_count() > 1 else ocp.options.MultiprocessingOptions(),
+        )
         self._manager = ocp.CheckpointManager(run.checkpoints_path.resolve(), options=options)
 
     def __enter__(self) -> Checkpoints:
@@ -120,11 +167,20 @@ class Checkpoints:
         """The newest step saved, or None."""
         return self._manager.latest_step()
 
-    def save(self, state: Any, config: RunConfig, facts: Facts, cells: dict[str, np.ndarray]) -> None:
+    def best(self) -> int | None:
+        """The step whose held-out score is best, or None where there are no scores."""
+        scored = {step: (self._manager.metrics(step) or {}).get(SCORE) for step in self._manager.all_steps()}
+        scored = {step: score for step, score in scored.items() if score is not None}
+        return min(scored, key=scored.__getitem__) if scored else None
+
+    def save(
+        self, state: Any, config: RunConfig, facts: Facts, cells: dict[str, np.ndarray], *, score: float | None = None
+    ) -> None:
         """Save a TrainState with everything a model needs; returns while the files are still being written.
 
         Raises DiskFull, with nothing written, where there is no space for it.
-        `cells` are arrays about the training cells: library sizes and codes of their cell types.
+        `cells` are arrays about the training cells: library sizes and codes of their cell types. `score` is of its
+        held-out cells, the lower the better.
         """
         items = {
             "params": ocp.args.StandardSave(state.params),
@@ -137,7 +193,16 @@ class Checkpoints:
         # Its threads would each print a traceback where they run out of space half-way.
         require_space(self.run.checkpoints_path, sum(leaf.nbytes for leaf in jax.tree.leaves((state, cells))))
         with writing(self.run.checkpoints_path):
-            self._manager.save(int(state.step), args=ocp.args.Composite(**items))
+            self._manager.save(
+                int(state.step), args=ocp.args.Composite(**items), metrics=None if score is None else {SCORE: score}
+            )
+
+    def digest(self) -> str:
+        """sha256 over every array of the newest checkpoint (params, average, optimiser, step), names and shapes too."""
+        averaged = self.origin()[0].training.ema_decay is not None
+        names = ("params", "optimizer", "ema") if averaged else ("params", "optimizer")
+        found = self._restore(ocp.args.Composite(**{name: ocp.args.StandardRestore() for name in names}))
+        return arrays_digest({name: found[name] for name in names})
 
     def restore(self, like: Any) -> Any:
         """The newest TrainState, with the structure, shapes and placement of `like`."""
@@ -153,9 +218,15 @@ class Checkpoints:
             step=optimizer["step"], params=found["params"], ema=found.get("ema"), optimizer=optimizer["state"]
         )
 
-    def facts(self) -> Facts:
-        """What the newest checkpoint knows of its data."""
-        return Facts.from_dict(self._restore(ocp.args.Composite(model=ocp.args.JsonRestore()))["model"]["facts"])
+    def origin(self) -> tuple[RunConfig, Facts]:
+        """The settings and the data that the newest checkpoint comes from."""
+        model = self._restore(ocp.args.Composite(model=ocp.args.JsonRestore()))["model"]
+        return RunConfig.from_dict(model["config"]), Facts.from_dict(model["facts"])
+
+    def wait(self) -> None:
+        """Until what was saved is on the disk."""
+        with writing(self.run.checkpoints_path):
+            self._manager.wait_until_finished()
 
     def load(self) -> Model:
         """The newest checkpoint as a Model on the default device."""
@@ -180,6 +251,20 @@ class Checkpoints:
                 f"checkpoint {step} of {self.run.path} cannot be read ({' '.join(first)[:200]}); "
                 f"delete {self.run.checkpoints_path / str(step)} to use the one before"
             ) from error
+
+
+def _best(metrics: Mapping[str, float], *, name: str) -> float:
+    return -metrics[name]
+
+
+def arrays_digest(tree: Any) -> str:
+    """sha256 over the arrays of a pytree, with their names, dtypes and shapes."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        leaf = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape} ".encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def load_model(run: Run | Path | str) -> Model:

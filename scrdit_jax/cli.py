@@ -81,6 +81,11 @@ data_options = options(
     click.option("--seed", type=int, help="Decides the split, the initial weights and every random number."),
 )
 network_option = click.option("--network", "architecture", type=click.Choice(ARCHITECTURES), help="What predicts.")
+distributed_options = options(
+    click.option("--distributed", is_flag=True, help="One of many processes that share the work."),
+    click.option("--processes", type=int, metavar="N", help="How many.  [default: as JAX finds out]"),
+    click.option("--process-id", type=int, metavar="I", help="Which one this is, 0 to N-1."),
+)
 preset_option = click.option("--preset", default="base", show_default=True, help=PRESET_HELP)
 
 
@@ -139,16 +144,27 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, **changes: Any) 
 @click.option("--batch-size", type=int, help="Cells a step, over all devices.")
 @click.option("--learning-rate", type=float, help="Peak learning rate of AdamW.")
 @click.option("--prediction", type=click.Choice(PREDICTIONS), help="What the network predicts.")
+@click.option("--dtype", type=click.Choice(DTYPES), help="What the network computes in; weights stay float32.")
+@click.option("--accumulate", type=int, metavar="N", help="Take a batch in N parts, for less memory.")
 @click.option("--checkpoint-every", type=int, help="Steps between checkpoints.")
-def train(data: str, out: Path, preset: str, transpose: bool, per_cell_type: bool, **changes: Any) -> None:
-    """Train on DATA into the folder --out. The same command again continues where it stopped."""
+@click.option("--keep", type=int, help="How many of the newest checkpoints stay, beside the best.  [default: 3]")
+@click.option(
+    "--evaluate-every", type=float, metavar="EPOCHS", help="Look at the held-out cells; see evaluations.jsonl."
+)
+@click.option("--patience", type=int, metavar="N", help="End after N evaluations that were no better.")
+@click.option("--max-minutes", type=float, help="Save and end after so long; the same command continues.")
+@click.option("--tensorboard", is_flag=True, help="Write RUN/tensorboard, too.")
+@distributed_options
+@click.option("--coordinator", metavar="HOST:PORT", help="Where they meet, if JAX does not find out.")
+def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) -> None:
+    """Train on DATA into the folder --out. The same command again continues where it stopped; SIGTERM saves first."""
     from . import api
 
-    changes = _settings(**changes)
-    prepared = api.prepare(data, preset=preset, transpose=transpose, **changes)
-    _say(prepared.facts.notes)
-    run = api.train(prepared, out=out, preset=preset, per_cell_type=per_cell_type, say=click.echo, **changes)
-    click.echo(f"trained {api.settings(preset, **changes).training.steps} steps")
+    run = api.train(data, out=out, preset=preset, transpose=transpose, tell=_say, **_settings(**changes))
+    if run.stopped is not None:
+        click.echo(f"stopped: {run.stopped}")
+        return
+    click.echo(f"trained {run.config().training.steps} steps" if run.config_path.is_file() else "trained the family")
     click.echo(f"next: scrdit sample {run.path} --cells 1000 --out cells.h5ad")
 
 
@@ -186,9 +202,7 @@ def train(data: str, out: Path, preset: str, transpose: bool, per_cell_type: boo
 @click.option("--batch-size", type=int, help="Cells at once.  [default: the fastest here]")
 @click.option("--dtype", type=click.Choice(DTYPES), help="What the network computes in.  [default: float32]")
 @click.option("--shard-cells", type=click.IntRange(1), help="About how many to a file in a folder.  [default: 65536]")
-@click.option("--distributed", is_flag=True, help="One of many processes that fill one folder, which all can see.")
-@click.option("--processes", type=int, metavar="N", help="How many.  [default: as JAX finds out]")
-@click.option("--process-id", type=int, metavar="I", help="Which one this is, 0 to N-1.")
+@distributed_options
 @click.option("--ray", metavar="ADDRESS", help="Shards as tasks of a Ray cluster: host:port, auto, or local.")
 @click.option("--coordinator", metavar="HOST:PORT", help="Where they meet before they start; not needed.")
 def sample(run: Path, cells: int | None, out: Path, **options: Any) -> None:

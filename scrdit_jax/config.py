@@ -21,6 +21,8 @@ ARCHITECTURES = ("dit", "unet")
 LEARNING_RATE_SCHEDULES = ("constant", "cosine")
 DTYPES = ("float32", "bfloat16")
 OUTPUTS = ("log", "counts")
+# Training settings that may differ when a run is continued: with others it comes to the same model, or to rounding.
+OPERATIONAL = ("accumulate", "evaluate_every", "patience", "checkpoint_every", "keep", "log_every")
 UNET_HALVINGS = 3
 
 
@@ -144,7 +146,12 @@ class DiffusionConfig:
 class TrainingConfig:
     """One run of the optimiser. `log_snr_mean`/`log_snr_std` draw noise levels from a normal over log-SNR;
     without them timesteps are uniform (paper, section 2.4). `label_dropout` is the share of cells whose labels are
-    withheld from a conditional model, so that it can also predict without (Ho & Salimans 2022)."""
+    withheld from a conditional model, so that it can also predict without (Ho & Salimans 2022).
+
+    `dtype` is what the network computes in (params and optimiser are float32 always); `accumulate`, in how many parts
+    a batch is taken. Every `evaluate_every` epochs the held-out cells are looked at, and after `patience` looks without
+    a better one training ends. `keep` is how many of the newest checkpoints stay, beside the best.
+    """
 
     steps: int = 10_000
     batch_size: int = 64
@@ -158,12 +165,17 @@ class TrainingConfig:
     log_snr_std: float | None = None
     stratified_levels: bool = False
     label_dropout: float = 0.1
+    dtype: str = "float32"
+    accumulate: int = 1
+    evaluate_every: float | None = None
+    patience: int | None = None
     checkpoint_every: int = 1000
+    keep: int = 3
     log_every: int = 50
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "checkpoint_every", "log_every"):
+        for name in ("steps", "batch_size", "accumulate", "checkpoint_every", "keep", "log_every"):
             _require_whole(name, getattr(self, name), 1)
         for name in ("warmup_steps", "seed"):
             _require_whole(name, getattr(self, name), 0)
@@ -175,6 +187,15 @@ class TrainingConfig:
             _require_real("gradient_clip", self.gradient_clip, 0, open_low=True)
         if self.ema_decay is not None:
             _require_real("ema_decay", self.ema_decay, 0, 0.999999)
+        _require_choice("dtype", self.dtype, DTYPES)
+        if self.batch_size % self.accumulate:
+            raise BadConfig(f"a batch of {self.batch_size} cells cannot be taken in {self.accumulate} equal parts")
+        if self.evaluate_every is not None:
+            _require_real("evaluate_every", self.evaluate_every, 0, open_low=True)
+        if self.patience is not None:
+            _require_whole("patience", self.patience, 1)
+            if self.evaluate_every is None:
+                raise BadConfig("patience counts evaluations; say how often they are made with --evaluate-every")
         if (self.log_snr_mean is None) != (self.log_snr_std is None):
             raise BadConfig("log_snr_mean and log_snr_std go together; give both, or neither for uniform timesteps")
         if self.log_snr_std is not None:
@@ -220,6 +241,16 @@ class RunConfig:
                 known = sorted({f.name for fields in sections.values() for f in fields})
                 raise BadConfig(f"no setting is called {name!r}; there are {', '.join(known)}")
         return self.replace({s: {n: changes[n] for n, where in found.items() if s in where} for s in sections})
+
+    def differences_to(self, begun: RunConfig) -> list[str]:
+        """What keeps this config from continuing a run that was `begun` with another; empty where nothing does.
+
+        More steps may be asked for where the learning rate does not depend on how many there are.
+        """
+        free = {f"training.{name}" for name in OPERATIONAL}
+        if self.training.steps > begun.training.steps and self.training.learning_rate_schedule == "constant":
+            free.add("training.steps")
+        return [line for line in self.differences(begun) if line.partition(":")[0] not in free]
 
     def differences(self, other: RunConfig) -> list[str]:
         """Lines such as 'training.steps: 100 here, 200 there', empty when equal."""

@@ -70,8 +70,8 @@ def device_kind() -> str:
 def usable_devices(batch_size: int, *, collectives: bool = False) -> list[jax.Device]:
     """As many local devices as divide the batch evenly: all of them where possible, one always.
 
-    For work with `collectives`, cores that `use_every_core` made devices count as one: with a step dispatched before
-    the last has ended, their all-reduce was seen to wait for a thread for ever.
+    For work with `collectives`, cores that `use_every_core` made devices count as one: what they gain side by side
+    they lose in waiting for each other.
     """
     devices = jax.local_devices()
     if collectives and _cores_are_devices and devices[0].platform == "cpu":
@@ -126,25 +126,50 @@ def join_processes(
     GKE, Open MPI), or meets the others at `coordinator` ("host:port"). Then the processes part: none needs another to
     work, so one that dies takes no other with it, and each sees its local devices only.
     """
+    _check_place(coordinator, processes, process_id)
+    if processes is not None and coordinator is None:
+        return process_id, processes
+    # The number is to be known before devices are: asked with jax.process_index(), JAX would bind them all together.
+    from jax._src.distributed import global_state
+
+    _meet(coordinator, processes, process_id, remedy="give --processes N and --process-id I, without --coordinator")
+    place = global_state.process_id, global_state.num_processes
+    jax.distributed.shutdown()
+    global_state.process_id, global_state.num_processes = 0, 1
+    return place
+
+
+def bind_processes(
+    coordinator: str | None = None, processes: int | None = None, process_id: int | None = None
+) -> tuple[int, int]:
+    """(this process's number, how many there are); before JAX first looks for devices.
+
+    Unlike with `join_processes` they stay bound: each sees the devices of all, and one that dies takes the others with
+    it. Given `processes` and `process_id`, they meet at `coordinator`; otherwise JAX finds out from where it runs.
+    """
+    _check_place(coordinator, processes, process_id)
+    if processes is not None and processes > 1 and coordinator is None:
+        raise BadConfig("processes that train together must meet; give --coordinator HOST:PORT, the same to each")
+    if processes == 1:
+        return 0, 1
+    # Where the devices are CPUs; others have means of their own.
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    _meet(coordinator, processes, process_id, remedy="give --coordinator, --processes and --process-id to each")
+    return jax.process_index(), jax.process_count()
+
+
+def _check_place(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
     if (processes is None) != (process_id is None):
         raise BadConfig("--processes and --process-id go together; give both, or neither where JAX finds them itself")
     if coordinator is not None and processes is None:
         raise BadConfig("--coordinator needs --processes and --process-id")
     if processes is not None and not 0 <= process_id < processes:
         raise BadConfig(f"there is no process {process_id} among {processes}; they are numbered 0 to {processes - 1}")
-    if processes is not None and coordinator is None:
-        return process_id, processes
-    # The number is to be known before devices are: asked with jax.process_index(), JAX would bind them all together.
-    from jax._src.distributed import global_state
 
+
+def _meet(coordinator: str | None, processes: int | None, process_id: int | None, *, remedy: str) -> None:
     try:
         jax.distributed.initialize(coordinator, processes, process_id)
     except (ValueError, RuntimeError) as error:
-        raise BadConfig(
-            f"the processes could not find each other ({' '.join(str(error).split())[:200]}); give --processes N and "
-            "--process-id I to each, which needs no coordinator"
-        ) from error
-    place = global_state.process_id, global_state.num_processes
-    jax.distributed.shutdown()
-    global_state.process_id, global_state.num_processes = 0, 1
-    return place
+        reason = " ".join(str(error).split())[:200]
+        raise BadConfig(f"the processes could not find each other ({reason}); {remedy}") from error

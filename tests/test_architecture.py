@@ -10,7 +10,7 @@ import scrdit_jax
 PACKAGE = Path(scrdit_jax.__file__).parent
 LAYERS = [
     {"errors"},
-    {"config", "files", "devices", "caches"},
+    {"config", "files", "devices", "caches", "claims"},
     {"data", "diffusion"},
     {"networks", "sampling"},
     {"checkpoint", "families", "evaluation"},

@@ -12,6 +12,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from ..caches import remembered
+from ..devices import describe_devices, usable_cores
+
 MATRIX_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
 MATRIX_REPEATS = 7
 
@@ -49,6 +52,12 @@ def in_turn(
         seconds_of(call, clock=clock)
     rounds = [[seconds_of(call, clock=clock)[0] for call in calls] for _ in range(repeats)]
     return [Timing(tuple(column)) for column in zip(*rounds, strict=True)]
+
+
+def known_matrix_rate(dtype: str) -> float:
+    """`matrix_product_rate` of the devices of all processes together; measured on this one's once, then remembered."""
+    key = {"what": "matrix product", "dtype": dtype, "cores": usable_cores(), **describe_devices()}
+    return jax.process_count() * remembered(key, lambda: matrix_product_rate(dtype, jax.local_devices()))
 
 
 def matrix_product_rate(dtype: str, devices: Sequence[jax.Device]) -> float:

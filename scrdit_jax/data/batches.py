@@ -8,6 +8,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from .stored import StoredRows
+
+# Cells are shuffled over all, or, where there are more than a window of them, in two levels: runs of neighbouring
+# cells over all, then the cells of so many runs. The order is the same wherever the cells lie, and from a disk a
+# window at a time is read, in runs.
+CELLS_A_RUN = 64
+RUNS_A_WINDOW = 512
+
 
 class Batch(NamedTuple):
     """What a training step is fed; every leaf has the cells along its first axis.
@@ -19,39 +27,126 @@ class Batch(NamedTuple):
     labels: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class Shuffle:
+    """The order of `cells` in each epoch, by (seed, epoch). An epoch is a row of windows, which are looked at singly.
+
+    Sorting raw Philox words keeps it the same in every NumPy version.
+    """
+
+    cells: int
+    seed: int
+    cells_a_run: int = CELLS_A_RUN
+    runs_a_window: int = RUNS_A_WINDOW
+
+    def starts(self, epoch: int) -> np.ndarray:
+        """Where each window of the epoch begins, and where the last one ends: (window + 1,) int64."""
+        lengths = self._run_lengths()[self._runs(epoch)]
+        firsts = np.arange(0, len(lengths), self.runs_a_window)
+        return np.append(0, np.cumsum(np.add.reduceat(lengths, firsts)))
+
+    def window(self, epoch: int, number: int) -> np.ndarray:
+        """The cells of one window in the order in which they come, int64."""
+        runs = self._runs(epoch)[number * self.runs_a_window : (number + 1) * self.runs_a_window]
+        firsts = np.sort(runs) * self.cells_a_run
+        cells = (firsts[:, None] + np.arange(self.cells_a_run)).ravel()
+        cells = cells[cells < self.cells]
+        return cells[self._sorted_words(epoch, len(cells), counter=[0, 0, number, 0])]
+
+    def _run_lengths(self) -> np.ndarray:
+        runs = -(-self.cells // self.cells_a_run)
+        return np.minimum(self.cells_a_run, self.cells - self.cells_a_run * np.arange(runs))
+
+    def _runs(self, epoch: int) -> np.ndarray:
+        runs = -(-self.cells // self.cells_a_run)
+        if runs <= self.runs_a_window:
+            return np.arange(runs)
+        return self._sorted_words(epoch, runs, counter=[0, 0, 0, 1])
+
+    def _sorted_words(self, epoch: int, count: int, counter: list[int]) -> np.ndarray:
+        words = np.random.Philox(key=[self.seed % 2**64, epoch], counter=counter).random_raw(count)
+        return np.argsort(words, kind="stable")
+
+
+class _Window(NamedTuple):
+    """A window in memory: its cells' numbers in order, and, of cells on a disk, the cells themselves in that order."""
+
+    rows: np.ndarray
+    cells: sparse.csr_matrix | None
+
+
 @dataclass(eq=False)
 class Batches:
-    """Batches of `cells` (cell, gene) and their `labels`, shuffled anew each epoch by (seed, epoch).
+    """Batches of `cells` (cell, gene) and their `labels`, shuffled anew each epoch; see Shuffle.
 
     The epochs follow each other without a gap: batch `step` holds the positions step*batch_size ... of that endless
     list, so every cell comes exactly once an epoch, every batch is full, and a batch may span two epochs or more.
+    Cells on a disk are read a window at a time. Not to be asked by two threads at once.
     """
 
-    cells: sparse.csr_matrix
+    cells: sparse.csr_matrix | StoredRows
     batch_size: int
     seed: int
     labels: np.ndarray | None = None
-    _orders: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+    shuffle: Shuffle = field(default=None)
+    _starts: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False)
+    _windows: dict[tuple[int, int], _Window] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self.cells = sparse.csr_matrix(self.cells, dtype=np.float32)
+        if self.in_memory:
+            self.cells = sparse.csr_matrix(self.cells, dtype=np.float32)
+        self.shuffle = self.shuffle or Shuffle(self.cells.shape[0], self.seed)
 
-    def indices_at(self, step: int) -> np.ndarray:
-        """Rows of `cells` in batch `step`, (batch,) int64."""
-        n = self.cells.shape[0]
-        positions = step * self.batch_size + np.arange(self.batch_size)
-        epochs, places = np.divmod(positions, n)
-        return np.concatenate([self._order(int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)])
+    @property
+    def in_memory(self) -> bool:
+        """Whether the cells are, and not on a disk."""
+        return not isinstance(self.cells, StoredRows)
 
-    def at(self, step: int) -> Batch:
-        """Batch `step`, in memory of its own: JAX may still be reading the one before."""
-        rows = self.indices_at(step)
-        return Batch(self.cells[rows].toarray(), None if self.labels is None else self.labels[rows])
+    def indices_at(self, step: int, share: slice = slice(None)) -> np.ndarray:
+        """Rows of `cells` in batch `step`, (batch,) int64, or a `share` of them."""
+        return np.concatenate([window.rows[places] for window, places in self._pieces(step, share)])
 
-    def _order(self, epoch: int) -> np.ndarray:
-        """The epoch's permutation. Sorting raw Philox words keeps it the same in every NumPy version."""
-        if epoch not in self._orders:
-            words = np.random.Philox(key=[self.seed % 2**64, epoch]).random_raw(self.cells.shape[0])
-            newest = sorted(self._orders)[-1:]
-            self._orders = {e: self._orders[e] for e in newest} | {epoch: np.argsort(words, kind="stable")}
-        return self._orders[epoch]
+    def at(self, step: int, share: slice = slice(None)) -> Batch:
+        """Batch `step`, or a `share` of it, in memory of its own: JAX may still be reading the one before."""
+        pieces = self._pieces(step, share)
+        rows = np.concatenate([window.rows[places] for window, places in pieces])
+        if self.in_memory:
+            cells = self.cells[rows].toarray()
+        else:
+            cells = np.concatenate([window.cells[places].toarray() for window, places in pieces])
+        return Batch(cells, None if self.labels is None else self.labels[rows])
+
+    def _pieces(self, step: int, share: slice) -> list[tuple[_Window, np.ndarray]]:
+        """The windows that batch `step` is taken from, and the places in each."""
+        positions = (step * self.batch_size + np.arange(self.batch_size))[share]
+        epochs, places = np.divmod(positions, self.shuffle.cells)
+        pieces = []
+        for epoch in np.unique(epochs):
+            starts = self._starts_of(int(epoch))
+            here = places[epochs == epoch]
+            numbers = np.searchsorted(starts, here, side="right") - 1
+            for number in np.unique(numbers):
+                window = self._window(int(epoch), int(number))
+                pieces.append((window, here[numbers == number] - starts[number]))
+        return pieces
+
+    def _starts_of(self, epoch: int) -> np.ndarray:
+        if epoch not in self._starts:
+            self._starts = _newest(self._starts) | {epoch: self.shuffle.starts(epoch)}
+        return self._starts[epoch]
+
+    def _window(self, epoch: int, number: int) -> _Window:
+        if (epoch, number) not in self._windows:
+            self._windows = _newest(self._windows)
+            rows = self.shuffle.window(epoch, number)
+            cells = None
+            if not self.in_memory:
+                in_order = np.argsort(rows)
+                cells = self.cells.take(rows[in_order])[np.argsort(in_order)]
+            self._windows[epoch, number] = _Window(rows, cells)
+        return self._windows[epoch, number]
+
+
+def _newest(kept: dict) -> dict:
+    """Only the last entry: a batch may span two."""
+    return {key: kept[key] for key in sorted(kept)[-1:]}

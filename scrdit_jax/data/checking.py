@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from anndata import AnnData
@@ -74,7 +74,7 @@ def source_digest(adata: AnnData) -> str:
             encoded = str(name).encode()
             digest.update(len(encoded).to_bytes(8, "little") + encoded)
     for block in row_blocks(adata.X):
-        rows = _canonical(sparse.csr_matrix(block, dtype=np.float32))
+        rows = canonical(sparse.csr_matrix(block, dtype=np.float32))
         digest.update(np.diff(rows.indptr).astype("<i8").tobytes())
         digest.update(rows.indices.astype("<i8").tobytes())
         digest.update(rows.data.astype("<f4").tobytes())
@@ -84,6 +84,13 @@ def source_digest(adata: AnnData) -> str:
 def row_blocks(x: Matrix) -> Iterable[Matrix]:
     """Runs of rows, so that a pass over the matrix needs the memory of one block."""
     return (x[start : start + ROWS_PER_BLOCK] for start in range(0, x.shape[0], ROWS_PER_BLOCK))
+
+
+def stored_values(x: Matrix, transform: Callable | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Values that are not zero, transformed, in float64, and the column of each, block by block."""
+    for block in row_blocks(x):
+        rows = canonical(sparse.csr_matrix(block))
+        yield (rows.data if transform is None else transform(rows.data)).astype(np.float64), rows.indices
 
 
 def locate(x: Matrix, wrong) -> tuple[int, int] | None:
@@ -117,10 +124,10 @@ def _float32(x, cells, genes, source: str) -> Matrix:
             _refuse_words(matrix, cells, genes, source)
     with np.errstate(over="ignore"):
         matrix = matrix.astype(np.float32, copy=False)
-    return _canonical(matrix) if sparse.issparse(matrix) else matrix
+    return canonical(matrix) if sparse.issparse(matrix) else matrix
 
 
-def _canonical(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+def canonical(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
     """Indices sorted, nothing stored twice, no stored zeros; a copy only where something must change."""
     if not matrix.has_canonical_format:
         matrix = matrix.copy()

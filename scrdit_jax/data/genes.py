@@ -6,11 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from ..config import DataConfig
 from ..errors import BadInput
-from .checking import Matrix, row_blocks
+from .checking import Matrix, row_blocks, stored_values
 
 # exp() of more overflows float32, and no log of an expression is near it: such values were never on a log scale.
 LARGEST_LOG = 80.0
@@ -102,18 +101,11 @@ def _moments(x: Matrix, transform: Callable | None = None) -> tuple[np.ndarray, 
     """
     n_cells, n_genes = x.shape
     total = np.zeros(n_genes)
-    for values, columns in _columns(x, transform):
+    for values, columns in stored_values(x, transform):
         total += np.bincount(columns, weights=values, minlength=n_genes)
     mean = total / n_cells
     squares, stored = np.zeros(n_genes), np.zeros(n_genes)
-    for values, columns in _columns(x, transform):
+    for values, columns in stored_values(x, transform):
         squares += np.bincount(columns, weights=(values - mean[columns]) ** 2, minlength=n_genes)
         stored += np.bincount(columns, minlength=n_genes)
     return mean, (squares + (n_cells - stored) * mean**2) / n_cells
-
-
-def _columns(x: Matrix, transform: Callable | None):
-    """Values that are not zero and the column of each, block by block."""
-    for block in row_blocks(x):
-        rows = sparse.csr_matrix(block)
-        yield (rows.data if transform is None else transform(rows.data)).astype(np.float64), rows.indices

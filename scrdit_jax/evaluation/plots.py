@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -161,6 +161,24 @@ def library_sizes(real: np.ndarray, synthetic: np.ndarray) -> bytes:
             axis.hist(side, **style, histtype="step", linewidth=1.5, label=name)
         axis.set(xlabel=label, ylabel="cells, %")
         axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0)
+    return to_png(figure)
+
+
+CURVES = (("held_out_loss", "held-out loss"), ("mmd_blocks", "block MMD (the paper's)"), ("mmd_pca", "PCA-50 MMD"))
+
+
+def curve(rows: Sequence[Mapping[str, float]]) -> bytes:
+    """Evaluations over epochs (scRDiT fig. 3b): each score of CURVES that the rows have, beside its floor."""
+    shown = [(name, title) for name, title in CURVES if any(name in row for row in rows)]
+    figure, axes = blank_figure(1, len(shown), width=4.6 * len(shown), height=3.6)
+    for axis, (name, title) in zip(axes, shown, strict=True):
+        for key, colour, label in ((name, SYNTHETIC, "synthetic"), (f"{name}_floor", REAL, "real vs real")):
+            points = [(row["epoch"], row[key]) for row in rows if key in row]
+            if points:
+                axis.plot(*zip(*points, strict=True), color=colour, label=label, marker="o", markersize=3)
+        axis.set(xlabel="epoch", title=title, yscale="log")
+        if name != "held_out_loss":
+            axis.legend(frameon=False)
     return to_png(figure)
 
 

@@ -11,13 +11,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 import pandas as pd
 from anndata import AnnData
 from tqdm import tqdm
 
-from ..checkpoint import Model
+from ..checkpoint import Model, arrays_digest
 from ..config import SamplingConfig
 from ..devices import describe_devices
 from ..errors import BadConfig
@@ -59,7 +57,7 @@ class Summary:
         )
 
 
-def sample(model: Model, cells: int, config: SamplingConfig, labels: Runs = ()) -> AnnData:
+def sample(model: Model, cells: int, config: SamplingConfig, labels: Runs = (), *, progress: bool = True) -> AnnData:
     """`cells` synthetic cells as an AnnData: CSR on the log scale, the genes in order, the recipe in `.uns['scrdit']`.
 
     Cell i depends on the model, the seed, i and its labels alone, not on how many are made or in what batches. Labels
@@ -67,7 +65,7 @@ def sample(model: Model, cells: int, config: SamplingConfig, labels: Runs = ()) 
     """
     _require_cells(cells)
     engine, made, blocks = make_engine(model, config, labels), 0, []
-    with tqdm(total=cells, unit="cell", disable=None, desc="sample") as bar:
+    with tqdm(total=cells, unit="cell", disable=None if progress else True, desc="sample") as bar:
         for batch in engine.batches(cells):
             blocks.append(engine.block(batch, made))
             made += len(batch)
@@ -212,10 +210,7 @@ def _require_cells(cells: int) -> None:
 def model_digest(model: Model) -> str:
     """sha256 over the weights, with their names and shapes, the settings and what was learnt about the data."""
     digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(model.params):
-        leaf = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape} ".encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
+    digest.update(arrays_digest(model.params).encode())
     known = {"config": model.config.to_dict(), "facts": model.facts.to_dict(), "step": model.step}
     digest.update(json.dumps(known, sort_keys=True).encode())
     return digest.hexdigest()

@@ -17,10 +17,10 @@ from typing import Any
 
 import h5py
 
+from ..claims import Claims
 from ..data.preparing import Facts
 from ..errors import OutputExists, writing
 from ..files import check_parents, leftovers, remove, replacing
-from .claims import Claims
 from .growing import ROWS_AT_ONCE, Block, ContentDigest, GrowingCells, Layout
 from .manifest import Manifest, ShardRecord
 from .plan import Shard

@@ -21,7 +21,12 @@ LEAST_CELLS = 10
 
 
 def train_family(
-    prepared: Prepared, config: RunConfig, out: Path | str, *, say: Callable[[str], None] = lambda line: None
+    prepared: Prepared,
+    config: RunConfig,
+    out: Path | str,
+    options: loop.Options | None = None,
+    *,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Run:
     """A run for each cell type with at least LEAST_CELLS training cells, one after another, into the folder `out`.
 
@@ -47,7 +52,9 @@ def train_family(
     for number, (name, folder) in enumerate(family.members.items(), 1):
         say(f"{name} ({number} of {len(family.members)}): {facts.cell_types[name]} training cells")
         member = of_type(prepared, name)
-        loop.train(member, replace(config, data=member.facts.settings), path / folder)
+        run = loop.train(member, replace(config, data=member.facts.settings), path / folder, options)
+        if run.stopped is not None:
+            return Run(path, f"{name}: {run.stopped}")
     return Run(path)
 
 

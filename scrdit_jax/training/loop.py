@@ -2,182 +2,226 @@
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
-import pandas as pd
 from anndata import AnnData
 from tqdm import tqdm
 
-from ..checkpoint import Checkpoints, Run
+from ..checkpoint import Checkpoints, Run, TrainingCells
 from ..config import RunConfig
-from ..data.batches import Batches
+from ..data.batches import Batch, Batches
 from ..data.conditions import label_codes
 from ..data.marginals import gene_marginals
-from ..data.preparing import Facts, Prepared
-from ..data.writing import write_cells
-from ..devices import usable_devices
+from ..data.preparing import Prepared
+from ..devices import free_memory, usable_devices
 from ..diffusion.predictions import make_prediction
-from ..errors import Diverged, OutputExists, RunMismatch, writing
-from ..files import replacing
-from ..networks.kinds import make_network
+from ..errors import BadConfig, Diverged, RunMismatch
+from ..networks.kinds import flops_per_evaluation, make_network
+from .feeding import ahead
+from .folder import about_cells, begin, claimed, require_same_origin, together
+from .held_out import HeldOut, Judge, evaluation_due, has_stalled, score_of
+from .hosts import agreed, agreed_text, writes
+from .journal import Journal, Rates
+from .parallel import ParallelStep, parallelise
 from .state import TrainState, initial_state
-from .step import Metrics, ParallelStep, parallelise
+from .stopping import Stopper
+
+# A gradient costs about twice what the evaluation costs that it is of.
+EVALUATIONS_A_STEP = 3
+# Of a device's free memory, what all training cells may take there.
+RESIDENT_SHARE = 0.4
 
 
-def train(prepared: Prepared, config: RunConfig, out: Path | str, *, stop_after: int | None = None) -> Run:
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a run is trained, and no part of what it is.
+
+    `stop_after` ends this call at that step, `max_minutes` at the first step's end after so long. `judge` makes, of
+    the held-out cells, what is asked at every evaluation. `matrix_rate` (FLOP/s of all devices) is what speed is held
+    against. `resident` says whether the training cells lie on the devices; None: where those have memory of their own,
+    and enough.
+    """
+
+    stop_after: int | None = None
+    max_minutes: float | None = None
+    tensorboard: bool = False
+    judge: Callable[[AnnData], Judge] | None = None
+    matrix_rate: float | None = None
+    resident: bool | None = None
+
+
+def train(
+    prepared: Prepared | Callable[[Run], Prepared], config: RunConfig, out: Path | str, options: Options | None = None
+) -> Run:
     """Train into the run folder `out` until `config.training.steps`, continuing from its newest checkpoint.
 
-    Interrupted at any moment and started again, the run ends with the parameters it would have had. `stop_after` ends
-    this call at that step. Raises RunMismatch if `out` holds a run of other settings or data, OutputExists if it holds
-    something else, Diverged when the loss is no longer finite.
+    Interrupted at any moment and started again, the run ends with the parameters it would have had. `prepared` may be
+    a function, which is called once the folder is ours. Raises RunMismatch if `out` holds a run of other settings or
+    data, OutputExists if it holds something else or another process trains there, Diverged when the loss is no longer
+    finite or has risen for good.
     """
-    run = Run(Path(out))
-    _claim(run, prepared, config)
-    training, genes = prepared.train, len(prepared.facts.genes)
-    prediction = make_prediction(config.diffusion.prediction, prepared.facts.scaling)
-    network = make_network(config.network, genes, prediction.outputs, labels=prepared.facts.label_sizes)
-    about_cells = _about_cells(training, prepared.facts)
-    labels = about_cells["labels"] if prepared.facts.conditions else None
-    batches = Batches(training.X, config.training.batch_size, config.training.seed, labels)
-    devices = usable_devices(config.training.batch_size, collectives=True)
-    step = parallelise(network, config, prepared.facts.scaling, devices)
-    with Checkpoints(run) as checkpoints:
-        state = initial_state(network, genes, config.training, gene_bias=gene_marginals(training.X))
-        if checkpoints.latest() is not None:
-            if checkpoints.facts().digest != prepared.facts.digest:
-                raise RunMismatch(f"{out} was trained on other cells; give the same data, or another --out")
-            state = checkpoints.restore(state)
-        last = min(config.training.steps, stop_after or config.training.steps)
-        for reached in _advance(state, step, batches, last, config, run):
-            checkpoints.save(reached, config, prepared.facts, about_cells)
-    return run
+    run, options = Run(Path(out)), options or Options()
+    with claimed(run, config):
+        with together():
+            prepared = prepared(run) if callable(prepared) else prepared
+        if agreed_text(prepared.facts.digest) != prepared.facts.digest:
+            raise RunMismatch("the processes were not given the same cells; give each the same data")
+        session = _Session(run, prepared, config, options)
+        with Checkpoints(run, keep=config.training.keep) if writes() else nullcontext() as checkpoints:
+            return Run(run.path, session.advance(checkpoints))
 
 
-def _claim(run: Run, prepared: Prepared, config: RunConfig) -> None:
-    """Make the folder ours, or check that it is: same settings; held-out cells written once."""
-    if run.path.exists() and not run.path.is_dir():
-        raise OutputExists(f"{run.path} is a file; give a folder for the run as --out")
-    if run.config_path.is_file():
-        differences = config.differences(run.config())
-        if differences:
-            raise RunMismatch(f"{run.path} holds a run of other settings ({differences[0]}); give another --out")
-    elif run.path.is_dir() and any(run.path.iterdir()):
-        raise OutputExists(f"{run.path} holds something that is no run; give an empty or new folder as --out")
-    else:
-        run.write_config(config)
-    if not run.held_out_path.exists():
-        write_cells(prepared.held_out.copy(), run.held_out_path)
+class _Session:
+    """One call of `train`: what stays the same while it steps."""
 
-
-def _about_cells(training: AnnData, facts: Facts) -> dict[str, np.ndarray]:
-    """Of every training cell its library size (float32), its cell-type code (int32, -1 without types; order of
-    facts.cell_types) and its labels (cell, column) int32, which are one column of -1 without conditions."""
-    codes = np.full(training.n_obs, -1, np.int32)
-    if facts.cell_type_key is not None:
-        codes = pd.Categorical(training.obs[facts.cell_type_key], categories=list(facts.cell_types)).codes.astype(
-            np.int32
+    def __init__(self, run: Run, prepared: Prepared, config: RunConfig, options: Options) -> None:
+        self.run, self.config, self.options, self.facts = run, config, options, prepared.facts
+        settings = config.training
+        training, genes = prepared.train, len(prepared.facts.genes)
+        prediction = make_prediction(config.diffusion.prediction, prepared.facts.scaling)
+        sizes = self.facts.label_sizes
+        self.network: nn.Module = make_network(config.network, genes, prediction.outputs, labels=sizes)
+        self.about_cells = about_cells(training.obs, prepared.facts)
+        labels = self.about_cells["labels"] if sizes else None
+        self.batches = Batches(training.X, settings.batch_size, settings.seed, labels)
+        self.cells = training.n_obs
+        several = jax.process_count() > 1
+        self.devices = (
+            jax.devices() if several else usable_devices(settings.batch_size // settings.accumulate, collectives=True)
         )
-    # Orbax keeps no empty arrays.
-    labels = label_codes(training.obs, facts.conditions) if facts.conditions else np.full((len(codes), 1), -1, np.int32)
-    library = training.obs["library_size"].to_numpy(np.float32)
-    return {"library_size": library, "cell_type_code": codes, "labels": labels}
-
-
-def _advance(
-    state: TrainState, step: ParallelStep, batches: Batches, last: int, config: RunConfig, run: Run
-) -> Iterator[TrainState]:
-    """Step until `last`, yielding the state whenever it is to be saved."""
-    settings = config.training
-    first = int(state.step)
-    if first >= last:
-        return
-    state = step.place(state)
-    log = _Log(run, first, settings.batch_size)
-    with closing(log), tqdm(total=last, initial=first, unit="step", disable=None, desc="train") as bar:
-        for number in range(first, last):
-            state, metrics = step.run(state, batches.at(number))
-            log.collect(metrics)
-            bar.update()
-            done = number + 1
-            if done % settings.log_every == 0 or done == last:
-                bar.set_postfix_str(log.write(done))
-            if done % settings.checkpoint_every == 0 or done == last:
-                log.flush()
-                yield step.fetch(state)
-
-
-class _Line(NamedTuple):
-    step: int
-    losses: list[Metrics]
-    seconds: float
-
-
-class _Log:
-    """Metrics to a JSONL file, one log interval late so that reading them never stalls the device."""
-
-    def __init__(self, run: Run, step: int, batch_size: int) -> None:
-        self.run, self.batch_size = run, batch_size
-        self.pending: list[Metrics] = []
-        self.due: _Line | None = None
-        self.step, self.since = step, time.perf_counter()
-        self.text = ""
-        _forget_after(run.metrics_path, step)
-        with writing(run.metrics_path):
-            self.file = run.metrics_path.open("a")
-
-    def collect(self, metrics: Metrics) -> None:
-        self.pending.append(metrics)
-
-    def write(self, step: int) -> str:
-        """Close the interval that ends at `step`; write the one before; what the progress bar shows."""
-        self.flush()
-        now = time.perf_counter()
-        self.due = _Line(step, self.pending, now - self.since)
-        self.pending, self.since = [], now
-        return self.text
-
-    def flush(self) -> None:
-        """Write what is due; Diverged if it is not finite, before anything of it is saved."""
-        if self.due is None:
-            return
-        step, metrics, seconds = self.due
-        self.due = None
-        fetched = jax.device_get(metrics)
-        loss = float(np.mean([np.ravel(m.loss)[0] for m in fetched]))
-        norm = float(np.mean([np.ravel(m.gradient_norm)[0] for m in fetched]))
-        if not np.isfinite(loss):
-            raise Diverged(
-                f"the loss is {loss} at step {step} of {self.run.path}; "
-                "lower --learning-rate and train into another folder; checkpoints from before are kept"
+        self.resident = self._fits() if options.resident is None else options.resident
+        resident = Batch(training.X.toarray(), labels) if self.resident else None
+        with together():
+            self.step: ParallelStep = parallelise(
+                self.network, config, prepared.facts.scaling, self.devices, resident=resident
             )
-        speed = len(metrics) * self.batch_size / seconds
-        line = {"step": step, "loss": loss, "gradient_norm": norm, "cells_per_second": speed}
-        with writing(self.run.metrics_path):
-            self.file.write(json.dumps(line) + "\n")
-            self.file.flush()
-        self.text = f"loss {loss:.4f}, {speed:,.0f} cells/s"
+            if settings.evaluate_every is not None and not prepared.facts.n_held_out:
+                raise BadConfig("no cells are held out to evaluate on; raise --held-out or leave --evaluate-every out")
+            if writes():
+                begin(run, prepared, config)
+        share = settings.batch_size // jax.process_count()
+        self.share = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+        self.state = initial_state(self.network, genes, settings, gene_bias=gene_marginals(training.X))
+        self.held_out = None
+        if settings.evaluate_every is not None and writes():
+            held_out = prepared.held_out
+            judge = None if options.judge is None else options.judge(held_out)
+            labels = label_codes(held_out.obs, self.facts.conditions) if sizes else None
+            about = TrainingCells(self.about_cells["library_size"], self.about_cells["labels"])
+            self.held_out = HeldOut(
+                run, self.network, config, prepared.facts, Batch(held_out.X, labels), judge, training=about
+            )
 
-    def close(self) -> None:
-        self.file.close()
+    def _fits(self) -> bool:
+        """Whether the training cells may lie on the devices, which then need only be told which ones to take."""
+        device = self.devices[0]
+        if device.platform == "cpu" or not self.batches.in_memory:
+            return False
+        return self.cells * self.network.genes * 4 < RESIDENT_SHARE * free_memory(device)
 
+    def advance(self, checkpoints: Checkpoints | None) -> str | None:
+        """Step until the last step; why it was not reached, if it was not."""
+        state = self._restored(checkpoints)
+        first = int(state.step)
+        last = min(self.config.training.steps, self.options.stop_after or self.config.training.steps)
+        if first >= last:
+            return None
+        flops = EVALUATIONS_A_STEP * flops_per_evaluation(self.network)
+        rates = Rates(self.config.training.batch_size, flops, self.options.matrix_rate)
+        journal = Journal(self.run, first, rates, tensorboard=self.options.tensorboard, writes=writes())
+        bar = tqdm(total=last, initial=first, unit="step", disable=None if writes() else True, desc="train")
+        with closing(journal), bar, Stopper(self.options.max_minutes) as stopper:
+            try:
+                return self._steps(self.step.place(state), first, last, checkpoints, journal, stopper, bar)
+            except Diverged as error:
+                raise self._with_remedy(error, checkpoints) from None
 
-def _forget_after(path: Path, step: int) -> None:
-    """Drop lines of steps that are to be made again, and a line cut short by a crash."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError):
-            continue
-    with replacing(path) as partial:
-        partial.write_text("".join(kept))
+    def _steps(
+        self,
+        state: TrainState,
+        first: int,
+        last: int,
+        checkpoints: Checkpoints | None,
+        journal: Journal,
+        stopper: Stopper,
+        bar: tqdm,
+    ) -> str | None:
+        settings = self.config.training
+        if why := self._stalled():
+            return why
+        for done, fed in enumerate(ahead(self._feed, first, last), start=first + 1):
+            state, metrics = self.step.run(state, fed)
+            journal.collect(metrics)
+            bar.update()
+            logged = done % settings.log_every == 0 or done == last
+            if logged:
+                bar.set_postfix_str(journal.close_interval(done))
+            why = stopper.reason(done, look=logged)
+            stopped = why and f"{why} at step {done} of {settings.steps}; the same command continues"
+            due = evaluation_due(done, settings.batch_size, self.cells, settings.evaluate_every)
+            if not (due or stopped or done % settings.checkpoint_every == 0 or done == last):
+                continue
+            calm, score = journal.require_sound(done), None
+            if due:
+                score = self._evaluate(state, done, journal)
+                stopped = stopped or self._stalled()
+            if checkpoints is not None and (calm or stopped or done == last):
+                checkpoints.save(self.step.fetch(state), self.config, self.facts, self.about_cells, score=score)
+            if stopped:
+                return stopped
+        return None
+
+    def _feed(self, number: int) -> Any:
+        """What step `number` + 1 is fed, on its way to the devices."""
+        if self.resident:
+            return self.step.feed(self.batches.indices_at(number)[self.share].astype(np.int32))
+        return self.step.feed(self.batches.at(number, self.share))
+
+    def _restored(self, checkpoints: Checkpoints | None) -> TrainState:
+        """The newest state there is, on every process."""
+        state = self.state
+        with together():
+            if checkpoints is not None and checkpoints.latest() is not None:
+                require_same_origin(checkpoints, self.config, self.facts)
+                state = checkpoints.restore(state)
+        return agreed(state)
+
+    def _evaluate(self, state: TrainState, done: int, journal: Journal) -> float | None:
+        """Look at the held-out cells; the score, in the process that writes."""
+        if self.held_out is None:
+            return None
+        with journal.pause():
+            fetched = self.step.fetch(state)
+            epoch = done * self.config.training.batch_size / self.cells
+            row = self.held_out.look(fetched.params if fetched.ema is None else fetched.ema, done, epoch, journal)
+        return score_of(row)
+
+    def _stalled(self) -> str | None:
+        """Why training ends before its time: the held-out score has stopped getting better."""
+        patience = self.config.training.patience
+        if patience is None:
+            return None
+        text = ""
+        if self.held_out is not None:
+            rows = self.held_out.rows()
+            if has_stalled(rows, patience):
+                best = min(rows, key=score_of)
+                text = f"no better held-out score in {patience} evaluations; the best is of step {best['step']}"
+        return agreed_text(text) or None
+
+    def _with_remedy(self, error: Diverged, checkpoints: Checkpoints | None) -> Diverged:
+        if checkpoints is None:
+            return error
+        checkpoints.wait()
+        step = checkpoints.latest()
+        kept = "no checkpoint was made before"
+        if step is not None:
+            kept = f"the last good checkpoint is kept, {self.run.checkpoints_path / str(step)}"
+        return Diverged(f"{error}; lower --learning-rate and train into another folder; {kept}")

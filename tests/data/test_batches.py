@@ -43,7 +43,7 @@ def test_follows_from_the_step_alone():
     backward = make()
     for step in reversed(range(40)):
         np.testing.assert_array_equal(backward.indices_at(step), steps[step])
-        assert len(backward._orders) <= 2
+        assert len(backward._windows) <= 2
     np.testing.assert_array_equal(make().indices_at(33), steps[33])
 
 

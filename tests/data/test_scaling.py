@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from scrdit_jax.data import scaling
+from scrdit_jax.data import checking
 from scrdit_jax.data.scaling import Scaling, negate_zeros, restore_zeros
 
 
@@ -56,7 +56,7 @@ def test_scaling_inside_jit(expression):
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
 @pytest.mark.parametrize("zero_value", [-10.0, None])
 def test_fit_against_a_slow_loop(expression, form, zero_value, monkeypatch):
-    monkeypatch.setattr(scaling, "VALUES_PER_BLOCK", 64)
+    monkeypatch.setattr(checking, "ROWS_PER_BLOCK", 7)
     values = [float(v) if v != 0 or zero_value is None else zero_value for v in expression.ravel()]
     mean = sum(values) / len(values)
     std = np.sqrt(sum((v - mean) ** 2 for v in values) / len(values))

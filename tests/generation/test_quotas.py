@@ -89,7 +89,7 @@ def test_a_file_may_come_from_a_spreadsheet(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cell_type,cells\nT,4\nMast,2\n", r"q.csv, line 3: the model knows no 'Mast' in 'cell_type'; there are T, B, NK"),
+        ("cell_type,cells\nT,4\nMast,2\n", r"q.csv, line 3: the model knows no 'Mast' in 'cell_type'; there are"),
         ("cell_type,cells\nT,-4\n", r"q.csv, line 2: the cells of 'T' are '-4'; it must be a whole number"),
         ("cell_type,cells\nT,1.5\n", "are '1.5'; it must be a whole number"),
         ("cell_type,cells\nT,many\n", "are 'many'; it must be a whole number"),
@@ -122,7 +122,7 @@ def test_requests_that_contradict_themselves_are_refused(tmp_path):
         counts(Wanted(cells=5, per_type={"T": 4}), TYPES)
     with pytest.raises(BadConfig, match="trained without labels, so no type can be asked for"):
         resolve(Wanted(cells=5, cell_types=("T",)), model())
-    with pytest.raises(BadInput, match="is not there; give a .csv"):
+    with pytest.raises(BadInput, match="is not there; give a"):
         counts(Wanted(per_type=tmp_path / "nothing.csv"), TYPES)
 
 

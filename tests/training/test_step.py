@@ -10,8 +10,9 @@ from scrdit_jax.data.batches import Batch
 from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.diffusion.schedule import linear_schedule
 from scrdit_jax.networks.dit import DiT
+from scrdit_jax.training.parallel import parallelise
 from scrdit_jax.training.state import initial_state, make_optimizer
-from scrdit_jax.training.step import _quantiles, make_step, parallelise
+from scrdit_jax.training.step import _quantiles, make_step
 
 SCALING = Scaling(-10.0, -8.0, 4.0)
 GENES = 24
@@ -32,7 +33,7 @@ class Recorder(nn.Module):
     """A network of one parameter that predicts a constant, so that the loss has a closed form."""
 
     @nn.compact
-    def __call__(self, cells, timesteps):
+    def __call__(self, cells, timesteps, labels=None):
         return jnp.broadcast_to(self.param("constant", nn.initializers.constant(0.5), (1, 1)), cells.shape)
 
 
@@ -72,7 +73,7 @@ def test_two_devices_take_the_step_that_one_takes(network, tiny_config, cells):
         step = parallelise(network, tiny_config, SCALING, devices)
         state = step.place(initial_state(network, GENES, tiny_config.training))
         for _ in range(3):
-            state, metrics = step.run(state, Batch(cells))
+            state, metrics = step.run(state, step.feed(Batch(cells)))
         results.append((step.fetch(state), float(np.ravel(metrics.loss)[0])))
     (one, loss), (two, loss_of_two) = results
     assert len(jax.local_devices()) == 2

@@ -1,4 +1,4 @@
-"""Who makes which shard: locks that the system drops by itself when their holder dies, be it by kill -9."""
+"""Who does what: locks that the system drops by itself when their holder dies, be it by kill -9."""
 
 from __future__ import annotations
 

@@ -1,0 +1,197 @@
+"""What a run writes down of itself: JSON lines of steps and evaluations, TensorBoard, and the watch over the loss."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from ..checkpoint import Run
+from ..errors import Diverged, writing
+from ..evaluation.extras import optional
+from ..files import replacing
+from .parallel import first_of
+from .step import Metrics
+
+# The loss has diverged when it was SPIKE times the median of the last calm intervals, REPEATS times in a row.
+SPIKE = 10.0
+REPEATS = 3
+CALM_INTERVALS = 20
+FEWEST_CALM = 5
+
+
+class Watch:
+    """Tells divergence from a bad batch, by the mean losses of the log's intervals."""
+
+    def __init__(self, losses: list[float]) -> None:
+        """`losses` are those of the intervals before, where a run is continued."""
+        self._calm: deque[float] = deque(maxlen=CALM_INTERVALS)
+        self.suspicious = 0
+        for loss in losses:
+            self.look(loss)
+
+    def look(self, loss: float) -> bool:
+        """Whether the loss, with this interval's, has diverged."""
+        if not np.isfinite(loss):
+            return True
+        if len(self._calm) >= FEWEST_CALM and loss > SPIKE * statistics.median(self._calm):
+            self.suspicious += 1
+        else:
+            self.suspicious = 0
+            self._calm.append(loss)
+        return self.suspicious >= REPEATS
+
+
+class Rates(NamedTuple):
+    """What speed is reckoned with: cells a step, operations a cell of training, and the device's matrix rate."""
+
+    cells_a_step: int
+    flops_a_cell: float
+    matrix_rate: float | None
+
+
+class _Line(NamedTuple):
+    step: int
+    losses: list[Metrics]
+    seconds: float
+
+
+class Journal:
+    """Metrics to a JSONL file, one log interval late so that reading them never stalls the device.
+
+    Lines of steps that are to be made again are dropped when it is opened. `writes` is false in the processes that
+    help another to train: they watch the loss and write nothing.
+    """
+
+    def __init__(self, run: Run, step: int, rates: Rates, *, tensorboard: bool, writes: bool) -> None:
+        """Open or continue the journal of `run` after `step`; MissingExtra where TensorBoard is not there."""
+        self.run, self.rates = run, rates
+        self._pending: list[Metrics] = []
+        self._due: _Line | None = None
+        self._since = time.perf_counter()
+        self.text = ""
+        self._file = self._events = None
+        self.watch = Watch([])
+        if writes:
+            if tensorboard:
+                writer = optional("tensorboardX", extra="tensorboard").SummaryWriter
+                self._events = writer(str(run.events_path), purge_step=step + 1)
+            kept = forget_after(run.metrics_path, step)
+            forget_after(run.evaluations_path, step)
+            self.watch = Watch([line["loss"] for line in kept])
+            with writing(run.metrics_path):
+                self._file = run.metrics_path.open("a")
+
+    def collect(self, metrics: Metrics) -> None:
+        """Take in the metrics of one step, which may still be being computed."""
+        self._pending.append(metrics)
+
+    def close_interval(self, step: int) -> str:
+        """End the interval at `step`; write the one before; what the progress bar shows."""
+        self.flush()
+        now = time.perf_counter()
+        self._due = _Line(step, self._pending, now - self._since)
+        self._pending, self._since = [], now
+        return self.text
+
+    def pause(self) -> _Pause:
+        """A block whose time is no training's."""
+        return _Pause(self)
+
+    def flush(self) -> None:
+        """Write what is due; Diverged if it is not finite, or for too long far above what it was."""
+        if self._due is None:
+            return
+        (step, metrics, seconds), self._due = self._due, None
+        loss, norm = _means(metrics)
+        if self.watch.look(loss) or not np.isfinite(norm):
+            raise self._diverged(step, loss)
+        speed = len(metrics) * self.rates.cells_a_step / seconds
+        line = {"step": step, "loss": loss, "gradient_norm": norm, "cells_per_second": speed}
+        if self.rates.matrix_rate:
+            line["share_of_matrix_rate"] = speed * self.rates.flops_a_cell / self.rates.matrix_rate
+        self.text = f"loss {loss:.4f}, {speed:,.0f} cells/s"
+        if "share_of_matrix_rate" in line:
+            self.text += f", {line['share_of_matrix_rate']:.0%} of matrix rate"
+        self._write(self.run.metrics_path, self._file, line)
+
+    def require_sound(self, step: int) -> bool:
+        """Before a save: Diverged where a loss so far is not finite; whether it is calm, too."""
+        self.flush()
+        if self._pending:
+            loss, norm = _means(self._pending)
+            if not (np.isfinite(loss) and np.isfinite(norm)):
+                raise self._diverged(step, loss)
+        return self.watch.suspicious == 0
+
+    def evaluation(self, row: Mapping[str, Any]) -> None:
+        """Write one look at the held-out cells."""
+        if self._file is None:
+            return
+        with writing(self.run.evaluations_path), self.run.evaluations_path.open("a") as file:
+            self._write(self.run.evaluations_path, file, row)
+
+    def _write(self, path: Path, file: Any, line: Mapping[str, Any]) -> None:
+        if file is not None:
+            with writing(path):
+                file.write(json.dumps(line) + "\n")
+                file.flush()
+        if self._events is not None:
+            for name, value in line.items():
+                if name not in ("step", "epoch"):
+                    self._events.add_scalar(name, value, line["step"])
+
+    def _diverged(self, step: int, loss: float) -> Diverged:
+        what = "is not finite" if not np.isfinite(loss) else f"stays over {SPIKE:g} times what it was"
+        return Diverged(f"the loss is {loss:.4g} at step {step} of {self.run.path}: it {what}")
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in (self._file, self._events):
+            if file is not None:
+                file.close()
+
+
+class _Pause:
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._journal._since += time.perf_counter() - self._began
+
+
+def _means(metrics: list[Metrics]) -> tuple[float, float]:
+    fetched = jax.device_get([jax.tree.map(first_of, m) for m in metrics])
+    return float(np.mean([m.loss for m in fetched])), float(np.mean([m.gradient_norm for m in fetched]))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON lines of a file that have a step, none where it is not there; a line cut short is passed over."""
+    lines = []
+    for text in path.read_text().splitlines() if path.exists() else ():
+        try:
+            line = json.loads(text)
+            line["step"] + 0
+        except (ValueError, KeyError, TypeError):
+            continue
+        lines.append(line)
+    return lines
+
+
+def forget_after(path: Path, step: int) -> list[dict[str, Any]]:
+    """Drop lines of steps that are to be made again, and a line cut short by a crash; the lines that stay."""
+    kept = [line for line in read_lines(path) if line["step"] <= step]
+    if path.exists():
+        with replacing(path) as partial:
+            partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
+    return kept
