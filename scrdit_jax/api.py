@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ from .caches import keep_programs
 from .checkpoint import Checkpoints, Run, load_model
 from .config import DataConfig, RunConfig, SamplingConfig, load_preset
 from .data.preparing import Facts, Prepared, is_prepared, prepared_from, write_prepared
-from .data.sources import Data, load_cells, load_prepared
+from .data.reading import open_cells
+from .data.sources import Data, load_cells, load_prepared, too_large
 from .data.writing import SUFFIXES, check_suffix
 from .devices import bind_processes, join_processes, use_every_core
 from .errors import BadConfig
@@ -58,13 +60,29 @@ def _start_jax() -> None:
 
 
 def prepare(
-    data: Data, *, preset: str | RunConfig = DEFAULT_PRESET, transpose: bool = False, **changes: Any
+    data: Data,
+    *,
+    preset: str | RunConfig = DEFAULT_PRESET,
+    transpose: bool = False,
+    stream: bool | None = None,
+    **changes: Any,
 ) -> Prepared:
-    """Read, check, normalise, split and select genes, as `train` does by itself; `.facts.notes` say what was done."""
+    """Read, check, normalise, split and select genes, as `train` does by itself; `.facts.notes` say what was done.
+
+    With `stream`, or where there is not memory for more, the cells stay on the disk.
+    """
     config = settings(preset, **changes)
     # A seed may be meant for the training alone; the split that prepared cells came with is kept either way.
     asked = [field.name for field in fields(DataConfig) if field.name in changes and field.name != "seed"]
-    return load_prepared(data, config.data, asked=asked, multiple_of=config.network.gene_multiple, transpose=transpose)
+    stored = too_large(data) is not None if stream is None else stream
+    return load_prepared(
+        data,
+        config.data,
+        asked=asked,
+        multiple_of=config.network.gene_multiple,
+        transpose=transpose,
+        stored=stored,
+    )
 
 
 def train(
@@ -74,6 +92,7 @@ def train(
     preset: str | RunConfig = DEFAULT_PRESET,
     transpose: bool = False,
     per_cell_type: bool = False,
+    stream: bool | None = None,
     max_minutes: float | None = None,
     tensorboard: bool = False,
     distributed: bool = False,
@@ -89,7 +108,8 @@ def train(
     condition_on=["cell_type"], one for all that knows the types by name.
 
     `data` is an AnnData (raw counts, or on a log scale), a path, "pbmc3k" for the embedded cells, or Prepared cells;
-    `changes` are single settings such as steps=500, seed=1, cell_type_key="cell_type", cell_types=["B cells"].
+    `changes` are single settings such as steps=500, seed=1, cell_type_key="cell_type", cell_types=["B cells"]. With
+    `stream`, or where there is not memory for more, the cells stay on the disk and are read from the run's own copy.
 
     It ends before the last step, with a checkpoint, on SIGTERM, after `max_minutes`, or when the held-out score has
     stalled: the run's `stopped` then says so. With `distributed`, processes with the same call train one model on the
@@ -107,11 +127,13 @@ def train(
     if distributed:
         bind_processes(coordinator, processes, process_id)
     _start_jax()
+    prepared = data
     if not isinstance(data, Prepared):
-        data = prepare(data, preset=preset, transpose=transpose, **changes)
+        prepared = prepare(data, preset=preset, transpose=transpose, stream=stream, **changes)
     if tell is not None:
-        tell(data.facts.notes)
-    config = replace(config, data=data.facts.settings)
+        tell(prepared.facts.notes)
+    config = replace(config, data=prepared.facts.settings)
+    to_copy = prepared.on_disk and not isinstance(data, Prepared) and not is_prepared(prepared.cells)
     options = loop.Options(
         max_minutes=max_minutes,
         tensorboard=tensorboard,
@@ -119,8 +141,23 @@ def train(
         matrix_rate=known_matrix_rate(config.training.dtype),
     )
     if per_cell_type:
-        return train_family(data, config, out, options, say=lambda line: tell((line,)) if tell is not None else None)
-    return loop.train(data, config, out, options)
+        if prepared.on_disk:
+            raise BadConfig("a family is trained from memory, and these cells are streamed; leave --per-cell-type out")
+        return train_family(
+            prepared, config, out, options, say=lambda line: tell((line,)) if tell is not None else None
+        )
+    source = partial(_copied, prepared) if to_copy else prepared
+    return loop.train(source, config, out, options)
+
+
+def _copied(prepared: Prepared, run: Run) -> Prepared:
+    """Prepared cells that are streamed, from a copy in the run's folder: only the chosen genes, normalised once."""
+    if run.cells_path.exists():
+        there = prepared_from(open_cells(run.cells_path))
+        if there.facts == prepared.facts:
+            return there
+    write_prepared(prepared, run.cells_path)
+    return prepared_from(open_cells(run.cells_path))
 
 
 def sample(

@@ -86,6 +86,9 @@ distributed_options = options(
     click.option("--processes", type=int, metavar="N", help="How many.  [default: as JAX finds out]"),
     click.option("--process-id", type=int, metavar="I", help="Which one this is, 0 to N-1."),
 )
+stream_option = click.option(
+    "--stream", is_flag=True, default=None, help="Leave the cells on the disk.  [default: if memory is short]"
+)
 preset_option = click.option("--preset", default="base", show_default=True, help=PRESET_HELP)
 
 
@@ -110,14 +113,15 @@ def main() -> None:
 @preset_option
 @network_option
 @data_options
-def prepare(data: str, out: Path, preset: str, transpose: bool, **changes: Any) -> None:
+@stream_option
+def prepare(data: str, out: Path, preset: str, transpose: bool, stream: bool | None, **changes: Any) -> None:
     """Read, check, normalise, split and select genes; say what was found and done.
 
     DATA: see 'scrdit train --help'. 'train' does this by itself; prepare only to look first or to train often.
     """
     from . import api
 
-    prepared = api.prepare(data, preset=preset, transpose=transpose, **_settings(**changes))
+    prepared = api.prepare(data, preset=preset, transpose=transpose, stream=stream, **_settings(**changes))
     path = api.write_prepared(prepared, out)
     _say(prepared.facts.notes)
     click.echo(f"{prepared.cells.n_obs} cells x {prepared.cells.n_vars} genes written to {path}")
@@ -152,6 +156,7 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, **changes: Any) 
     "--evaluate-every", type=float, metavar="EPOCHS", help="Look at the held-out cells; see evaluations.jsonl."
 )
 @click.option("--patience", type=int, metavar="N", help="End after N evaluations that were no better.")
+@stream_option
 @click.option("--max-minutes", type=float, help="Save and end after so long; the same command continues.")
 @click.option("--tensorboard", is_flag=True, help="Write RUN/tensorboard, too.")
 @distributed_options

@@ -85,10 +85,10 @@ def free_memory(device: jax.Device) -> int:
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    return _free_host_memory() // len(jax.local_devices())
+    return free_host_memory() // len(jax.local_devices())
 
 
-def _free_host_memory() -> int:
+def free_host_memory() -> int:
     """Bytes available on the host, and no more than its control group grants."""
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -6,23 +6,24 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
-from anndata import AnnData
 from anndata.utils import make_index_unique
 from scipy import sparse
 
 from ..errors import BadInput
+from .stored import Cells, StoredRows, make_cells
 
-Matrix = np.ndarray | sparse.csr_matrix
+Matrix = np.ndarray | sparse.csr_matrix | StoredRows
 
 NOTES_KEY = "scrdit_notes"
 ROWS_PER_BLOCK = 4096
 SHOWN_NAMES = 30
 
 
-def check_cells(adata: AnnData, source: str) -> AnnData:
+def check_cells(adata: Cells, source: str) -> Cells:
     """A checked AnnData of the same cells and genes; the one given is not changed.
 
-    X becomes float32, either a dense (cell, gene) array or CSR with sorted indices and no stored zeros; obs, var and
+    Cells on a disk stay there. Else X becomes float32, a dense (cell, gene) array or CSR with sorted indices and no
+    stored zeros; obs, var and
     uns are kept. Repeated cell names are made unique and noted. BadInput where the matrix is empty, holds something
     that is not a finite number, or repeats a gene name; `source` opens the message.
     """
@@ -46,26 +47,26 @@ def check_cells(adata: AnnData, source: str) -> AnnData:
             f"{len(repeated)} repeated cell names (first: {repeated[0]!r}) were made unique by adding -1, -2, ..."
         )
         cells = make_index_unique(cells)
-    matrix = _float32(adata.X, cells, genes, source)
+    matrix = adata.X if isinstance(adata.X, StoredRows) else _float32(adata.X, cells, genes, source)
     _require_finite(matrix, cells, genes, source)
-    checked = AnnData(matrix, obs=adata.obs.set_axis(cells), var=adata.var.set_axis(genes), uns=dict(adata.uns))
+    checked = make_cells(matrix, adata.obs.set_axis(cells), adata.var.set_axis(genes), dict(adata.uns))
     return with_notes(checked, notes)
 
 
-def notes_of(adata: AnnData) -> tuple[str, ...]:
+def notes_of(adata: Cells) -> tuple[str, ...]:
     """The sentences that reading and checking left about these cells."""
     return tuple(str(note) for note in adata.uns.get(NOTES_KEY, ()))
 
 
-def with_notes(adata: AnnData, notes: Iterable[str]) -> AnnData:
-    """The same AnnData, its notes replaced."""
+def with_notes(adata: Cells, notes: Iterable[str]) -> Cells:
+    """The same cells, their notes replaced."""
     adata.uns.pop(NOTES_KEY, None)
     if notes := list(notes):
         adata.uns[NOTES_KEY] = notes
     return adata
 
 
-def source_digest(adata: AnnData) -> str:
+def source_digest(adata: Cells) -> str:
     """SHA-256 over the values, gene names and cell names, the same for dense and sparse, whatever the stored dtype."""
     digest = hashlib.sha256()
     for names in (adata.var_names, adata.obs_names):
@@ -98,14 +99,23 @@ def locate(x: Matrix, wrong) -> tuple[int, int] | None:
 
     Of a sparse matrix only the stored values are looked at.
     """
-    if not sparse.issparse(x):
-        mask = wrong(x)
-        return tuple(int(i) for i in np.unravel_index(np.argmax(mask), mask.shape)) if mask.any() else None
-    mask = wrong(x.data)
-    if not mask.any():
-        return None
-    position = int(np.argmax(mask))
-    return int(np.searchsorted(x.indptr, position, side="right")) - 1, int(x.indices[position])
+    first = 0
+    for block in row_blocks(x):
+        values = block.data if sparse.issparse(block) else block
+        mask = wrong(values)
+        if mask.any():
+            if not sparse.issparse(block):
+                row, column = np.unravel_index(np.argmax(mask), mask.shape)
+                return first + int(row), int(column)
+            position = int(np.argmax(mask))
+            return first + int(np.searchsorted(block.indptr, position, side="right")) - 1, int(block.indices[position])
+        first += block.shape[0]
+    return None
+
+
+def value_at(x: Matrix, row: int, column: int) -> float:
+    """One entry."""
+    return float(x[row : row + 1][0, column])
 
 
 def listed(names: Iterable[object]) -> str:
@@ -154,7 +164,7 @@ def _require_finite(matrix: Matrix, cells, genes, source: str) -> None:
     place = locate(matrix, lambda values: ~np.isfinite(values))
     if place is not None:
         i, j = place
-        what = "missing (NaN)" if np.isnan(matrix[i, j]) else "infinite"
+        what = "missing (NaN)" if np.isnan(value_at(matrix, i, j)) else "infinite"
         raise BadInput(
             f"{source}: the value of cell {cells[i]!r}, gene {genes[j]!r} is {what}; every value must be a finite "
             "number: set it to 0 or leave that cell or gene out"

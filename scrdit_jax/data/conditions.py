@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from anndata import AnnData
 
 from ..errors import BadInput, UnknownCellType
 from .checking import listed
+from .stored import Cells, make_cells
 
 # One cell shows what it is, not what its kind has in common.
 LEAST_CELLS = 2
@@ -47,7 +47,7 @@ class Condition:
         return cls(values["column"], tuple(values["names"]), tuple(values["cells"]))
 
 
-def categorical(cells: AnnData, columns: Iterable[str], source: str) -> AnnData:
+def categorical(cells: Cells, columns: Iterable[str], source: str) -> Cells:
     """The same cells with these columns of obs as categories of words, in the input's order.
 
     BadInput where a column is not there, lacks labels, or has a label of fewer than LEAST_CELLS cells.
@@ -78,7 +78,7 @@ def categorical(cells: AnnData, columns: Iterable[str], source: str) -> AnnData:
             raise BadInput(f"{source}: obs[{column!r}] has {len(counts)} different labels; at most {MOST_NAMES} can be")
     if not changed:
         return cells
-    return AnnData(cells.X, obs=cells.obs.assign(**changed), var=cells.var, uns=dict(cells.uns))
+    return make_cells(cells.X, cells.obs.assign(**changed), cells.var, dict(cells.uns))
 
 
 def find_conditions(training: pd.DataFrame, columns: Iterable[str], source: str) -> tuple[Condition, ...]:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from anndata import AnnData
 from scipy import sparse
 
 from ..config import DataConfig
 from ..errors import BadInput
-from .checking import Matrix, locate, row_blocks
+from .checking import Matrix, locate, row_blocks, value_at
+from .stored import Cells, StoredRows, make_cells
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def looks_like_counts(x: Matrix) -> bool:
     return some
 
 
-def normalize(adata: AnnData, config: DataConfig, *, source: str = "the matrix") -> tuple[AnnData, Normalization]:
+def normalize(adata: Cells, config: DataConfig, *, source: str = "the matrix") -> tuple[Cells, Normalization]:
     """Cells on the log scale and what was decided; see `_apply` for the arithmetic.
 
     config.normalize 'auto': raw counts are normalised, anything else is left alone; 'log1p': normalised whatever they
@@ -69,7 +69,7 @@ def normalize(adata: AnnData, config: DataConfig, *, source: str = "the matrix")
     return _apply(adata, Normalization(method, target_sum, counts, sentence), source)
 
 
-def normalize_like(adata: AnnData, recorded: Normalization, *, source: str) -> tuple[AnnData, Normalization]:
+def normalize_like(adata: Cells, recorded: Normalization, *, source: str) -> tuple[Cells, Normalization]:
     """Other cells brought to the scale of a model's: counts as its counts were, log-scale values left alone.
 
     BadInput where that cannot be known: raw counts, for a model of values that were on some log scale when they came.
@@ -90,12 +90,13 @@ def normalize_like(adata: AnnData, recorded: Normalization, *, source: str) -> t
     return _apply(adata, Normalization("none", None, counts, sentence), source)
 
 
-def _apply(adata: AnnData, decided: Normalization, source: str) -> tuple[AnnData, Normalization]:
+def _apply(adata: Cells, decided: Normalization, source: str) -> tuple[Cells, Normalization]:
     """log(1 + target_sum * x / library size) for 'log1p', over all genes of the file; the input is not changed.
 
     `obs['library_size']` (float32) is the sum of a cell's values over all genes, before either.
     """
-    library = np.asarray(adata.X.sum(axis=1, dtype=np.float64)).ravel()
+    sums = [np.asarray(block.sum(axis=1, dtype=np.float64)).ravel() for block in row_blocks(adata.X)]
+    library = np.concatenate(sums)
     expressed = library > 0
     if not expressed.any():
         raise BadInput(f"{source}: every value is zero; give cells with some expression")
@@ -107,23 +108,26 @@ def _apply(adata: AnnData, decided: Normalization, source: str) -> tuple[AnnData
     x = adata.X
     if decided.method == "log1p":
         factors = (decided.target_sum / library).astype(np.float32)
-        if sparse.issparse(x):
+        if isinstance(x, StoredRows):
+            x = dataclasses.replace(x, factors=factors)
+        elif sparse.issparse(x):
             values = x.data * np.repeat(factors, np.diff(x.indptr))
             x = sparse.csr_matrix((np.log1p(values, out=values), x.indices, x.indptr), shape=x.shape)
         else:
             x = x * factors[:, None]
             x = np.log1p(x, out=x)
     obs = adata.obs.assign(library_size=library.astype(np.float32))
-    return AnnData(x, obs=obs, var=adata.var.copy(), uns=dict(adata.uns)), decided
+    return make_cells(x, obs, adata.var.copy(), dict(adata.uns)), decided
 
 
-def _require_non_negative(adata: AnnData, method: str, source: str) -> None:
+def _require_non_negative(adata: Cells, method: str, source: str) -> None:
     place = locate(adata.X, lambda values: values < 0)
     if place is None:
         return
     i, j = place
     rule = "counts cannot be negative" if method == "log1p" else "neither counts nor log1p values are negative"
-    value = f"{source}: the value of cell {adata.obs_names[i]!r}, gene {adata.var_names[j]!r} is {adata.X[i, j]:g}"
+    value = value_at(adata.X, i, j)
+    value = f"{source}: the value of cell {adata.obs_names[i]!r}, gene {adata.var_names[j]!r} is {value:g}"
     raise BadInput(
         f"{value}; {rule}: give raw counts or log-normalised values, not scaled ones "
         "(a layer, or adata.raw.to_adata(), may hold them)"

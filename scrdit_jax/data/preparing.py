@@ -17,12 +17,13 @@ from scipy import sparse
 
 from ..config import DataConfig
 from ..errors import BadConfig, BadInput, GeneMismatch, OutputExists, UnknownCellType
-from .checking import check_cells, listed, notes_of, source_digest, with_notes
+from .checking import Matrix, check_cells, listed, notes_of, source_digest, with_notes
 from .conditions import Condition, categorical, find_conditions
 from .genes import choose_genes
 from .normalizing import Normalization, looks_like_counts, normalize, normalize_like
 from .scaling import Scaling
 from .splitting import held_out_mask
+from .stored import Cells, StoredRows, make_cells
 from .writing import check_suffix, write_cells
 
 FACTS_KEY = "scrdit_prepared"
@@ -87,21 +88,26 @@ class Facts:
 class Prepared:
     """Cells on the log scale with the chosen genes (X CSR float32, `obs.split`, `obs.library_size`), and the facts."""
 
-    cells: AnnData
+    cells: Cells
     facts: Facts
 
     @property
-    def train(self) -> AnnData:
+    def on_disk(self) -> bool:
+        """Whether the cells are on a disk, and not in memory."""
+        return isinstance(self.cells.X, StoredRows)
+
+    @property
+    def train(self) -> Cells:
         """The cells to train on, a view."""
         return self.cells[(self.cells.obs["split"] == "train").to_numpy()]
 
     @property
-    def held_out(self) -> AnnData:
+    def held_out(self) -> Cells:
         """The cells never trained on, a view."""
         return self.cells[(self.cells.obs["split"] == "held_out").to_numpy()]
 
 
-def prepare(adata: AnnData, config: DataConfig, *, multiple_of: int, source: str) -> Prepared:
+def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) -> Prepared:
     """Check, select cell types, normalise, split, choose genes and fit the scaling; the input is not changed.
 
     Genes and scaling are decided on the training cells alone. `source` is how messages and facts name the input. Raises
@@ -133,7 +139,7 @@ def prepare(adata: AnnData, config: DataConfig, *, multiple_of: int, source: str
 
     split = pd.Categorical(np.where(held_out, "held_out", "train"), categories=["train", "held_out"])
     obs = _plain(cells.obs.assign(split=split))
-    chosen = AnnData(sparse.csr_matrix(cells.X[:, columns]), obs=obs, var=_plain(cells.var.iloc[columns]))
+    chosen = make_cells(_rows(cells.X[:, columns]), obs, _plain(cells.var.iloc[columns]))
     facts = Facts(
         genes=tuple(chosen.var_names),
         normalization=normalization,
@@ -201,18 +207,18 @@ def align(adata: AnnData, facts: Facts, *, source: str) -> AnnData:
     return with_notes(result, notes)
 
 
-def is_prepared(adata: AnnData) -> bool:
+def is_prepared(adata: Cells) -> bool:
     """Whether these cells came from `write_prepared`."""
     return FACTS_KEY in adata.uns
 
 
-def prepared_from(adata: AnnData) -> Prepared:
+def prepared_from(adata: Cells) -> Prepared:
     """The Prepared that was written; BadInput where the cells or genes were changed since."""
     try:
         facts = Facts.from_dict(json.loads(str(adata.uns[FACTS_KEY])))
     except (KeyError, TypeError, ValueError, BadConfig) as error:
         raise BadInput(f"uns[{FACTS_KEY!r}] cannot be understood ({error!r}); prepare the cells again") from error
-    cells = AnnData(sparse.csr_matrix(adata.X, dtype=np.float32), obs=adata.obs.copy(), var=adata.var.copy())
+    cells = make_cells(_rows(adata.X), adata.obs.copy(), adata.var.copy())
     split = cells.obs["split"].value_counts() if "split" in cells.obs else {}
     found = (split.get("train", 0), split.get("held_out", 0))
     if tuple(cells.var_names) != facts.genes or found != (facts.n_train, facts.n_held_out):
@@ -232,13 +238,12 @@ def write_prepared(prepared: Prepared, path: str | Path) -> Path:
     check_suffix(path, "prepared cells")
     if path.exists() and not _holds_prepared(path):
         raise OutputExists(f"{path} is there already and holds no prepared cells; choose another --out or move it")
-    cells = prepared.cells.copy()
-    cells.uns[FACTS_KEY] = json.dumps(prepared.facts.to_dict())
-    write_cells(cells, path)
+    cells = prepared.cells
+    write_cells(make_cells(cells.X, cells.obs, cells.var, {FACTS_KEY: json.dumps(prepared.facts.to_dict())}), path)
     return path
 
 
-def _cells_of_types(cells: AnnData, config: DataConfig, source: str) -> tuple[AnnData, str | None, list[str]]:
+def _cells_of_types(cells: Cells, config: DataConfig, source: str) -> tuple[Cells, str | None, list[str]]:
     """The cells of the named types (all, without names), the column that holds the types, and what to say about it."""
     key = config.cell_type_key
     if key is None:
@@ -266,7 +271,7 @@ def _cells_of_types(cells: AnnData, config: DataConfig, source: str) -> tuple[An
     types = pd.Categorical(labels[chosen], categories=[name for name in order if name in set(labels[chosen])])
     selected = cells if chosen.all() else cells[chosen]
     obs = selected.obs.assign(**{key: types})
-    return AnnData(selected.X, obs=obs, var=cells.var, uns=dict(cells.uns)), key, notes
+    return make_cells(selected.X, obs, cells.var, dict(cells.uns)), key, notes
 
 
 def _counts(labels: pd.Series) -> dict[str, int]:
@@ -288,6 +293,10 @@ def _is_on_scale(cells: AnnData, facts: Facts) -> bool:
 def _named(normalization: Normalization) -> str:
     method, target_sum = normalization.method, normalization.target_sum
     return f"{method!r}" if target_sum is None else f"{method!r} to {target_sum:g}"
+
+
+def _rows(x: Matrix) -> sparse.csr_matrix | StoredRows:
+    return x if isinstance(x, StoredRows) else sparse.csr_matrix(x, dtype=np.float32)
 
 
 def _holds_prepared(path: Path) -> bool:

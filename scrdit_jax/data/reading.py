@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import anndata
 import h5py
@@ -22,6 +23,7 @@ from scipy import sparse
 from ..errors import BadInput, ScrditError
 from . import tenx
 from .checking import check_cells, source_digest, with_notes
+from .stored import Cells, StoredCells, StoredRows, make_cells
 
 __all__ = ["FORMATS", "embedded_pbmc3k", "read_cells", "source_digest"]
 
@@ -115,20 +117,59 @@ def _suggestion(path: Path) -> str:
     return f"did you mean {folder / close[0]}?" if close else f"check the path (formats: {FORMATS})"
 
 
-def _from_group(group, path: Path) -> AnnData:
+def open_cells(path: Path) -> StoredCells | None:
+    """The cells of an .h5ad or .zarr with X left on the disk, checked; None where X cannot be read by rows."""
+    with warnings.catch_warnings(action="ignore", category=UserWarning), _understood(path):
+        group = _open_group(path)
+        if group is None or "X" not in group or isinstance(group.get("obs"), h5py.Dataset):
+            return None
+        if group["X"].attrs.get("encoding-type") not in ("csr_matrix", "array"):
+            return None
+        cells = _from_group(group, path, stored=True)
+    return check_cells(cells, str(path))
+
+
+def bytes_in_memory(path: Path) -> int | None:
+    """What X of an .h5ad or .zarr would take, float32, in CSR where it is sparse; None where that is not known."""
+    with contextlib.suppress(Exception):
+        matrix = _open_group(path)["X"]
+        if hasattr(matrix, "shape"):
+            return 4 * int(np.prod(matrix.shape))
+        return 8 * matrix["data"].shape[0]
+    return None
+
+
+def _open_group(path: Path) -> Any:
+    if path.is_dir():
+        if not any((path / name).is_file() for name in ZARR_METADATA):
+            return None
+        import zarr
+
+        _refuse_pickles(path)
+        return zarr.open_group(path, mode="r")
+    # Without a cache of its own HDF5 reads what is asked for, and not whole chunks.
+    return h5py.File(path, rdcc_nbytes=0) if path.suffix.lower() == ".h5ad" else None
+
+
+def _from_group(group, path: Path, *, stored: bool = False) -> Cells:
     """X, obs, var and this package's own .uns of an AnnData store; the rest can be large and is not needed."""
     missing = [name for name in ("obs", "var") if name not in group]
     if missing:
         raise BadInput(f"{path} is no AnnData: it lacks {' and '.join(missing)}; write it with adata.write_h5ad(...)")
     if "X" not in group:
         raise BadInput(f"{path} has no matrix X; put the values of the cells in adata.X")
-    matrix = anndata.io.read_elem(group["X"])
+    if stored:
+        dense = group["X"].attrs["encoding-type"] == "array"
+        matrix = group["X"] if dense else anndata.io.sparse_dataset(group["X"])
+        matrix = StoredRows(matrix, np.arange(matrix.shape[0]))
+    else:
+        matrix = anndata.io.read_elem(group["X"])
     if sparse.issparse(matrix):
         matrix.check_format(full_check=True)
     uns = {k: anndata.io.read_elem(group[f"uns/{k}"]) for k in group.get("uns", {}) if k.startswith("scrdit")}
-    adata = AnnData(matrix, obs=anndata.io.read_elem(group["obs"]), var=anndata.io.read_elem(group["var"]), uns=uns)
+    cells = make_cells(matrix, anndata.io.read_elem(group["obs"]), anndata.io.read_elem(group["var"]), uns)
     others = [f"layers[{name!r}]" for name in group.get("layers", {})] + [".raw"] * ("raw/X" in group)
-    return with_notes(adata, [f"the file also holds {', '.join(others)}, not used: X was read"] if others else [])
+    return with_notes(cells, [f"the file also holds {', '.join(others)}, not used: X was read"] if others else [])
 
 
 def _refuse_pickles(path: Path) -> None:

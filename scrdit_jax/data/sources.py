@@ -8,12 +8,18 @@ from pathlib import Path
 from anndata import AnnData
 
 from ..config import DataConfig
+from ..devices import free_host_memory
 from ..errors import BadInput
 from .preparing import Prepared, is_prepared, prepare, prepared_from
-from .reading import embedded_pbmc3k, read_cells
+from .reading import bytes_in_memory, embedded_pbmc3k, open_cells, read_cells
+from .stored import StoredCells
 
 EMBEDDED = "pbmc3k"
 Data = AnnData | Path | str
+
+
+# Preparing holds so many copies of the matrix at once, at worst.
+COPIES = 4
 
 
 def load_cells(data: Data, *, transpose: bool = False) -> tuple[AnnData, str]:
@@ -25,11 +31,34 @@ def load_cells(data: Data, *, transpose: bool = False) -> tuple[AnnData, str]:
     return read_cells(data, transpose=transpose), Path(data).name
 
 
+def too_large(data: Data) -> str | None:
+    """A sentence where preparing the cells in memory would take more of it than there is; else None."""
+    if isinstance(data, AnnData):
+        return None
+    needed = (bytes_in_memory(Path(data)) or 0) * COPIES
+    free = free_host_memory()
+    if needed < free:
+        return None
+    return f"the cells stay on the disk: in memory they would take about {needed / 1e9:.1f} GB of {free / 1e9:.1f} GB"
+
+
 def load_prepared(
-    data: Data, config: DataConfig, *, asked: Collection[str] = (), multiple_of: int, transpose: bool = False
+    data: Data,
+    config: DataConfig,
+    *,
+    asked: Collection[str] = (),
+    multiple_of: int,
+    transpose: bool = False,
+    stored: bool = False,
 ) -> Prepared:
-    """Cells ready to train on. What `prepare` wrote before keeps its settings; BadInput if those `asked` for differ."""
-    cells, source = load_cells(data, transpose=transpose)
+    """Cells ready to train on, or with `stored` such as stay on the disk and are prepared as they are read.
+
+    What `prepare` wrote before keeps its settings; BadInput if those `asked` for differ.
+    """
+    if stored:
+        cells, source = _open(data, transpose), Path(data).name
+    else:
+        cells, source = load_cells(data, transpose=transpose)
     if not is_prepared(cells):
         return prepare(cells, config, multiple_of=multiple_of, source=source)
     prepared = prepared_from(cells)
@@ -47,3 +76,15 @@ def load_prepared(
             "prepare it again with the preset and network it is to be trained with"
         )
     return prepared
+
+
+def _open(data: Data, transpose: bool) -> StoredCells:
+    cells = None
+    if not isinstance(data, AnnData) and not transpose and Path(data).exists():
+        cells = open_cells(Path(data))
+    if cells is None:
+        what = "cells in memory" if isinstance(data, AnnData) else str(data)
+        raise BadInput(
+            f"{what} cannot be streamed; give an .h5ad or .zarr that is there, with X stored by cells (CSR, not CSC)"
+        )
+    return cells

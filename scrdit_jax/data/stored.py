@@ -1,18 +1,21 @@
-"""Cells that stay on the disk: rows of an .h5ad or .zarr, chosen, normalised and read a block at a time."""
+"""Cells that stay on the disk: rows of an .h5ad or .zarr, chosen, normalised and read a block at a time.
+
+StoredRows stands where a matrix does, and StoredCells where an AnnData does, as far as preparing and training ask.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from anndata import AnnData
 from scipy import sparse
-
-from .checking import canonical, row_blocks
 
 # Rows that lie this near to each other are read in one stroke, and no more than so many at once.
 NEAR = 64
-MOST_ROWS = 1 << 14
+MOST_ROWS = 1 << 13
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,28 +43,82 @@ class StoredRows:
         if isinstance(key, tuple):
             columns = np.asarray(key[1])
             return replace(self, columns=columns if self.columns is None else self.columns[columns])
-        factors = None if self.factors is None else self.factors[key]
-        return replace(self, rows=self.rows[key], factors=factors)
+        return replace(self, rows=self.rows[key], factors=None if self.factors is None else self.factors[key])
 
     def take(self, numbers: np.ndarray) -> sparse.csr_matrix:
         """The rows of these numbers, which ascend."""
         wanted = self.rows[numbers]
         apart = np.flatnonzero((np.diff(wanted) > NEAR) | (np.diff(wanted // MOST_ROWS) > 0)) + 1
-        found = [self._read(some) for some in np.split(wanted, apart)] if len(wanted) else []
-        cells = sparse.vstack(found, format="csr") if found else sparse.csr_matrix((0, self.matrix.shape[1]))
-        if self.columns is not None:
-            cells = cells[:, self.columns]
+        parts = [self._read(rows) for rows in np.split(wanted, apart) if len(rows)]
+        cells = sparse.vstack(parts, format="csr") if parts else sparse.csr_matrix(self.shape, dtype=np.float32)[:0]
         if self.factors is not None:
-            # Before columns are taken or after: the factor is the cell's own.
             cells.data *= np.repeat(self.factors[numbers], np.diff(cells.indptr))
             np.log1p(cells.data, out=cells.data)
         return cells
 
     def max(self) -> float:
         """The largest value, zeros included."""
-        return max((float(block.max()) for block in row_blocks(self)), default=0.0)
+        starts = range(0, len(self.rows), MOST_ROWS)
+        return max((float(self[start : start + MOST_ROWS].max()) for start in starts), default=0.0)
 
     def _read(self, rows: np.ndarray) -> sparse.csr_matrix:
         first, last = int(rows[0]), int(rows[-1])
-        block = canonical(sparse.csr_matrix(self.matrix[first : last + 1], dtype=np.float32))
-        return block if len(rows) == last + 1 - first else block[rows - first]
+        block = sparse.csr_matrix(self.matrix[first : last + 1], dtype=np.float32)
+        block.check_format(full_check=True)
+        if len(rows) < last + 1 - first:
+            block = block[rows - first]
+        return block if self.columns is None else block[:, self.columns]
+
+
+@dataclass(frozen=True, eq=False)
+class StoredCells:
+    """Cells of which `X` is on the disk: the part of an AnnData's interface that is used here."""
+
+    X: StoredRows
+    obs: pd.DataFrame
+    var: pd.DataFrame
+    uns: dict[str, Any] = field(default_factory=dict)
+    isbacked = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(cells, genes)."""
+        return self.X.shape
+
+    @property
+    def n_obs(self) -> int:
+        """How many cells."""
+        return self.X.shape[0]
+
+    @property
+    def n_vars(self) -> int:
+        """How many genes."""
+        return self.X.shape[1]
+
+    @property
+    def obs_names(self) -> pd.Index:
+        """The cells' names."""
+        return self.obs.index
+
+    @property
+    def var_names(self) -> pd.Index:
+        """The genes' names."""
+        return self.var.index
+
+    def __getitem__(self, mask: np.ndarray) -> StoredCells:
+        """The cells of a mask, a view."""
+        return replace(self, X=self.X[mask], obs=self.obs[mask])
+
+    def copy(self) -> AnnData:
+        """The cells in memory."""
+        return AnnData(self.X[:], obs=self.obs.copy(), var=self.var.copy(), uns=dict(self.uns))
+
+
+Cells = AnnData | StoredCells
+
+
+def make_cells(x: Any, obs: pd.DataFrame, var: pd.DataFrame, uns: dict[str, Any] | None = None) -> Cells:
+    """Cells with the matrix `x`: an AnnData, or where `x` stays on the disk what stands for one."""
+    if isinstance(x, StoredRows):
+        return StoredCells(x, obs, var, {} if uns is None else uns)
+    return AnnData(x, obs=obs, var=var, uns=uns)

@@ -164,6 +164,8 @@ class _Pause:
         self._journal = journal
 
     def __enter__(self) -> None:
+        # The steps that are still being computed are training's.
+        jax.block_until_ready(self._journal._pending)
         self._began = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:

@@ -111,7 +111,7 @@ class _Session:
         self.state = initial_state(self.network, genes, settings, gene_bias=gene_marginals(training.X))
         self.held_out = None
         if settings.evaluate_every is not None and writes():
-            held_out = prepared.held_out
+            held_out = prepared.held_out.copy()
             judge = None if options.judge is None else options.judge(held_out)
             labels = label_codes(held_out.obs, self.facts.conditions) if sizes else None
             about = TrainingCells(self.about_cells["library_size"], self.about_cells["labels"])
