@@ -17,6 +17,7 @@ __all__ = [
     "evaluate",
     "fit_schedule",
     "generate",
+    "import_torch",
     "load_preset",
     "prepare",
     "sample",

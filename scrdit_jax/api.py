@@ -21,8 +21,8 @@ from .data.sources import Data, load_cells, load_prepared, too_large
 from .data.writing import SUFFIXES, check_suffix
 from .devices import bind_processes, join_processes, use_every_core
 from .errors import BadConfig
-from .evaluation.extras import optional
 from .evaluation.sides import held_out_side
+from .extras import optional
 from .families import Family, is_family, load
 from .generation import outputs, store
 from .generation import run as generation
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .evaluation.report import Report
 
 DEFAULT_PRESET = "base"
+REFERENCE_HEADS = 8  # the paper's network; nothing in its weights tells
 _NETWORKS = {
     "dit": "DiT of width {0.width}, depth {0.depth}, {0.genes_per_token} genes a token",
     "unet": "UNet of {0.channels} to 8 x {0.channels} channels",
@@ -158,6 +159,29 @@ def _copied(prepared: Prepared, run: Run) -> Prepared:
             return there
     write_prepared(prepared, run.cells_path)
     return prepared_from(open_cells(run.cells_path))
+
+
+def import_torch(
+    checkpoint: Path | str,
+    *,
+    out: Path | str,
+    heads: int = REFERENCE_HEADS,
+    genes: Path | str | Sequence[str] | None = None,
+    zero_value: float | None = -10.0,
+    key: str | None = None,
+) -> Run:
+    """A run in the folder `out` from a checkpoint of the paper's PyTorch implementation, .pt or .safetensors.
+
+    `genes` are their names in the order of training, or a file that has them: one a line, or cells. `key` picks one of
+    several state dicts. Needs the extra `torch`.
+    """
+    from .importing.genes import read_gene_names
+    from .importing.run import import_reference
+
+    names = None
+    if genes is not None:
+        names = read_gene_names(Path(genes)) if isinstance(genes, str | Path) else tuple(genes)
+    return import_reference(checkpoint, out, heads=heads, genes=names, zero_value=zero_value, key=key)
 
 
 def sample(
@@ -427,6 +451,7 @@ __all__ = [
     "evaluate",
     "fit_schedule",
     "generate",
+    "import_torch",
     "load_preset",
     "prepare",
     "sample",

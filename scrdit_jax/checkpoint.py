@@ -179,17 +179,18 @@ class Checkpoints:
         """Save a TrainState with everything a model needs; returns while the files are still being written.
 
         Raises DiskFull, with nothing written, where there is no space for it.
-        `cells` are arrays about the training cells: library sizes and codes of their cell types. `score` is of its
-        held-out cells, the lower the better.
+        `cells` are arrays about the training cells: library sizes, codes of their cell types and labels; none
+        where the model was trained elsewhere. `score` is of its held-out cells, the lower the better.
         """
         items = {
             "params": ocp.args.StandardSave(state.params),
             "optimizer": ocp.args.StandardSave({"state": state.optimizer, "step": state.step}),
-            "cells": ocp.args.StandardSave(cells),
             "model": ocp.args.JsonSave({"config": config.to_dict(), "facts": facts.to_dict(), "step": int(state.step)}),
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(state.ema)
+        if cells:
+            items["cells"] = ocp.args.StandardSave(cells)
         # Its threads would each print a traceback where they run out of space half-way.
         require_space(self.run.checkpoints_path, sum(leaf.nbytes for leaf in jax.tree.leaves((state, cells))))
         with writing(self.run.checkpoints_path):
@@ -233,11 +234,16 @@ class Checkpoints:
         model = self._restore(ocp.args.Composite(model=ocp.args.JsonRestore()))["model"]
         config, facts = RunConfig.from_dict(model["config"]), Facts.from_dict(model["facts"])
         name = "params" if config.training.ema_decay is None else "ema"
-        items = {name: ocp.args.StandardRestore(), "cells": ocp.args.StandardRestore()}
+        items = {name: ocp.args.StandardRestore()}
+        # None are known of a model that was trained elsewhere.
+        if (self.run.checkpoints_path / str(self.latest()) / "cells").is_dir():
+            items["cells"] = ocp.args.StandardRestore()
         found = self._restore(ocp.args.Composite(**items))
-        params, cells = jax.tree.map(np.asarray, (found[name], found["cells"]))
-        labels = cells["labels"] if facts.conditions else np.zeros((facts.n_train, 0), np.int32)
-        return Model(config, facts, params, model["step"], TrainingCells(cells["library_size"], labels))
+        params, cells = jax.tree.map(np.asarray, (found[name], found.get("cells")))
+        if cells is not None:
+            labels = cells["labels"] if facts.conditions else np.zeros((facts.n_train, 0), np.int32)
+            cells = TrainingCells(cells["library_size"], labels)
+        return Model(config, facts, params, model["step"], cells)
 
     def _restore(self, args: ocp.args.Composite) -> Any:
         step = self.latest()

@@ -67,7 +67,7 @@ def options(*decorators: Callable) -> Callable:
 
 
 data_options = options(
-    click.option("--cell-type-key", metavar="COLUMN", help="The column of obs that holds cell types."),
+    click.option("--cell-type-key", metavar="COLUMN", help="The column of obs with cell types.  [default: cell_type]"),
     click.option("--cell-type", "cell_types", multiple=True, metavar="NAME", help="Use these cells only; repeatable."),
     click.option("--condition-on", multiple=True, metavar="COLUMN", help="Tell the model this label; repeatable."),
     click.option("--genes", type=int, help="How many genes to model.  [default: the preset's]"),
@@ -130,9 +130,9 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, stream: bool | N
 @main.command(
     epilog=examples(
         "scrdit train counts.h5ad --out run",
-        "scrdit train lung.h5ad --cell-type-key cell_type --cell-type Fibroblast --preset paper --out fibroblasts",
+        "scrdit train lung.h5ad --cell-type Fibroblast --preset paper --out fibroblasts",
         "scrdit train lung.h5ad --condition-on cell_type --condition-on patient --out run",
-        "scrdit train lung.h5ad --cell-type-key cell_type --per-cell-type --preset paper --out family",
+        "scrdit train lung.h5ad --per-cell-type --preset paper --out family",
         "scrdit train pbmc3k --preset demo --steps 500 --out quick",
     )
     + "\n\n"
@@ -198,8 +198,9 @@ def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) ->
 @click.option("--acceleration", type=float, metavar="R", help="Instead of --steps: every R-th timestep.")
 @click.option(
     "--schedule",
-    metavar="uniform|quadratic|logsnr|karras|FILE",
-    help="Which timesteps; a FILE lists them, descending.  [default: uniform for ddpm and ddim, else logsnr]",
+    metavar="uniform|quadratic|logsnr|karras|paper|FILE",
+    help="Which timesteps; paper: 990, 980, ..., 10, 1 for 100 of 1000; a FILE lists them, descending.  "
+    "[default: uniform for ddpm and ddim, else logsnr]",
 )
 @click.option("--eta", type=float, help="ddim only: 0 deterministic to 1 as random as DDPM.  [default: 0]")
 @click.option("--variance", metavar="beta|posterior", help="ddpm only: which sigma squared.  [default: beta]")
@@ -219,6 +220,33 @@ def sample(run: Path, cells: int | None, out: Path, **options: Any) -> None:
     from . import api
 
     click.echo(str(api.generate(run, cells, out=out, **given(**options))))
+
+
+@main.command(
+    "import-torch",
+    epilog=examples(
+        "scrdit import-torch model.pt --out run",
+        "scrdit import-torch ckpt.pt --genes genes.txt --heads 8 --out run",
+        "scrdit sample run --cells 2000 --solver ddim --eta 1 --acceleration 10 --schedule paper --out cells.h5ad",
+    ),
+)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder, new.")
+@click.option("--genes", type=click.Path(path_type=Path), help="Gene names in order: one a line, or a file of cells.")
+@click.option("--heads", type=int, default=8, show_default=True, help="Attention heads; weights do not tell.")
+@click.option("--no-zero-negation", is_flag=True, help="It was trained with zeros left as they are.")
+@click.option("--key", metavar="NAME", help="Which state dict, where the file holds several (such as model, ema).")
+def import_torch(checkpoint: Path, out: Path, no_zero_negation: bool, **options: Any) -> None:
+    """Make a run from a checkpoint of the paper's PyTorch DiT, .pt or .safetensors.
+
+    Weights only: nothing but tensors is loaded. Needs pip install 'scrdit_jax[torch]'.
+    """
+    from . import api
+
+    options = given(**options) | ({"zero_value": None} if no_zero_negation else {})
+    run = api.import_torch(checkpoint, out=out, **options)
+    _say(tuple(api.describe(run.path)))
+    click.echo(f"next: scrdit sample {run.path} --cells 1000 --out cells.h5ad")
 
 
 @main.command(epilog=examples("scrdit verify atlas", "scrdit verify atlas --repair run"))

@@ -18,6 +18,7 @@ NORMALIZATIONS = ("auto", "log1p", "none")
 GENE_SELECTIONS = ("hvg", "cv", "all")
 PREDICTIONS = ("epsilon", "v", "zero-inflated")
 ARCHITECTURES = ("dit", "unet")
+POSITIONS = ("sincos", "learned")
 LEARNING_RATE_SCHEDULES = ("constant", "cosine")
 DTYPES = ("float32", "bfloat16")
 OUTPUTS = ("log", "counts")
@@ -79,8 +80,6 @@ class DataConfig:
         if self.zero_value is not None:
             _require_real("zero_value", self.zero_value, -1e6, 0)
         _require_real("held_out", self.held_out, 0, 0.9)
-        if self.cell_types and self.cell_type_key is None:
-            raise BadConfig("cell types were named but not the column that holds them; add --cell-type-key")
         if len(set(self.condition_on)) < len(self.condition_on):
             raise BadConfig(f"condition_on names a column twice ({', '.join(self.condition_on)}); name each once")
 
@@ -89,7 +88,8 @@ class DataConfig:
 class NetworkConfig:
     """What predicts. `architecture` "dit" is the diffusion transformer (scRDiT fig. 2; Peebles & Xie 2023); `width` and
     `depth` are of its blocks. "unet" is the one-dimensional UNet the paper compares with, of `channels` at full length
-    to 8 times as many at its shortest; of the rest it uses `heads` alone."""
+    to 8 times as many at its shortest; of the rest it uses `heads` alone. Tokens have fixed sines and cosines as
+    `positions`, or learn them from there."""
 
     architecture: str = "dit"
     genes_per_token: int = 10
@@ -98,6 +98,7 @@ class NetworkConfig:
     heads: int = 8
     mlp_ratio: float = 4.0
     summary_token: bool = False
+    positions: str = "sincos"
     channels: int = 64
 
     @property
@@ -107,6 +108,7 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         _require_choice("architecture", self.architecture, ARCHITECTURES)
+        _require_choice("positions", self.positions, POSITIONS)
         for name in ("genes_per_token", "width", "depth", "heads", "channels"):
             _require_whole(name, getattr(self, name), 1)
         _require_real("mlp_ratio", self.mlp_ratio, 0, open_low=True)

@@ -10,11 +10,12 @@ import scrdit_jax
 PACKAGE = Path(scrdit_jax.__file__).parent
 LAYERS = [
     {"errors"},
-    {"config", "files", "devices", "caches", "claims"},
+    {"config", "files", "devices", "caches", "claims", "extras"},
     {"data", "diffusion"},
     {"networks", "sampling"},
     {"checkpoint", "families", "evaluation"},
     {"training", "generation"},
+    {"importing"},
     {"benchmarking"},
     {"api"},
     {"cli"},

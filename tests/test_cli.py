@@ -180,7 +180,11 @@ MISTAKES = {
         ["Neuron", "B cell", "T cell"],
     ),
     "no such column": (lambda cells: None, ["--cell-type-key", "celltype"], ["celltype", "cell_type"]),
-    "a type without a column": (lambda cells: None, ["--cell-type", "B cell"], ["--cell-type-key"]),
+    "a type without a column": (
+        lambda cells: cells.obs.drop(columns="cell_type", inplace=True),
+        ["--cell-type", "B cell"],
+        ["no column 'cell_type'", "--cell-type-key"],
+    ),
     "missing labels": (lose_labels, ["--cell-type-key", "cell_type"], ["cell_type", "4 of 90"]),
     "too few genes": (lambda cells: None, ["--genes", "100"], ["100", "40", "--genes"]),
     "batch of none": (lambda cells: None, ["--batch-size", "0"], ["batch_size is 0"]),

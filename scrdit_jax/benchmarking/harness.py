@@ -18,8 +18,8 @@ from tqdm import tqdm
 from ..checkpoint import Model
 from ..devices import describe_devices, peak_memory, usable_cores
 from ..errors import Diverged
-from ..evaluation.extras import versions
 from ..evaluation.scores import MINIMUM_CELLS, compare
+from ..extras import versions
 from ..generation.engine import make_engine, model_sweep, network_of
 from ..generation.fitting import fit_timesteps
 from ..generation.outputs import write_timesteps

@@ -17,8 +17,8 @@ from ..data.reading import read_cells
 from ..data.scaling import Scaling
 from ..diffusion.predictions import make_prediction
 from ..errors import BadConfig
-from ..evaluation.extras import optional
 from ..evaluation.metrics import dense
+from ..extras import optional
 from ..networks.kinds import make_network
 from .cases import choose, standard_cases
 from .harness import Settings, benchmark, conditions

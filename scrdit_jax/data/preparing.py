@@ -245,9 +245,8 @@ def write_prepared(prepared: Prepared, path: str | Path) -> Path:
 
 def _cells_of_types(cells: Cells, config: DataConfig, source: str) -> tuple[Cells, str | None, list[str]]:
     """The cells of the named types (all, without names), the column that holds the types, and what to say about it."""
-    key = config.cell_type_key
-    if key is None:
-        key = DEFAULT_CELL_TYPE_KEY
+    key = config.cell_type_key or DEFAULT_CELL_TYPE_KEY
+    if config.cell_type_key is None and not config.cell_types:
         if key not in cells.obs or cells.obs[key].dtype.kind in "biufc":
             return cells, None, []
         if cells.obs[key].isna().any():

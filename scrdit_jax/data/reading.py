@@ -21,8 +21,8 @@ from anndata import AnnData
 from scipy import sparse
 
 from ..errors import BadInput, ScrditError
-from . import tenx
-from .checking import check_cells, source_digest, with_notes
+from . import geo_table, tenx
+from .checking import check_cells, notes_of, source_digest, with_notes
 from .stored import Cells, StoredCells, StoredRows, make_cells
 
 __all__ = ["FORMATS", "embedded_pbmc3k", "read_cells", "source_digest"]
@@ -43,7 +43,7 @@ def read_cells(path: str | Path, *, transpose: bool = False) -> AnnData:
         raise BadInput(f"{path} does not exist; {_suggestion(path)}")
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # repeated names are dealt with below
         adata = _read_folder(path) if path.is_dir() else _read_file(path)
-        if transpose:
+        if transpose and not geo_table.is_tumour_table(path):  # which is known to have genes in rows
             adata = adata.T
     if path.suffix.lower() == ".npy":
         adata.var_names = [f"gene_{j}" for j in range(adata.n_vars)]
@@ -68,10 +68,17 @@ def _read_file(path: Path) -> AnnData:
             return tenx.read_h5(path)
         if name.endswith(".npy"):
             return _read_npy(path)
+        if geo_table.is_tumour_table(path):
+            return geo_table.read_tumour_table(path)
         if name.removesuffix(".gz").endswith((".csv", ".tsv", ".txt")):
             return _read_table(path)
     if name.removesuffix(".gz").endswith(".mtx"):
         raise BadInput(f"{path} holds no names of cells and genes; give its folder, with barcodes.tsv and features.tsv")
+    if name.removesuffix(".gz").endswith(".tar"):
+        raise BadInput(
+            f"{path} is an archive; unpack it and give a folder in it, or, where it is GEO's of GSE181297, convert it: "
+            f"scripts/fetch_datasets.py gse181297 --from {path} --out DIR"
+        )
     raise BadInput(f"{path} has a format that is not known ({path.suffix or 'no suffix'}); it must be {FORMATS}")
 
 
@@ -168,8 +175,10 @@ def _from_group(group, path: Path, *, stored: bool = False) -> Cells:
         matrix.check_format(full_check=True)
     uns = {k: anndata.io.read_elem(group[f"uns/{k}"]) for k in group.get("uns", {}) if k.startswith("scrdit")}
     cells = make_cells(matrix, anndata.io.read_elem(group["obs"]), anndata.io.read_elem(group["var"]), uns)
-    others = [f"layers[{name!r}]" for name in group.get("layers", {})] + [".raw"] * ("raw/X" in group)
-    return with_notes(cells, [f"the file also holds {', '.join(others)}, not used: X was read"] if others else [])
+    notes = list(notes_of(cells))
+    if others := [f"layers[{name!r}]" for name in group.get("layers", {})] + [".raw"] * ("raw/X" in group):
+        notes.append(f"the file also holds {', '.join(others)}, not used: X was read")
+    return with_notes(cells, notes)
 
 
 def _refuse_pickles(path: Path) -> None:

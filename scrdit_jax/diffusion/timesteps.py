@@ -1,8 +1,8 @@
 """Sub-sequences tau of {T, ..., 1} (scRDiT section 2.5): uniform and non-equidistant.
 
-Every function returns strictly descending whole numbers that begin at T: starting lower would begin a sample at a
-noise level it does not have. The step from the last timestep to t = 0 is the sampler's, so len(tau) is the exact
-number of network evaluations.
+Every function returns strictly descending whole numbers that end at 1. All but `paper` begin at T: starting lower is to
+begin a sample at a noise level it does not have. The step from the last timestep to t = 0 is the sampler's, so len(tau)
+is the exact number of network evaluations.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import BadTimesteps
 from .schedule import NoiseSchedule
 
-SCHEDULES = ("uniform", "quadratic", "logsnr", "karras")
+SCHEDULES = ("uniform", "quadratic", "logsnr", "karras", "paper")
 KARRAS_RHO = 7.0
 # From pure noise, one step can give nothing but the mean cell.
 LEAST_STEPS = 2
@@ -25,6 +25,16 @@ LEAST_STEPS = 2
 def uniform(timesteps: int, steps: int) -> np.ndarray:
     """T, ..., 1 at equal distances, rounded."""
     return _spread(np.linspace(timesteps, 1, steps), timesteps)
+
+
+def paper(timesteps: int, steps: int) -> np.ndarray:
+    """T - r, T - 2r, ..., r, 1 with r = T / steps, as scRDiT section 2.5 writes it: 990, 980, ..., 10, 1 for r = 10.
+
+    Its first evaluation takes pure noise for cells at timestep T - r; `uniform` does not. With r = 1: T, ..., 1.
+    """
+    if steps == timesteps:
+        return uniform(timesteps, steps)
+    return _spread(np.append(timesteps - timesteps / steps * np.arange(1, steps), 1), timesteps)
 
 
 def quadratic(timesteps: int, steps: int) -> np.ndarray:
@@ -106,7 +116,7 @@ def make_timesteps(name: str, schedule: NoiseSchedule, steps: int | None) -> np.
         raise BadTimesteps(f"{steps} steps are not within {LEAST_STEPS}..{schedule.timesteps}; ask for {remedy}")
     if name in {"logsnr", "karras"}:
         return {"logsnr": log_snr_uniform, "karras": karras}[name](schedule, steps)
-    return {"uniform": uniform, "quadratic": quadratic}[name](schedule.timesteps, steps)
+    return {"uniform": uniform, "quadratic": quadratic, "paper": paper}[name](schedule.timesteps, steps)
 
 
 def steps_of_acceleration(timesteps: int, acceleration: float) -> int:

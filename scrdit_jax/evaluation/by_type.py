@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..extras import optional
 from . import metrics
-from .extras import optional
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -1,6 +1,7 @@
 """How far two sets of cells lie apart: pure functions of two (cells, genes) matrices of log values.
 
-Real cells come first. Matrices are dense or scipy-sparse; both have the same genes in the same order. The first three
+Real cells come first. Matrices are dense or scipy-sparse; both have the same genes in the same order, and any number of
+cells, which need not be the same: each function says what it then does. The first three
 are the scRDiT paper's, as its published evaluation computes them, kept for comparison with its tables; they are weak
 (a constant cell has a good KL, genes can be swapped under the Wasserstein distance, correlations hardly move the block
 MMD). The others see what those miss. None has an absolute scale: read each beside real cells against real cells.
@@ -13,7 +14,8 @@ from scipy import sparse
 from scipy.special import log_softmax
 from scipy.stats import wasserstein_distance
 
-from .extras import optional
+from ..errors import GeneMismatch
+from ..extras import optional
 
 Matrix = np.ndarray | sparse.sparray | sparse.spmatrix
 
@@ -37,6 +39,7 @@ def kl_divergence(real: Matrix, synthetic: Matrix) -> float:
 
     Rows are paired by position, although nothing pairs them: with unequal sizes the first min(n) rows of each count.
     """
+    _require_same_genes(real, synthetic)
     rows = min(real.shape[0], synthetic.shape[0])
     log_p = log_softmax(dense(real[:rows]).astype(np.float64), axis=1)
     log_q = log_softmax(dense(synthetic[:rows]).astype(np.float64), axis=1)
@@ -46,11 +49,21 @@ def kl_divergence(real: Matrix, synthetic: Matrix) -> float:
 def wasserstein_flat(real: Matrix, synthetic: Matrix) -> float:
     """1-D Wasserstein-1 distance between all entries of one side and all of the other, in units of the values.
 
-    Exact. Zeros enter once, with their number as weight, so the cost is that of sorting the other entries.
+    Exact, for unequal numbers of cells too: every entry of a side has the same weight, and those of a side sum to one.
+    Zeros enter once, with their number as weight, so the cost is that of sorting the other entries.
     """
+    _require_same_genes(real, synthetic)
     real_values, real_weights = _weighted_values(real)
     synthetic_values, synthetic_weights = _weighted_values(synthetic)
     return float(wasserstein_distance(real_values, synthetic_values, real_weights, synthetic_weights))
+
+
+def _require_same_genes(real: Matrix, synthetic: Matrix) -> None:
+    if real.shape[1] != synthetic.shape[1]:
+        raise GeneMismatch(
+            f"real cells have {real.shape[1]} columns, synthetic ones {synthetic.shape[1]}; give both the same "
+            "genes in the same order"
+        )
 
 
 def _weighted_values(cells: Matrix) -> tuple[np.ndarray, np.ndarray]:
@@ -66,8 +79,11 @@ def gaussian_mmd(real: np.ndarray, synthetic: np.ndarray) -> float:
     k(x, y) = sum_b exp(-|x - y|^2 / b), b in {1/4, 1/2, 1, 2, 4} times sum |x - y|^2 / (n^2 - n) over the n rows of
     both sides together (Gretton et al. 2012; the multi-kernel form of Long et al. 2015). The means keep the diagonals
     (a biased V-statistic), so it is never negative, and two samples of one distribution score above 0 by an amount
-    that falls as 1 / rows. No square root is taken. All rows equal: 0. Time grows with n^2, memory does not.
+    that falls as 1 / rows. No square root is taken. All rows equal: 0. Time grows with n^2, memory does not. With
+    unequal numbers of rows every row is used: each mean is over its own pairs, and the larger side weighs more in the
+    bandwidth.
     """
+    _require_same_genes(real, synthetic)
     both = np.concatenate([real, synthetic]).astype(np.float64)
     both -= both.mean(axis=0)
     # sum_ij |x_i - x_j|^2 = 2 n sum_i |x_i|^2 for centred rows, so no pass over the pairs is needed.
@@ -100,8 +116,10 @@ def _kernel_mean(x: np.ndarray, y: np.ndarray) -> float:
 def mmd_blocks(real: Matrix, synthetic: Matrix, *, genes_per_block: int = GENES_PER_BLOCK) -> float:
     """Mean of `gaussian_mmd` over blocks of 20 consecutive genes (100 blocks at the paper's 2000 genes).
 
-    Where 20 does not divide the number of genes the last block is shorter. A block without any variation counts 0.
+    Where 20 does not divide the number of genes the last block is shorter, and counts as much as the others. A block
+    without any variation counts 0. Unequal numbers of cells: see `gaussian_mmd`.
     """
+    _require_same_genes(real, synthetic)
     real, synthetic = dense(real), dense(synthetic)
     starts = range(0, real.shape[1], genes_per_block)
     blocks = (slice(start, start + genes_per_block) for start in starts)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..extras import optional
 from . import metrics
-from .extras import optional
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,15 +102,17 @@ def violins(real: np.ndarray, synthetic: np.ndarray) -> bytes:
         (axes[1], zeros, "Zero proportion per gene"),
     ):
         axis.set_title(title)
-        axis.set_xticks([1, 2], ["real", "synthetic"])
-        axis.set_xlim(0.4, 2.6)
-        if values.shape[1] >= SMALLEST_PICTURE:
-            _violin(axis, values)
+        add_violins(axis, list(zip(("real", "synthetic"), values, (REAL, SYNTHETIC), strict=True)))
     return to_png(figure)
 
 
-def _violin(axis: Axes, values: np.ndarray) -> None:
-    for place, (side, colour) in enumerate(zip(values, (REAL, SYNTHETIC), strict=True), start=1):
+def add_violins(axis: Axes, sides: Sequence[tuple[str, np.ndarray, str]]) -> None:
+    """A violin for each (label, values, colour), with its median and quartiles."""
+    axis.set_xticks(range(1, len(sides) + 1), [label for label, _, _ in sides])
+    axis.set_xlim(0.4, len(sides) + 0.6)
+    for place, (_, side, colour) in enumerate(sides, start=1):
+        if len(side) < SMALLEST_PICTURE:
+            continue
         if np.ptp(side) > 0:  # a density needs spread
             body = axis.violinplot(side, [place], widths=0.75, showextrema=False, points=200)["bodies"][0]
             body.set(facecolor=colour, edgecolor=colour, alpha=0.45)

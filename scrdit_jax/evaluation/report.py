@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import BadInput, OutputExists, writing
+from ..extras import optional, versions
 from . import plots
 from .by_type import HEADER, TypeScores, score_types, type_rows
-from .extras import optional, versions
 from .page import html_page
 from .scores import (
     CANDIDATES,
@@ -78,7 +78,7 @@ class Report:
             f"others over {scores.genes:,} genes; mean ± standard deviation of {scores.repeats} random splits.",
             "'real vs real' compares with other held-out cells: nothing can be expected to do better. 'genes shuffled' "
             "are real cells with every gene permuted on its own: right genes, no cells.",
-            "KL divergence pairs row i with row i; where sizes differ, only the first rows of the larger side count.",
+            "KL divergence pairs row i with row i, although nothing pairs them.",
             *([TYPES_NOTE] if self.types else []),
             *scores.notes,
         )

@@ -12,8 +12,8 @@ from scipy import sparse
 from tqdm import tqdm
 
 from ..errors import BadConfig, BadInput, GeneMismatch
+from ..extras import optional
 from . import metrics
-from .extras import optional
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -273,6 +273,17 @@ def _notes(real: np.ndarray, synthetic: np.ndarray, real_cells: int, synthetic_c
         notes.append(
             f"There are fewer synthetic cells ({len(synthetic):,}) than half the held-out ones ({half:,}); every "
             f"comparison uses {len(synthetic):,} cells a side."
+        )
+    elif len(synthetic) > half:
+        notes.append(
+            f"There are {synthetic_cells:,} synthetic and {real_cells:,} held-out cells; every comparison draws "
+            f"{half:,} of either, so that no metric sees unequal numbers."
+        )
+    if rest := real.shape[1] % metrics.GENES_PER_BLOCK:
+        blocks = real.shape[1] // metrics.GENES_PER_BLOCK + 1
+        notes.append(
+            f"{metrics.GENES_PER_BLOCK} genes a block do not divide {real.shape[1]:,}: the last of the block MMD's "
+            f"{blocks:,} has {rest}, and counts as much as the others."
         )
     highest_real, highest_synthetic = float(real.max()), float(synthetic.max())
     low, high = sorted([highest_real, highest_synthetic])

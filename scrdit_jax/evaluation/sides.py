@@ -28,6 +28,8 @@ def held_out_side(real: Data, synthetic: AnnData | Path | str) -> tuple[AnnData,
         synthetic = read_cells(synthetic)
     if not isinstance(real, AnnData) and (Path(real) / HELD_OUT).is_file():
         return read_cells(Path(real) / HELD_OUT), synthetic
+    if not isinstance(real, AnnData) and (Path(real) / "config.json").is_file():
+        raise BadInput(f"run {real} has no held-out cells (imported weights?); give a file of real cells instead")
     cells, source = load_cells(real)
     record = synthetic.uns.get("scrdit", {}).get("facts")
     if record is None:

@@ -81,6 +81,9 @@ class DiT(nn.Module):
             self.gene_bias = self.param("gene_bias", _zeros, (self.genes, self.outputs))
         self.conditioning = Conditioning(c.width, self.labels)
         nn.share_scope(self, self.conditioning)
+        if c.positions == "learned":
+            codes = sincos_positions(self.genes // c.genes_per_token, c.width)
+            self.position_codes = self.param("position_codes", lambda _: jnp.asarray(codes))
         # One block is compiled and scanned over stacked params: compiling costs the same at any depth.
         scanned = nn.scan(Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=c.depth)
         self.blocks = scanned(c.width, c.heads, c.mlp_ratio, self.attention)
@@ -106,7 +109,8 @@ class DiT(nn.Module):
         c = self.config
         tokens = self.genes // c.genes_per_token
         x = self.patchify(cells.reshape(len(cells), tokens, c.genes_per_token))
-        x = x + sincos_positions(tokens, c.width).astype(x.dtype)[None]
+        codes = self.position_codes if c.positions == "learned" else sincos_positions(tokens, c.width)
+        x = x + codes.astype(x.dtype)[None]
         if c.summary_token:
             x = jnp.concatenate([self.summarise(cells)[:, None, :], x], axis=1)
         rows = jnp.swapaxes(modulations, 0, 1)[:, :, None, :]

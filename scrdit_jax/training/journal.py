@@ -15,7 +15,7 @@ import numpy as np
 
 from ..checkpoint import Run
 from ..errors import Diverged, writing
-from ..evaluation.extras import optional
+from ..extras import optional
 from ..files import replacing
 from .parallel import first_of
 from .step import Metrics

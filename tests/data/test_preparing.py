@@ -103,7 +103,7 @@ def test_cell_types_that_are_not_there(counts):
     assert message == (
         "lung has no column 'celltype' for cell types; obs has cell_type, patient: pass one as --cell-type-key"
     )
-    message = refuse(UnknownCellType, cell_type_key="cell_type", cell_types=("alpha", "gamma"))
+    message = refuse(UnknownCellType, cell_types=("alpha", "gamma"))
     assert message == "lung has no cell type 'gamma' in obs['cell_type']; there are alpha, beta"
     counts.obs.loc[counts.obs_names[:4], "cell_type"] = np.nan
     assert "obs['cell_type'] lacks the label of 4 of 60 cells" in refuse(BadInput, cell_type_key="cell_type")

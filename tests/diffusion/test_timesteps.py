@@ -17,15 +17,18 @@ from scrdit_jax.errors import BadTimesteps
 THOUSAND = linear_schedule(DiffusionConfig())
 
 
-def assert_subsequence(taus: np.ndarray, timesteps: int, steps: int) -> None:
+STARTING_AT_T = [name for name in SCHEDULES if name != "paper"]
+
+
+def assert_subsequence(taus: np.ndarray, timesteps: int, steps: int, *, start: int | None = None) -> None:
     assert len(taus) == steps
     assert np.issubdtype(taus.dtype, np.integer)
-    assert taus[0] == timesteps
+    assert taus[0] == (start or timesteps)
     assert np.all(np.diff(taus) < 0)
     assert taus[-1] == 1
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", STARTING_AT_T)
 @pytest.mark.parametrize(("timesteps", "beta_end"), [(2, 0.99), (3, 0.99), (10, 0.9), (41, 0.3)])
 def test_every_number_of_steps_gives_that_many_from_the_last_timestep_to_the_first(name, timesteps, beta_end):
     schedule = linear_schedule(DiffusionConfig(timesteps=timesteps, beta_end=beta_end))
@@ -33,7 +36,7 @@ def test_every_number_of_steps_gives_that_many_from_the_last_timestep_to_the_fir
         assert_subsequence(make_timesteps(name, schedule, steps), timesteps, steps)
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("name", STARTING_AT_T)
 @pytest.mark.parametrize("steps", [2, 3, 10, 25, 50, 100, 333, 500, 900, 999, 1000])
 def test_a_thousand_timesteps_give_exactly_the_steps_asked_for(name, steps):
     assert_subsequence(make_timesteps(name, THOUSAND, steps), 1000, steps)
@@ -44,6 +47,20 @@ def test_as_many_steps_as_timesteps_or_none_given_is_every_timestep(name):
     everything = list(range(1000, 0, -1))
     assert make_timesteps(name, THOUSAND, None).tolist() == everything
     assert make_timesteps(name, THOUSAND, 1000).tolist() == everything
+
+
+def test_the_papers_steps_are_those_it_writes():
+    assert make_timesteps("paper", THOUSAND, 100).tolist() == [*range(990, 0, -10), 1]
+    for acceleration in (20, 50, 100):
+        taus = make_timesteps("paper", THOUSAND, steps_of_acceleration(1000, acceleration))
+        assert taus.tolist() == [*range(1000 - acceleration, 0, -acceleration), 1]
+
+
+@pytest.mark.parametrize("steps", [2, 3, 7, 99, 333, 667, 998, 999])
+def test_the_papers_steps_are_as_many_as_asked_for_and_start_one_step_below_the_last_timestep(steps):
+    taus = make_timesteps("paper", THOUSAND, steps)
+    assert_subsequence(taus, 1000, steps, start=round(1000 - 1000 / steps))
+    assert abs(np.diff(taus[:-1]) + 1000 / steps).max(initial=0) <= 1
 
 
 def test_uniform_steps_are_equal_to_within_rounding():

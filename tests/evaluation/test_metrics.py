@@ -1,9 +1,12 @@
+import math
+
 import numpy as np
 import pytest
 from scipy import sparse
 from scipy.stats import entropy, pearsonr, wasserstein_distance
 from sklearn.decomposition import PCA
 
+from scrdit_jax.errors import GeneMismatch
 from scrdit_jax.evaluation import metrics
 
 
@@ -69,8 +72,9 @@ def test_gaussian_mmd_does_not_depend_on_place_or_scale():
     assert metrics.gaussian_mmd(100 + 7 * x, 100 + 7 * y) == pytest.approx(metrics.gaussian_mmd(x, y), abs=1e-5)
 
 
-def test_mmd_blocks_is_the_mean_over_blocks_of_twenty_genes_the_last_one_shorter():
-    x, y = SIDES
+@pytest.mark.parametrize("rows", [(17, 17), (17, 9), (6, 17)])
+def test_mmd_blocks_is_the_mean_over_blocks_of_twenty_genes_the_last_one_shorter(rows):
+    x, y = SIDES[0][: rows[0]], SIDES[1][: rows[1]]
     blocks = [slow_mmd(x[:, :20], y[:, :20]), slow_mmd(x[:, 20:40], y[:, 20:40]), slow_mmd(x[:, 40:], y[:, 40:])]
     assert metrics.mmd_blocks(x, y) == pytest.approx(np.mean(blocks), abs=1e-6)
 
@@ -88,6 +92,29 @@ def test_kl_divergence_is_scipys_entropy_of_paired_rows():
     assert metrics.kl_divergence(x, y[:5]) == metrics.kl_divergence(x[:5], y[:5])
 
 
+def slow_kl(x, y):
+    """The definition, entry by entry."""
+    rows = min(len(x), len(y))
+    total = 0.0
+    for i in range(rows):
+        p = [math.exp(float(value)) for value in x[i]]
+        q = [math.exp(float(value)) for value in y[i]]
+        total += sum(a / sum(p) * math.log((a / sum(p)) / (b / sum(q))) for a, b in zip(p, q, strict=True))
+    return total / rows
+
+
+@pytest.mark.parametrize("rows", [(17, 17), (17, 5), (4, 17)])
+def test_kl_divergence_is_the_loop_over_the_first_rows_of_both(rows):
+    x, y = SIDES[0][: rows[0]], SIDES[1][: rows[1]]
+    assert metrics.kl_divergence(x, y) == pytest.approx(slow_kl(x, y), rel=1e-6)
+    assert metrics.kl_divergence(x, y) != pytest.approx(metrics.kl_divergence(y, x), rel=1e-3)
+
+
+def test_kl_divergence_of_large_values_does_not_overflow():
+    x, y = np.array([[1000.0, 0.0]]), np.array([[1000.0, 999.0]])
+    assert metrics.kl_divergence(x, y) == pytest.approx(math.log(1 + math.exp(-1)))
+
+
 def test_kl_divergence_rewards_a_constant_mean_cell():
     real, other = make_cells(60, 40, 2), make_cells(60, 40, 3)
     constant = np.repeat(other.mean(axis=0, keepdims=True), 60, axis=0)
@@ -100,6 +127,29 @@ def test_wasserstein_flat_is_scipys_on_all_entries(rows):
     assert metrics.wasserstein_flat(x, y) == pytest.approx(wasserstein_distance(x.ravel(), y.ravel()), rel=1e-6)
     assert metrics.wasserstein_flat(x, x) == 0
     assert metrics.wasserstein_flat(x, x + np.float32(0.25)) == pytest.approx(0.25, rel=1e-5)
+
+
+def slow_wasserstein(x, y):
+    """The area between the two distribution functions, each counted anew over every interval between two values."""
+    x, y = ([float(value) for row in side for value in row] for side in (x, y))
+    points = sorted({*x, *y})
+    below = [(sum(v <= left for v in x) / len(x), sum(v <= left for v in y) / len(y)) for left in points[:-1]]
+    return sum(abs(f - g) * (b - a) for (f, g), a, b in zip(below, points[:-1], points[1:], strict=True))
+
+
+@pytest.mark.parametrize("rows", [(7, 7), (7, 3), (2, 7)])
+def test_wasserstein_flat_is_the_area_between_the_distribution_functions(rows):
+    x, y = SIDES[0][: rows[0], :9], SIDES[1][: rows[1], :9]
+    assert metrics.wasserstein_flat(x, y) == pytest.approx(slow_wasserstein(x, y), rel=1e-6)
+    if rows[0] == rows[1]:
+        closed = np.abs(np.sort(x, axis=None) - np.sort(y, axis=None)).mean()
+        assert metrics.wasserstein_flat(x, y) == pytest.approx(float(closed), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["kl_divergence", "wasserstein_flat", "mmd_blocks", "gaussian_mmd"])
+def test_sides_of_different_genes_are_refused(name):
+    with pytest.raises(GeneMismatch, match="45 columns, synthetic ones 44; give both the same genes"):
+        getattr(metrics, name)(SIDES[0], SIDES[1][:, :44])
 
 
 def test_wasserstein_flat_does_not_see_which_gene_is_which():

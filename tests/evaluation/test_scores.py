@@ -140,3 +140,15 @@ def test_figure(value, text):
 def test_estimates_without_a_value():
     assert scores.estimate_text(scores.Estimate(float("nan"), float("nan"))) == "n/a"
     assert scores.estimate_text(scores.Estimate(0.8712, 0.0123)) == "0.871 ± 0.012"
+
+
+def test_unequal_numbers_and_a_short_block_are_said(real, synthetic):
+    notes = score(real, synthetic, repeats=1).notes  # 101 and 140 cells, 60 genes
+    assert notes == (
+        "There are 140 synthetic and 101 held-out cells; every comparison draws 50 of either, so that no metric sees "
+        "unequal numbers.",
+    )
+    notes = score(real[:, :47].copy(), synthetic[:50, :47].copy(), repeats=1).notes
+    assert notes == (
+        "20 genes a block do not divide 47: the last of the block MMD's 3 has 7, and counts as much as the others.",
+    )

@@ -8,11 +8,11 @@ import platform
 from collections.abc import Sequence
 from types import ModuleType
 
-from ..errors import MissingExtra
+from .errors import MissingExtra
 
 
 def optional(module: str, *, extra: str = "evaluate") -> ModuleType:
-    """The module of that name from an `extra`, or MissingExtra with the command that installs it."""
+    """The module of that name from the `extra`, or MissingExtra with the command that installs it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

@@ -1,0 +1,293 @@
+"""Everything the paper measured, anew: tables 1 to 3, figures 3a-c and 4a-c, and why its cells collapse at 100x.
+
+    python -m benchmarks.paper --quick --set maynard_lung.h5ad:Fibroblast --out DIR       20 minutes on two CPU cores
+    python -m benchmarks.paper --set gse103322.h5ad:Fibroblast --set gse103322.h5ad:malignant --out DIR      on a GPU
+
+One DiT with zero-negation, one without, one standardised and one UNet are trained for each set of cells. Every row is
+kept as soon as it is measured, and the same command goes on where it was stopped. DIR gets results.json, tables.md and
+the figures; DIR/work holds runs and cells, and may be deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+# Also when it is run by its path.
+sys.path[:0] = [] if __package__ else [str(Path(__file__).parent.parent)]
+
+import scrdit_jax as scrdit
+from benchmarks import paper_pages
+from benchmarks.paper_pages import slug
+from scrdit_jax.config import RunConfig, SamplingConfig
+from scrdit_jax.data.preparing import Prepared
+from scrdit_jax.devices import describe_devices, use_every_core
+from scrdit_jax.errors import ScrditError
+from scrdit_jax.evaluation import metrics
+from scrdit_jax.files import replacing
+from scrdit_jax.generation.engine import coefficients_for
+from scrdit_jax.training import loop
+
+ACCELERATIONS = (1, 10, 20, 50, 100)
+COLLAPSED = 100
+SYSTEMS = {
+    "dit-zn": {},
+    "dit": {"zero_value": None},
+    "unet": {"architecture": "unet", "zero_value": None},
+    # Not in the paper: what the collapse is explained with.
+    "dit-zn-standardised": {"standardize": True},
+}
+EMBEDDED = "pbmc3k:CD4 T cells"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is done. `cells` are sampled for each seed; `dit` and `unet` are settings of the networks."""
+
+    epochs: tuple[int, ...]
+    unet_epochs: tuple[int, ...]
+    cells: int
+    seeds: int
+    etas: tuple[float, ...]
+    main_acceleration: int
+    settings: dict[str, Any]
+    dit: dict[str, Any]
+    unet: dict[str, Any]
+
+
+FULL = Plan(
+    epochs=(200, 400, 600, 800), unet_epochs=(200, 400, 600, 800),
+    cells=2000, seeds=3, etas=(0.0, 0.5, 1.0), main_acceleration=1,
+    settings={}, dit={}, unet={"heads": 4},
+)  # fmt: skip
+QUICK = Plan(
+    epochs=(50, 100, 200, 400), unet_epochs=(50, 100, 200), cells=128, seeds=2, etas=(0.0, 1.0), main_acceleration=10,
+    settings={"genes": 400, "held_out": 0.25},
+    dit={"genes_per_token": 20, "width": 128, "depth": 3, "heads": 4}, unet={"channels": 8, "heads": 1},
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How cells are drawn. Acceleration 1 with eta 1 is DDPM's own sampling, sigma^2 = beta."""
+
+    acceleration: int
+    eta: float
+    schedule: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """For `scrdit.sample`."""
+        if self.acceleration == 1 and self.eta == 1:
+            return {"solver": "ddpm", "schedule": "uniform"}
+        return {"solver": "ddim", "eta": self.eta, "schedule": self.schedule, "acceleration": self.acceleration}
+
+
+@dataclass(frozen=True)
+class Cells:
+    """A set of cells: `name` for the tables, where they are read from, and the training and held-out ones."""
+
+    name: str
+    data: str
+    cell_type: str | None
+    cell_type_key: str
+
+
+def main_sampler(plan: Plan) -> Sampler:
+    """Tables 1 and 2: DDPM, or where that would take too long the acceleration that the paper finds as good."""
+    return Sampler(plan.main_acceleration, 1.0, "paper")
+
+
+def samplers(system: str, plan: Plan) -> list[Sampler]:
+    """What the last model of a system is sampled with, beside `main_sampler`."""
+    starts = [Sampler(COLLAPSED, eta, schedule) for eta in plan.etas for schedule in ("paper", "uniform")]
+    if system == "dit-zn-standardised":
+        return starts
+    if system != "dit-zn":
+        return []
+    table = [Sampler(1, eta, "paper") for eta in plan.etas]
+    table += [Sampler(r, eta, s) for r in ACCELERATIONS[1:] for s in ("paper", "quadratic") for eta in plan.etas]
+    return list(dict.fromkeys([*table, *starts]))
+
+
+def config_of(system: str, cells: Cells, plan: Plan) -> RunConfig:
+    """The `paper` preset with what the system and the plan change; the steps are set once the cells are counted."""
+    changes = {**plan.settings, **SYSTEMS[system], **(plan.unet if system == "unet" else plan.dit)}
+    if cells.cell_type is not None:
+        changes |= {"cell_type_key": cells.cell_type_key, "cell_types": [cells.cell_type]}
+    return scrdit.settings("paper", **changes)
+
+
+def train_to(prepared: Prepared, config: RunConfig, out: Path, epochs: int, last: int) -> float:
+    """Train on until `epochs` of `last`; the seconds it took."""
+    per_epoch = prepared.facts.n_train / config.training.batch_size
+    steps = round(last * per_epoch)
+    config = config.with_settings({"steps": steps, "checkpoint_every": steps, "log_every": 100})
+    started = time.perf_counter()
+    loop.train(prepared, replace(config, data=prepared.facts.settings), out, stop_after=round(epochs * per_epoch))
+    return time.perf_counter() - started
+
+
+def draw(run: Path, sampler: Sampler, cells: int, seed: int, out: Path) -> tuple[np.ndarray, float]:
+    """(cells as (cell, gene) log values, seconds); kept at `out` for the figures."""
+    started = time.perf_counter()
+    sampled = scrdit.sample(run, cells, seed=seed, batch_size=min(cells, 64), **sampler.options)
+    seconds = time.perf_counter() - started
+    values = metrics.dense(sampled.X)
+    with replacing(out) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, cells=values)
+    return values, seconds
+
+
+def score(synthetic: np.ndarray, training: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
+    """The paper's three against the training cells, as it does; two more against as many held-out ones.
+
+    Sizes may differ: KL pairs the first min(n) rows, the others use every row.
+    """
+    few = min(len(held_out), len(synthetic))
+    return {
+        "kl": metrics.kl_divergence(training, synthetic),
+        "wasserstein": metrics.wasserstein_flat(training, synthetic),
+        "mmd": metrics.mmd_blocks(training, synthetic),
+        "mmd_held_out": metrics.mmd_blocks(held_out[:few], synthetic[:few]),
+        "mmd_pca_held_out": metrics.mmd_pca(held_out[:few], synthetic[:few]),
+        "zero_fraction": float((synthetic == 0).mean()),
+    }
+
+
+def floors(training: np.ndarray, held_out: np.ndarray, cells: int, seeds: int) -> list[dict[str, float]]:
+    """The same scores of real cells: halves of the training cells for the paper's three, held-out against training."""
+    found = []
+    for seed in range(seeds):
+        shuffled = np.random.default_rng(seed).permutation(training)
+        half = min(len(training) // 2, cells)
+        scores = score(shuffled[:half], shuffled[-half:], held_out)
+        found.append(scores)
+    return found
+
+
+def start(sampler: Sampler, training: np.ndarray, config: RunConfig, prepared: Prepared) -> dict[str, float]:
+    """Where a sampler starts, and how far off that is: N(0, I) is taken for noisy cells at its first timestep t.
+
+    `start_error` is |sqrt(abar_t) E[x_0]| / sqrt(1 - abar_t), x_0 on the network's scale: how many deviations of the
+    noise the mean noisy cell lies from zero, along its own direction.
+    """
+    mean = np.linalg.norm(prepared.facts.scaling.scale(training).mean(axis=0, dtype=np.float64))
+    table = coefficients_for(config.diffusion, SamplingConfig(**sampler.options))
+    alpha_bar = float(table.alpha_bar[0])
+    error = float(mean * np.sqrt(alpha_bar / (1 - alpha_bar)))
+    return {"starts_at": int(table.timestep[0]), "evaluations": len(table.timestep), "start_error": error}
+
+
+def parse_set(text: str, cell_type_key: str) -> Cells:
+    """DATA or DATA:TYPE."""
+    data, colon, cell_type = text.rpartition(":") if ":" in text else (text, "", "")
+    return Cells(cell_type or Path(data).stem, data, cell_type if colon else None, cell_type_key)
+
+
+class Rows:
+    """Measured rows, one file each, whole or not there."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the folder, making it if need be."""
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def measured(self, name: str, measure: Any) -> dict[str, Any]:
+        """The row of that name: from its file, or measured now."""
+        path = self.folder / f"{name}.json"
+        if not path.is_file():
+            row = measure()
+            with replacing(path) as partial:
+                partial.write_text(json.dumps(row) + "\n")
+        return json.loads(path.read_text())
+
+
+def measure_set(cells: Cells, plan: Plan, out: Path) -> Iterator[dict[str, Any]]:
+    """Every row of one set of cells, in the order in which models come to be."""
+    name, work = slug(cells.name), out / "work"
+    rows = Rows(out / "rows")
+    for system in SYSTEMS:
+        config = config_of(system, cells, plan)
+        prepared = scrdit.prepare(cells.data, preset=config)
+        training, held_out = metrics.dense(prepared.train.X), metrics.dense(prepared.held_out.X)
+        if system == "dit-zn":
+            about = {"cells": cells.name, "training": len(training), "held_out": len(held_out)}
+            yield rows.measured(
+                f"{name}.floor",
+                lambda a=about, t=training, h=held_out: a | {"scores": floors(t, h, plan.cells, plan.seeds)},
+            )
+            with replacing(work / f"{name}.real.npz") as partial, partial.open("wb") as file:
+                np.savez_compressed(file, cells=training)
+        run = work / f"{name}.{system}"
+        stages = plan.unet_epochs if system == "unet" else plan.epochs
+        for epochs in stages:
+            chosen = [main_sampler(plan)]
+            if epochs == stages[-1]:
+                chosen = list(dict.fromkeys(chosen + samplers(system, plan)))
+            for sampler in chosen:
+                key = f"{name}.{system}.{epochs}.r{sampler.acceleration}-eta{sampler.eta:g}-{sampler.schedule}"
+
+                def measure(
+                    sampler=sampler,
+                    epochs=epochs,
+                    key=key,
+                    system=system,
+                    run=run,
+                    p=prepared,
+                    c=config,
+                    last=stages[-1],
+                ):
+                    trained = train_to(p, c, run, epochs, last)
+                    t, h = metrics.dense(p.train.X), metrics.dense(p.held_out.X)
+                    drawn = [draw(run, sampler, plan.cells, s, work / f"{key}.{s}.npz") for s in range(plan.seeds)]
+                    return {
+                        "cells": cells.name, "system": system, "epochs": epochs, **asdict(sampler),
+                        "training_seconds": trained, "sampling_seconds": [seconds for _, seconds in drawn],
+                        "scores": [score(values, t, h) for values, _ in drawn], "kept": key,
+                        **start(sampler, t, c, p),
+                    }  # fmt: skip
+
+                row = rows.measured(key, measure)
+                click.echo(f"{key}: MMD {np.mean([s['mmd'] for s in row['scores']]):.3f}")
+                yield row
+
+
+@click.command()
+@click.option("--set", "sets", multiple=True, metavar="DATA[:TYPE]", help=f"Repeatable.  [default: {EMBEDDED}]")
+@click.option("--cell-type-key", default="cell_type", show_default=True)
+@click.option("--quick", is_flag=True, help="Small networks, few epochs and cells: 20 minutes on two CPU cores.")
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+def main(sets: tuple[str, ...], cell_type_key: str, quick: bool, out: Path) -> None:
+    """Measure what is missing, then write tables and figures."""
+    plan = QUICK if quick else FULL
+    chosen = [parse_set(text, cell_type_key) for text in sets or (EMBEDDED,)]
+    use_every_core()
+    asked = json.loads(json.dumps({"plan": asdict(plan), "sets": [asdict(cells) for cells in chosen]}))
+    record = out / "plan.json"
+    if record.is_file() and json.loads(record.read_text()) != asked:
+        raise click.ClickException(f"{out} holds other sets or another plan; give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(asked) + "\n")
+    started = time.perf_counter()
+    try:
+        rows = [row for cells in chosen for row in measure_set(cells, plan, out)]
+    except ScrditError as error:
+        raise click.ClickException(" ".join(str(error).split())) from None
+    command = shlex.join(["python", "-m", "benchmarks.paper", *sys.argv[1:]])
+    about = {"command": command, **describe_devices(), **asked, "seconds": time.perf_counter() - started}
+    paper_pages.write(rows, about, out)
+    click.echo((out / "tables.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""Tables and figures of `benchmarks.paper`, from its rows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.published import TABLE_1, TABLE_2, TABLE_3, published_type
+from scrdit_jax.evaluation import metrics, plots
+from scrdit_jax.extras import optional
+from scrdit_jax.files import replacing
+
+Row = dict[str, Any]
+LABELS = {"dit-zn": "DiT with zero-negation", "dit": "DiT", "unet": "UNet", "dit-zn-standardised": "standardised"}
+SHOWN = {"kl": "KL", "wasserstein": "Wasserstein", "mmd": "MMD", "mmd_held_out": "MMD, held out",
+         "mmd_pca_held_out": "PCA-50 MMD, held out"}  # fmt: skip
+PICTURED_CELLS = 400
+
+
+def write(rows: list[Row], about: dict[str, Any], out: Path) -> None:
+    """results.json, tables.md and the figures, into the folder `out`; each whole or as it was."""
+    _put(out / "results.json", (json.dumps({**about, "rows": rows}, indent=1) + "\n").encode())
+    _put(out / "tables.md", tables(rows, about).encode())
+    names = list(dict.fromkeys(row["cells"] for row in rows))
+    work = out / "work"
+    kept = [row for row in rows if "kept" in row]
+    for name in names:
+        of_name = [row for row in kept if row["cells"] == name]
+        main = _main_rows(of_name)
+        tag = "" if len(names) == 1 else f"_{names.index(name) + 1}"
+        if not _real_path(work, name).is_file():
+            continue  # the rows were measured elsewhere, and their cells did not come with them
+        _put(out / f"figure_3a{tag}.png", fitting(main["dit-zn"], name, work))
+        _put(out / f"figure_3c{tag}.png", fitting(main["dit-zn"][-1:], name, work))
+        _put(out / f"figure_4b{tag}.png", violins([main["dit"][-1], main["dit-zn"][-1]], name, work))
+    _put(out / "figure_3b.png", curves(rows, names, ("dit-zn",), "epochs", _main_rows))
+    _put(out / "figure_4a.png", curves(rows, names, ("dit-zn", "unet"), "epochs", _main_rows))
+    _put(out / "figure_4c.png", curves(rows, names, ("dit-zn",), "acceleration", _accelerated))
+
+
+def tables(rows: list[Row], about: dict[str, Any]) -> str:
+    """The three tables and what explains the collapse, as Markdown."""
+    parts = [
+        f"`{about['command']}`: {about['devices']} x {about['kind']}, {about['plan']['seeds']} seeds of "
+        f"{about['plan']['cells']} cells; mean ± deviation over seeds.\n",
+        "KL, Wasserstein and MMD as the paper computes them, against the training cells; real: one half of those "
+        "against the other. Held out: against as many cells that were never trained on, real: training cells.\n",
+    ]
+    for name in dict.fromkeys(row["cells"] for row in rows):
+        floor = next(row for row in rows if row["cells"] == name and "floor" not in row and "system" not in row)
+        of_name = [row for row in rows if row["cells"] == name and "system" in row]
+        parts += [f"## {name}: {floor['training']} training cells, {floor['held_out']} held out\n"]
+        parts += _table_1(name, of_name, floor), _table_2(name, of_name, floor), _table_3(name, of_name, floor)
+        parts += [_collapse(of_name)]
+    return "\n".join(parts)
+
+
+def _main_rows(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """By system, the rows of its epochs, each with the sampler of tables 1 and 2."""
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        if "system" in row and row["schedule"] == "paper" and row["eta"] == 1:
+            stages = found.setdefault(row["system"], [])
+            if row["epochs"] not in [stage["epochs"] for stage in stages]:
+                stages.append(row)
+    return found
+
+
+def _accelerated(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Table 3's rows with eta = 1 and the paper's own timesteps, by acceleration."""
+    of = [r for r in rows if r.get("system") == "dit-zn" and r["schedule"] == "paper" and r["eta"] == 1]
+    last = max(row["epochs"] for row in of)
+    return {"dit-zn": sorted((r for r in of if r["epochs"] == last), key=lambda row: row["acceleration"])}
+
+
+def _mean(row: Row, score: str) -> float:
+    return float(np.mean([scores[score] for scores in row["scores"]]))
+
+
+def _cell(row: Row, score: str) -> str:
+    values = [scores[score] for scores in row["scores"]]
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1 if len(values) > 1 else 0):.3f}"
+
+
+def _markdown(title: str, header: list[str], lines: list[list[str]]) -> str:
+    rows = [header, ["---"] * len(header), *lines]
+    return f"### {title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in rows) + "\n"
+
+
+def _paper(values: tuple[float, ...] | None) -> str:
+    return " / ".join(f"{value:.3f}" for value in values) if values else "-"
+
+
+def _real(floor: Row, *first: str) -> list[str]:
+    return [*first, *(_cell(floor, score) for score in SHOWN), "-"]
+
+
+def _table_1(name: str, rows: list[Row], floor: Row) -> str:
+    printed = TABLE_1.get(published_type(name) or "", {})
+    lines = [
+        [str(row["epochs"]), *(_cell(row, score) for score in SHOWN), _paper(printed.get(row["epochs"]))]
+        for row in _main_rows(rows)["dit-zn"]
+    ]
+    header = ["epochs", *SHOWN.values(), "paper: KL / Wasserstein / MMD"]
+    return _markdown("Table 1: epochs", header, [*lines, _real(floor, "*real*")])
+
+
+def _table_2(name: str, rows: list[Row], floor: Row) -> str:
+    printed = TABLE_2.get(published_type(name) or "", {})
+    main = _main_rows(rows)
+    shared = min(stages[-1]["epochs"] for system, stages in main.items() if system in ("unet", "dit", "dit-zn"))
+    lines = []
+    for system in ("unet", "dit", "dit-zn"):
+        for row in main[system]:
+            if row["epochs"] in (shared, main[system][-1]["epochs"]):
+                beside = printed.get(system) if row is main[system][-1] else None
+                seconds = sum(stage["training_seconds"] for stage in main[system] if stage["epochs"] <= row["epochs"])
+                first = [
+                    LABELS[system],
+                    str(row["epochs"]),
+                    f"{seconds:.0f}",
+                    f"{np.mean(row['sampling_seconds']):.1f}",
+                ]
+                lines.append([*first, *(_cell(row, score) for score in SHOWN), _paper(beside and (beside,))])
+    header = ["model", "epochs", "training, s", "sampling, s", *SHOWN.values(), "paper: MMD"]
+    return _markdown("Table 2: networks", header, [*lines, _real(floor, "*real*", "", "", "")])
+
+
+def _table_3(name: str, rows: list[Row], floor: Row) -> str:
+    printed = TABLE_3.get(published_type(name) or "", {})
+    last = _main_rows(rows)["dit-zn"][-1]["epochs"]
+    chosen = [r for r in rows if (r["system"], r["epochs"]) == ("dit-zn", last) and r["schedule"] != "uniform"]
+    chosen.sort(key=lambda row: (row["acceleration"], row["schedule"], row["eta"]))
+    lines = [
+        [
+            f"{row['acceleration']}x", row["schedule"] if row["acceleration"] > 1 else "every", f"{row['eta']:g}",
+            *(_cell(row, score) for score in SHOWN), f"{np.mean(row['sampling_seconds']):.1f}",
+            _paper(printed.get(row["acceleration"])),
+        ]
+        for row in chosen
+    ]  # fmt: skip
+    header = ["acceleration", "timesteps", "eta", *SHOWN.values(), "seconds", "paper: KL / Wasserstein / MMD"]
+    real = _real(floor, "*real*", "", "")
+    return _markdown("Table 3: acceleration", header, [*lines, [*real[:-1], "", real[-1]]])
+
+
+def _collapse(rows: list[Row]) -> str:
+    lines = []
+    for system in ("dit-zn", "dit-zn-standardised"):
+        of = [row for row in rows if row["system"] == system and row["acceleration"] == 100]
+        of = [row for row in of if row["schedule"] in ("paper", "uniform")]
+        for row in sorted(of, key=lambda row: (row["eta"], row["schedule"])):
+            first = [LABELS[system], str(row["starts_at"]), f"{row['start_error']:.2f}", f"{row['eta']:g}"]
+            lines.append([*first, *(_cell(row, score) for score in SHOWN)])
+    header = ["model", "starts at t", "mean of noisy cells there, in deviations", "eta", *SHOWN.values()]
+    return _markdown("Why 100x collapses: 10 evaluations of the same models", header, lines)
+
+
+def curves(
+    rows: list[Row], names: list[str], systems: tuple[str, ...], along: str, choose: Callable[[list[Row]], Any]
+) -> bytes:
+    """MMD as the paper computes it along epochs or acceleration, a line for each set of cells and system."""
+    figure, (axis,) = plots.blank_figure(1, 1, width=6.4, height=4.2)
+    for colour, name in zip(plots.TYPE_COLOURS, names, strict=False):
+        chosen = choose([row for row in rows if row["cells"] == name])
+        for style, system in zip(("-", "--"), systems, strict=False):
+            stages = chosen[system]
+            label = f"{name}, {LABELS[system]}" if len(systems) > 1 else name
+            places = [stage[along] for stage in stages]
+            axis.plot(places, [_mean(stage, "mmd") for stage in stages], style, marker="o", color=colour, label=label)
+        floor = next(row for row in rows if row["cells"] == name and "system" not in row)
+        axis.axhline(_mean(floor, "mmd"), color=colour, linewidth=0.8, linestyle=":")
+    axis.set(xlabel=along, ylabel="MMD", yscale="log", xscale="log" if along == "acceleration" else "linear")
+    axis.set_title("dotted: real against real", fontsize=9, loc="right")
+    axis.legend(frameon=False)
+    return plots.to_png(figure)
+
+
+def fitting(stages: list[Row], name: str, work: Path) -> bytes:
+    """t-SNE of real cells and those of every stage together, a panel a stage (scRDiT fig. 3a; one stage: 3c)."""
+    real = _load(_real_path(work, name))[:PICTURED_CELLS]
+    drawn = [_load(work / f"{stage['kept']}.0.npz")[:PICTURED_CELLS] for stage in stages]
+    pcs = np.concatenate(metrics.joint_pcs(real, np.concatenate(drawn)))
+    embedding = optional("sklearn.manifold").TSNE(random_state=0, init="pca", max_iter=plots.TSNE_ITERATIONS)
+    with optional("threadpoolctl").threadpool_limits(1):
+        places = embedding.fit_transform(pcs)
+    figure, axes = plots.blank_figure(1, len(stages), width=4.2 * len(stages), height=4.6)
+    first = len(real)
+    for axis, stage, cells in zip(axes, stages, drawn, strict=True):
+        sides = (
+            (places[: len(real)], plots.REAL, "real"),
+            (places[first : first + len(cells)], plots.SYNTHETIC, "synthetic"),
+        )
+        for side, colour, label in sides:
+            axis.scatter(*side.T, s=9, c=colour, alpha=0.6, linewidths=0, label=f"{label} ({len(side)})")
+        first += len(cells)
+        axis.set(xticks=[], yticks=[], title=f"{name}, {stage['epochs']} epochs")
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, frameon=False)
+    return plots.to_png(figure)
+
+
+def violins(stages: list[Row], name: str, work: Path) -> bytes:
+    """Coefficient of variation and zero proportion of every gene, real and without and with zero-negation (fig. 4b)."""
+    sides = [("real", _load(_real_path(work, name)), plots.REAL)]
+    colours = (plots.GREY, plots.SYNTHETIC)
+    for stage, colour in zip(stages, colours, strict=True):
+        sides.append((LABELS[stage["system"]], _load(work / f"{stage['kept']}.0.npz"), colour))
+    cells = min(len(values) for _, values, _ in sides)  # the coefficient of variation grows with the number of cells
+    figure, axes = plots.blank_figure(1, 2, width=10.0, height=4.2)
+    for axis, measure, title in (
+        (axes[0], metrics.coefficient_of_variation, "Coefficient of variation per gene"),
+        (axes[1], metrics.zero_fraction_per_gene, "Zero proportion per gene"),
+    ):
+        axis.set_title(f"{title}, {name}")
+        of_genes = [(label, measure(values[:cells]), colour) for label, values, colour in sides]
+        plots.add_violins(axis, [(label, found[np.isfinite(found)], colour) for label, found, colour in of_genes])
+    return plots.to_png(figure)
+
+
+def _real_path(work: Path, name: str) -> Path:
+    return work / f"{slug(name)}.real.npz"
+
+
+def _load(path: Path) -> np.ndarray:
+    with np.load(path, allow_pickle=False) as file:
+        return file["cells"]
+
+
+def slug(text: str) -> str:
+    """A name for files."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _put(path: Path, content: bytes) -> None:
+    with replacing(path) as partial:
+        partial.write_bytes(content)

@@ -1,0 +1,1 @@
+"""Models trained by other programs, made into runs."""

@@ -1,0 +1,146 @@
+"""From a state dict of the paper's PyTorch implementation to this project's parameters: names, shapes, layouts.
+
+    x_embedder.proj            a convolution over `genes_per_token` genes        t_embedder.mlp.0, .2   timestep
+    pos_embed                  (1, tokens, width)                                blocks.N.*             DiT blocks
+    final_layer.linear, final_layer.adaLN_modulation.1
+
+PyTorch keeps a dense layer as (out, in), Flax as (in, out). Blocks are stacked here, their modulations are one layer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..config import NetworkConfig
+from ..errors import BadConfig, BadInput
+from ..networks.dit import MODULATIONS_OF_FINAL, MODULATIONS_PER_BLOCK, TIMESTEP_FEATURES
+from ..networks.embeddings import sincos_positions
+
+State = Mapping[str, np.ndarray]
+
+# Above float32's rounding of sines and cosines, below any step of training.
+SAME_POSITIONS = 1e-4
+NAMED = 3
+
+
+def reference_network(state: State, *, heads: int) -> tuple[NetworkConfig, int]:
+    """(the network whose weights `state` are, its genes), every tensor's shape checked; `heads` leaves no trace there.
+
+    Raises BadInput naming tensors that are missing, too many or of another shape.
+    """
+    patchify, positions = _required(state, "x_embedder.proj.weight"), _required(state, "pos_embed")
+    width, genes_per_token = len(patchify), patchify.shape[-1]
+    if positions.ndim != 3 or positions.shape[-1] != width:
+        raise BadInput(f"pos_embed is {positions.shape}; it must be (1, tokens, {width}), as wide as x_embedder.proj")
+    tokens, depth = positions.shape[1], 1 + max((int(n) for n in _block_numbers(state)), default=-1)
+    hidden = len(_required(state, "blocks.0.mlp.fc1.weight"))
+    wanted = _shapes(width, genes_per_token, tokens, depth, hidden, patchify.ndim)
+    _require_same_names(state, wanted)
+    for name, shape in wanted.items():
+        if state[name].shape != shape:
+            raise BadInput(f"tensor {name} is {state[name].shape}; beside the others it must be {shape}")
+    fixed = np.abs(positions[0] - sincos_positions(tokens, width)).max() <= SAME_POSITIONS
+    try:
+        config = NetworkConfig(
+            genes_per_token=genes_per_token,
+            width=width,
+            depth=depth,
+            heads=heads,
+            mlp_ratio=hidden / width,
+            positions="sincos" if fixed else "learned",
+        )
+    except BadConfig as error:
+        raise BadConfig(f"{error}; --heads says how many the model was trained with") from None
+    return config, tokens * genes_per_token
+
+
+def reference_params(state: State, config: NetworkConfig) -> dict[str, Any]:
+    """The parameters of `networks.dit.DiT(config, genes)`, from a `state` that `reference_network` has checked."""
+    blocks = [f"blocks.{n}." for n in range(config.depth)]
+    modulations = [f"{block}adaLN_modulation.1" for block in blocks] + ["final_layer.adaLN_modulation.1"]
+    layers = {"qkv": "attn.qkv", "projection": "attn.proj", "mlp_in": "mlp.fc1", "mlp_out": "mlp.fc2"}
+    params = {
+        "patchify": _dense(state, "x_embedder.proj"),
+        "timestep_in": _dense(state, "t_embedder.mlp.0"),
+        "timestep_out": _dense(state, "t_embedder.mlp.2"),
+        "modulation": {
+            "kernel": np.concatenate([state[f"{name}.weight"].T for name in modulations], axis=1),
+            "bias": np.concatenate([state[f"{name}.bias"] for name in modulations]),
+        },
+        "blocks": {ours: _stack([_dense(state, block + name) for block in blocks]) for ours, name in layers.items()},
+        "unpatchify": _dense(state, "final_layer.linear"),
+    }
+    if config.positions == "learned":
+        params["position_codes"] = state["pos_embed"][0]
+    return {"params": params}
+
+
+def _shapes(
+    width: int, genes_per_token: int, tokens: int, depth: int, hidden: int, axes: int
+) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor there must be."""
+    dense = {
+        "t_embedder.mlp.0": (width, TIMESTEP_FEATURES),
+        "t_embedder.mlp.2": (width, width),
+        "final_layer.linear": (genes_per_token, width),
+        "final_layer.adaLN_modulation.1": (MODULATIONS_OF_FINAL * width, width),
+    }
+    for n in range(depth):
+        dense |= {
+            f"blocks.{n}.attn.qkv": (3 * width, width),
+            f"blocks.{n}.attn.proj": (width, width),
+            f"blocks.{n}.mlp.fc1": (hidden, width),
+            f"blocks.{n}.mlp.fc2": (width, hidden),
+            f"blocks.{n}.adaLN_modulation.1": (MODULATIONS_PER_BLOCK * width, width),
+        }
+    # A convolution in one dimension, in two, or a dense layer: the same numbers with axes of length one between.
+    between = (1,) * (axes - 2)
+    shapes: dict[str, tuple[int, ...]] = {
+        "pos_embed": (1, tokens, width),
+        "x_embedder.proj.weight": (width, *between, genes_per_token),
+        "x_embedder.proj.bias": (width,),
+    }
+    for name, shape in dense.items():
+        shapes |= {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
+    return shapes
+
+
+def _block_numbers(state: State) -> list[str]:
+    return [match[1] for match in (re.match(r"blocks\.(\d{1,3})\.", name) for name in state) if match]
+
+
+def _required(state: State, name: str) -> np.ndarray:
+    if name not in state or state[name].ndim < 2:
+        what = "is missing" if name not in state else f"is {state[name].shape}"
+        raise BadInput(
+            f"tensor {name} {what}: this is no state dict of the paper's DiT (it begins with {_some(list(state))})"
+        )
+    return state[name]
+
+
+def _require_same_names(state: State, wanted: Mapping[str, Any]) -> None:
+    missing = [name for name in wanted if name not in state]
+    extra = [name for name in state if name not in wanted]
+    if missing:
+        raise BadInput(f"{len(missing)} tensors are missing ({_some(missing)}); give the whole state dict")
+    if extra:
+        raise BadInput(
+            f"{len(extra)} tensors are not of the paper's DiT ({_some(extra)}); it would compute something else"
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+
+
+def _dense(state: State, name: str) -> dict[str, np.ndarray]:
+    weight = state[f"{name}.weight"]
+    return {"kernel": np.ascontiguousarray(weight.reshape(len(weight), -1).T), "bias": state[f"{name}.bias"]}
+
+
+def _stack(layers: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.stack([layer[name] for layer in layers]) for name in layers[0]}

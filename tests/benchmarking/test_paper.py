@@ -1,0 +1,85 @@
+"""The paper's tables and figures with networks of a few hundred weights: what is measured, and that it goes on."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import paper, paper_pages
+from benchmarks.published import TABLE_1, TABLE_2, TABLE_3, published_type
+
+TINY = replace(
+    paper.QUICK,
+    epochs=(1, 2),
+    unet_epochs=(1, 2),
+    cells=12,
+    settings={"genes": 40, "min_cells": 3, "held_out": 0.3, "timesteps": 200, "beta_end": 0.1},
+    dit={"genes_per_token": 10, "width": 8, "depth": 1, "heads": 1},
+    unet={"channels": 2, "heads": 1},
+)
+
+
+@pytest.fixture(scope="module")
+def cells_path(tiny_cells, tmp_path_factory):
+    path = tmp_path_factory.mktemp("cells") / "tiny.h5ad"
+    tiny_cells.write_h5ad(path)
+    return path
+
+
+def test_it_measures_every_row_once_and_writes_tables_and_figures(cells_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(paper, "QUICK", TINY)
+    out = tmp_path / "out"
+    arguments = ["--quick", "--set", f"{cells_path}:T cell", "--out", str(out)]
+    drawn, stop_at = [], 7
+    draw = paper.draw
+
+    def draw_until_stopped(run, sampler, *rest):
+        drawn.append(sampler)
+        if len(drawn) == stop_at:
+            raise KeyboardInterrupt
+        return draw(run, sampler, *rest)
+
+    monkeypatch.setattr(paper, "draw", draw_until_stopped)
+    runner = CliRunner()
+    assert runner.invoke(paper.main, arguments).exit_code != 0
+    kept = set((out / "rows").iterdir())
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    stop_at = None
+    result = runner.invoke(paper.main, arguments)
+    assert result.exit_code == 0, result.output
+    assert kept and all(path.stat().st_mtime_ns == times[path] for path in kept)
+
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    measured = [(r["system"], r["epochs"], r["acceleration"], r["eta"], r["schedule"]) for r in rows if "system" in r]
+    assert len(measured) == len(set(measured)) == len(rows) - 1
+    table_3 = {(r, eta) for system, epochs, r, eta, s in measured if (system, epochs, s) == ("dit-zn", 2, "paper")}
+    assert table_3 == {(r, eta) for r in (1, 10, 20, 50, 100) for eta in (0.0, 1.0)}
+    assert {system for system, *_ in measured} == set(paper.SYSTEMS)
+    for row in rows:
+        for scores in row["scores"]:
+            assert scores["mmd"] >= 0 and scores["kl"] >= 0 and 0 <= scores["zero_fraction"] <= 1
+    text = (out / "tables.md").read_text()
+    assert all(title in text for title in ("Table 1", "Table 2", "Table 3", "Why 100x collapses", "*real*"))
+    for name in ("3a", "3b", "3c", "4a", "4b", "4c"):
+        assert (out / f"figure_{name}.png").read_bytes().startswith(b"\x89PNG")
+
+    refused = runner.invoke(paper.main, ["--quick", "--set", f"{cells_path}:B cell", "--out", str(out)])
+    assert refused.exit_code == 1 and "holds other sets or another plan" in refused.output
+    unknown = runner.invoke(paper.main, ["--quick", "--set", f"{cells_path}:X", "--out", str(tmp_path / "x")])
+    assert unknown.exit_code == 1 and "no cell type 'X'" in unknown.output
+
+
+def test_ddpm_is_what_eta_1_with_every_timestep_asks_for():
+    assert paper.Sampler(1, 1.0, "paper").options == {"solver": "ddpm", "schedule": "uniform"}
+    assert paper.Sampler(10, 1.0, "paper").options["acceleration"] == 10
+
+
+def test_the_published_figures_are_whole():
+    assert set(TABLE_1) == set(TABLE_2) == set(TABLE_3)
+    assert all(set(rows) == {1, 10, 20, 50, 100} for rows in TABLE_3.values())
+    # What table 3 has at 10x is what table 2 calls best.
+    for cell_type in ("fibroblast", "keloid", "immune"):
+        assert TABLE_3[cell_type][10][2] == TABLE_2[cell_type]["dit-zn"]
+    assert published_type("Fibroblast") == "fibroblast" and published_type("Epithelial cell") is None
+    assert paper_pages.slug("CD4 T cells") == "cd4-t-cells"
