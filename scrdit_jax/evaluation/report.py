@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -199,7 +200,10 @@ def _cell_types(real: AnnData, key: str | None) -> np.ndarray | None:
 def _type_scores(real: AnnData, synthetic: AnnData, key: str | None, seed: int, repeats: int) -> tuple[TypeScores, ...]:
     """Of the column that holds types on both sides: the one named, that of the model, or "cell_type"."""
     record = synthetic.uns.get(PROVENANCE_KEY, {})
-    facts = json.loads(str(record.get("facts", "{}"))) if isinstance(record, Mapping) else {}
+    record = record if isinstance(record, Mapping) else {}
+    facts = {}
+    with contextlib.suppress(ValueError):  # a record that another program wrote
+        facts = json.loads(str(record.get("facts", "{}")))
     conditions = [condition["column"] for condition in facts.get("conditions", ())]
     candidates = (key, facts.get("cell_type_key"), *conditions, "cell_type")
     column = next((c for c in candidates if c is not None and c in real.obs and c in synthetic.obs), None)

@@ -87,7 +87,8 @@ class Store:
     def layout(self) -> Layout:
         """What the files hold."""
         request = self.manifest.request
-        return layout_of(Facts.from_dict(json.loads(request["facts"])), json.loads(request["sampling"])["output"])
+        output = json.loads(request.get("sampling", "{}")).get("output", "log")
+        return layout_of(Facts.from_dict(json.loads(request["facts"])), output)
 
     @property
     def uns(self) -> dict[str, Any]:
