@@ -16,10 +16,13 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 # Also when it is run by its path.
@@ -28,13 +31,16 @@ sys.path[:0] = [] if __package__ else [str(Path(__file__).parent.parent)]
 import scrdit_jax as scrdit
 from benchmarks import paper_pages
 from benchmarks.paper_pages import slug
+from scrdit_jax.checkpoint import load_model
 from scrdit_jax.config import RunConfig, SamplingConfig
 from scrdit_jax.data.preparing import Prepared
 from scrdit_jax.devices import describe_devices, use_every_core
+from scrdit_jax.diffusion.forward import add_noise
 from scrdit_jax.errors import ScrditError
 from scrdit_jax.evaluation import metrics
 from scrdit_jax.files import replacing
-from scrdit_jax.generation.engine import coefficients_for
+from scrdit_jax.generation.engine import coefficients_for, evaluate, network_of, prepare
+from scrdit_jax.sampling.solvers import Coefficients
 from scrdit_jax.training import loop
 
 ACCELERATIONS = (1, 10, 20, 50, 100)
@@ -78,11 +84,16 @@ QUICK = Plan(
 
 @dataclass(frozen=True)
 class Sampler:
-    """How cells are drawn. Acceleration 1 with eta 1 is DDPM's own sampling, sigma^2 = beta."""
+    """How cells are drawn. Acceleration 1 with eta 1 is DDPM's own sampling, sigma^2 = beta.
+
+    `from_real` begins with training cells under the first timestep's noise instead of with pure noise: what is wrong
+    then is not the start's fault.
+    """
 
     acceleration: int
     eta: float
     schedule: str
+    from_real: bool = False
 
     @property
     def options(self) -> dict[str, Any]:
@@ -90,6 +101,9 @@ class Sampler:
         if self.acceleration == 1 and self.eta == 1:
             return {"solver": "ddpm", "schedule": "uniform"}
         return {"solver": "ddim", "eta": self.eta, "schedule": self.schedule, "acceleration": self.acceleration}
+
+    def __str__(self) -> str:
+        return f"r{self.acceleration}-eta{self.eta:g}-{self.schedule}" + "-from-real" * self.from_real
 
 
 @dataclass(frozen=True)
@@ -110,6 +124,7 @@ def main_sampler(plan: Plan) -> Sampler:
 def samplers(system: str, plan: Plan) -> list[Sampler]:
     """What the last model of a system is sampled with, beside `main_sampler`."""
     starts = [Sampler(COLLAPSED, eta, schedule) for eta in plan.etas for schedule in ("paper", "uniform")]
+    starts += [Sampler(COLLAPSED, eta, schedule, True) for eta in plan.etas for schedule in ("paper", "uniform")]
     if system == "dit-zn-standardised":
         return starts
     if system != "dit-zn":
@@ -137,15 +152,37 @@ def train_to(prepared: Prepared, config: RunConfig, out: Path, epochs: int, last
     return time.perf_counter() - started
 
 
-def draw(run: Path, sampler: Sampler, cells: int, seed: int, out: Path) -> tuple[np.ndarray, float]:
+def draw(
+    run: Path, sampler: Sampler, cells: int, seed: int, training: np.ndarray, out: Path
+) -> tuple[np.ndarray, float]:
     """(cells as (cell, gene) log values, seconds); kept at `out` for the figures."""
     started = time.perf_counter()
-    sampled = scrdit.sample(run, cells, seed=seed, batch_size=min(cells, 64), **sampler.options)
+    if sampler.from_real:
+        values = denoised(run, sampler, np.random.default_rng(seed).choice(training, cells), seed)
+    else:
+        sampled = scrdit.sample(run, cells, seed=seed, batch_size=min(cells, 64), **sampler.options)
+        values = metrics.dense(sampled.X)
     seconds = time.perf_counter() - started
-    values = metrics.dense(sampled.X)
     with replacing(out) as partial, partial.open("wb") as file:
         np.savez_compressed(file, cells=values)
     return values, seconds
+
+
+def denoised(run: Path, sampler: Sampler, clean: np.ndarray, seed: int) -> np.ndarray:
+    """The sampler's own steps from `clean` cells (cell, gene) that were brought to its first timestep (eq. 9)."""
+    model = load_model(run)
+    network, prediction = network_of(model)
+    table = coefficients_for(model.config.diffusion, SamplingConfig(**sampler.options))
+    weights, modulations = prepare(model.params, jnp.asarray(table.timestep), network=network, dtype="float32")
+    step = jax.jit(partial(evaluate, network=network, prediction=prediction))
+    random, scaling = np.random.default_rng([seed, 1]), model.facts.scaling
+    noise = random.normal(size=(len(table.timestep), *clean.shape)).astype(np.float32)
+    x = add_noise(scaling.scale(clean), random.normal(size=clean.shape).astype(np.float32), table.alpha_bar[0])
+    for i, row in enumerate(zip(*table, strict=True)):
+        row = Coefficients(*row)  # of DDIM, which uses the step before for nothing
+        predicted = step(weights, modulations[i], jnp.float32(x), jnp.full((1, 1), row.alpha_bar, jnp.float32))
+        x = row.a * x + row.b * np.asarray(predicted) + row.s * noise[i]
+    return scaling.unscale(np.float32(x))
 
 
 def score(synthetic: np.ndarray, training: np.ndarray, held_out: np.ndarray) -> dict[str, float]:
@@ -235,7 +272,7 @@ def measure_set(cells: Cells, plan: Plan, out: Path) -> Iterator[dict[str, Any]]
             if epochs == stages[-1]:
                 chosen = list(dict.fromkeys(chosen + samplers(system, plan)))
             for sampler in chosen:
-                key = f"{name}.{system}.{epochs}.r{sampler.acceleration}-eta{sampler.eta:g}-{sampler.schedule}"
+                key = f"{name}.{system}.{epochs}.{sampler}"
 
                 def measure(
                     sampler=sampler,
@@ -249,7 +286,7 @@ def measure_set(cells: Cells, plan: Plan, out: Path) -> Iterator[dict[str, Any]]
                 ):
                     trained = train_to(p, c, run, epochs, last)
                     t, h = metrics.dense(p.train.X), metrics.dense(p.held_out.X)
-                    drawn = [draw(run, sampler, plan.cells, s, work / f"{key}.{s}.npz") for s in range(plan.seeds)]
+                    drawn = [draw(run, sampler, plan.cells, s, t, work / f"{key}.{s}.npz") for s in range(plan.seeds)]
                     return {
                         "cells": cells.name, "system": system, "epochs": epochs, **asdict(sampler),
                         "training_seconds": trained, "sampling_seconds": [seconds for _, seconds in drawn],
@@ -278,13 +315,13 @@ def main(sets: tuple[str, ...], cell_type_key: str, quick: bool, out: Path) -> N
         raise click.ClickException(f"{out} holds other sets or another plan; give another --out")
     out.mkdir(parents=True, exist_ok=True)
     record.write_text(json.dumps(asked) + "\n")
-    started = time.perf_counter()
     try:
         rows = [row for cells in chosen for row in measure_set(cells, plan, out)]
     except ScrditError as error:
         raise click.ClickException(" ".join(str(error).split())) from None
     command = shlex.join(["python", "-m", "benchmarks.paper", *sys.argv[1:]])
-    about = {"command": command, **describe_devices(), **asked, "seconds": time.perf_counter() - started}
+    seconds = sum(row.get("training_seconds", 0) + sum(row.get("sampling_seconds", ())) for row in rows)
+    about = {"command": command, **describe_devices(), **asked, "seconds": seconds}
     paper_pages.write(rows, about, out)
     click.echo((out / "tables.md").read_text())
 

@@ -17,8 +17,14 @@ from scrdit_jax.files import replacing
 
 Row = dict[str, Any]
 LABELS = {"dit-zn": "DiT with zero-negation", "dit": "DiT", "unet": "UNet", "dit-zn-standardised": "standardised"}
-SHOWN = {"kl": "KL", "wasserstein": "Wasserstein", "mmd": "MMD", "mmd_held_out": "MMD, held out",
-         "mmd_pca_held_out": "PCA-50 MMD, held out"}  # fmt: skip
+SHOWN = {
+    "zero_fraction": "zeros",
+    "kl": "KL",
+    "wasserstein": "Wasserstein",
+    "mmd": "MMD",
+    "mmd_held_out": "MMD, held out",
+    "mmd_pca_held_out": "PCA-50 MMD, held out",
+}
 PICTURED_CELLS = 400
 
 
@@ -39,15 +45,16 @@ def write(rows: list[Row], about: dict[str, Any], out: Path) -> None:
         _put(out / f"figure_3c{tag}.png", fitting(main["dit-zn"][-1:], name, work))
         _put(out / f"figure_4b{tag}.png", violins([main["dit"][-1], main["dit-zn"][-1]], name, work))
     _put(out / "figure_3b.png", curves(rows, names, ("dit-zn",), "epochs", _main_rows))
-    _put(out / "figure_4a.png", curves(rows, names, ("dit-zn", "unet"), "epochs", _main_rows))
-    _put(out / "figure_4c.png", curves(rows, names, ("dit-zn",), "acceleration", _accelerated))
+    _put(out / "figure_4a.png", curves(rows, names, ("dit-zn", "dit", "unet"), "epochs", _main_rows))
+    _put(out / "figure_4c.png", curves(rows, names, (1, 0), "acceleration", _accelerated))
 
 
 def tables(rows: list[Row], about: dict[str, Any]) -> str:
     """The three tables and what explains the collapse, as Markdown."""
     parts = [
         f"`{about['command']}`: {about['devices']} x {about['kind']}, {about['plan']['seeds']} seeds of "
-        f"{about['plan']['cells']} cells; mean ± deviation over seeds.\n",
+        f"{about['plan']['cells']} cells; mean ± deviation over seeds; {about['seconds'] / 60:.0f} minutes of training "
+        "and sampling.\n",
         "KL, Wasserstein and MMD as the paper computes them, against the training cells; real: one half of those "
         "against the other. Held out: against as many cells that were never trained on, real: training cells.\n",
     ]
@@ -64,18 +71,19 @@ def _main_rows(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """By system, the rows of its epochs, each with the sampler of tables 1 and 2."""
     found: dict[str, list[Row]] = {}
     for row in rows:
-        if "system" in row and row["schedule"] == "paper" and row["eta"] == 1:
+        if "system" in row and row["schedule"] == "paper" and row["eta"] == 1 and not row.get("from_real"):
             stages = found.setdefault(row["system"], [])
             if row["epochs"] not in [stage["epochs"] for stage in stages]:
                 stages.append(row)
     return found
 
 
-def _accelerated(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Table 3's rows with eta = 1 and the paper's own timesteps, by acceleration."""
-    of = [r for r in rows if r.get("system") == "dit-zn" and r["schedule"] == "paper" and r["eta"] == 1]
+def _accelerated(rows: Iterable[Row]) -> dict[float, list[Row]]:
+    """By eta, table 3's rows with the paper's own timesteps, by acceleration."""
+    of = [r for r in rows if r.get("system") == "dit-zn" and r["schedule"] == "paper" and not r.get("from_real")]
     last = max(row["epochs"] for row in of)
-    return {"dit-zn": sorted((r for r in of if r["epochs"] == last), key=lambda row: row["acceleration"])}
+    of = sorted((row for row in of if row["epochs"] == last), key=lambda row: row["acceleration"])
+    return {eta: [row for row in of if row["eta"] == eta] for eta in {row["eta"] for row in of}}
 
 
 def _mean(row: Row, score: str) -> float:
@@ -135,6 +143,7 @@ def _table_3(name: str, rows: list[Row], floor: Row) -> str:
     printed = TABLE_3.get(published_type(name) or "", {})
     last = _main_rows(rows)["dit-zn"][-1]["epochs"]
     chosen = [r for r in rows if (r["system"], r["epochs"]) == ("dit-zn", last) and r["schedule"] != "uniform"]
+    chosen = [row for row in chosen if not row.get("from_real")]
     chosen.sort(key=lambda row: (row["acceleration"], row["schedule"], row["eta"]))
     lines = [
         [
@@ -154,30 +163,40 @@ def _collapse(rows: list[Row]) -> str:
     for system in ("dit-zn", "dit-zn-standardised"):
         of = [row for row in rows if row["system"] == system and row["acceleration"] == 100]
         of = [row for row in of if row["schedule"] in ("paper", "uniform")]
-        for row in sorted(of, key=lambda row: (row["eta"], row["schedule"])):
-            first = [LABELS[system], str(row["starts_at"]), f"{row['start_error']:.2f}", f"{row['eta']:g}"]
+        for row in sorted(of, key=lambda row: (row["eta"], row["schedule"], row.get("from_real", False))):
+            begins = "noisy real cells" if row.get("from_real") else "pure noise"
+            first = [LABELS[system], f"{row['eta']:g}", str(row["starts_at"]), f"{row['start_error']:.2f}", begins]
             lines.append([*first, *(_cell(row, score) for score in SHOWN)])
-    header = ["model", "starts at t", "mean of noisy cells there, in deviations", "eta", *SHOWN.values()]
+    header = ["model", "eta", "first t", "mean of noisy cells there, in deviations", "begins with", *SHOWN.values()]
     return _markdown("Why 100x collapses: 10 evaluations of the same models", header, lines)
 
 
 def curves(
-    rows: list[Row], names: list[str], systems: tuple[str, ...], along: str, choose: Callable[[list[Row]], Any]
+    rows: list[Row], names: list[str], lines: tuple[Any, ...], along: str, choose: Callable[[list[Row]], Any]
 ) -> bytes:
-    """MMD as the paper computes it along epochs or acceleration, a line for each set of cells and system."""
+    """MMD as the paper computes it along epochs or acceleration: a colour for each set of cells, a style for each line.
+
+    `choose` gives the rows of every one of `lines`, which are systems or values of eta.
+    """
     figure, (axis,) = plots.blank_figure(1, 1, width=6.4, height=4.2)
     for colour, name in zip(plots.TYPE_COLOURS, names, strict=False):
         chosen = choose([row for row in rows if row["cells"] == name])
-        for style, system in zip(("-", "--"), systems, strict=False):
-            stages = chosen[system]
-            label = f"{name}, {LABELS[system]}" if len(systems) > 1 else name
-            places = [stage[along] for stage in stages]
-            axis.plot(places, [_mean(stage, "mmd") for stage in stages], style, marker="o", color=colour, label=label)
+        for style, line in zip(("-", "--", ":"), lines, strict=False):
+            label = LABELS.get(line, f"eta = {line}")
+            places = [stage[along] for stage in chosen[line]]
+            means = [_mean(stage, "mmd") for stage in chosen[line]]
+            axis.plot(places, means, style, marker="o", markersize=4, color=colour, label=f"{name}, {label}")
         floor = next(row for row in rows if row["cells"] == name and "system" not in row)
-        axis.axhline(_mean(floor, "mmd"), color=colour, linewidth=0.8, linestyle=":")
-    axis.set(xlabel=along, ylabel="MMD", yscale="log", xscale="log" if along == "acceleration" else "linear")
-    axis.set_title("dotted: real against real", fontsize=9, loc="right")
-    axis.legend(frameon=False)
+        axis.axhline(_mean(floor, "mmd"), color=colour, linewidth=0.8, label=f"{name}, real against real")
+    ticker = optional("matplotlib.ticker")
+    axis.set(xlabel=along, ylabel="MMD", yscale="log")
+    if along == "acceleration":
+        axis.set_xscale("log")
+        axis.set_xticks(sorted({row[along] for row in rows if along in row}))
+    for scale in (axis.xaxis, axis.yaxis):
+        scale.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        scale.set_minor_formatter(ticker.NullFormatter() if scale is axis.xaxis else ticker.FormatStrFormatter("%g"))
+    axis.legend(frameon=False, fontsize=8)
     return plots.to_png(figure)
 
 
@@ -199,6 +218,7 @@ def fitting(stages: list[Row], name: str, work: Path) -> bytes:
         for side, colour, label in sides:
             axis.scatter(*side.T, s=9, c=colour, alpha=0.6, linewidths=0, label=f"{label} ({len(side)})")
         first += len(cells)
+        axis.spines[:].set_color(plots.GREY)
         axis.set(xticks=[], yticks=[], title=f"{name}, {stage['epochs']} epochs")
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, frameon=False)
     return plots.to_png(figure)

@@ -27,7 +27,7 @@ from scrdit_jax.checkpoint import Checkpoints
 from scrdit_jax.data.batches import Batches
 
 GENES, TYPES, ROWS = 2500, 10, 10_000
-STEPS = 60
+STEPS = 30
 
 
 def synthesise(path: Path, cells: int) -> None:

@@ -131,10 +131,11 @@ def train(
     prepared = data
     if not isinstance(data, Prepared):
         prepared = prepare(data, preset=preset, transpose=transpose, stream=stream, **changes)
-    if tell is not None:
-        tell(prepared.facts.notes)
-    config = replace(config, data=prepared.facts.settings)
     to_copy = prepared.on_disk and not isinstance(data, Prepared) and not is_prepared(prepared.cells)
+    if tell is not None:
+        where = (too_large(data) or "the cells stay on the disk, as asked",) if to_copy else ()
+        tell((*prepared.facts.notes, *where))
+    config = replace(config, data=prepared.facts.settings)
     options = loop.Options(
         max_minutes=max_minutes,
         tensorboard=tensorboard,

@@ -182,6 +182,7 @@ class Checkpoints:
         `cells` are arrays about the training cells: library sizes, codes of their cell types and labels; none
         where the model was trained elsewhere. `score` is of its held-out cells, the lower the better.
         """
+        state = _of_this_process(state)
         items = {
             "params": ocp.args.StandardSave(state.params),
             "optimizer": ocp.args.StandardSave({"state": state.optimizer, "step": state.step}),
@@ -207,6 +208,7 @@ class Checkpoints:
 
     def restore(self, like: Any) -> Any:
         """The newest TrainState, with the structure, shapes and placement of `like`."""
+        like = _of_this_process(like)
         wanted = {
             "params": ocp.args.StandardRestore(like.params),
             "optimizer": ocp.args.StandardRestore({"state": like.optimizer, "step": like.step}),
@@ -257,6 +259,11 @@ class Checkpoints:
                 f"checkpoint {step} of {self.run.path} cannot be read ({' '.join(first)[:200]}); "
                 f"delete {self.run.checkpoints_path / str(step)} to use the one before"
             ) from error
+
+
+def _of_this_process(state: Any) -> Any:
+    """Arrays on the host where processes train together: orbax would have those on devices be everybody's."""
+    return state if jax.process_count() == 1 else jax.device_get(state)
 
 
 def _best(metrics: Mapping[str, float], *, name: str) -> float:

@@ -70,8 +70,9 @@ def device_kind() -> str:
 def usable_devices(batch_size: int, *, collectives: bool = False) -> list[jax.Device]:
     """As many local devices as divide the batch evenly: all of them where possible, one always.
 
-    For work with `collectives`, cores that `use_every_core` made devices count as one: what they gain side by side
-    they lose in waiting for each other.
+    For work with `collectives`, cores that `use_every_core` made devices count as one: with a step dispatched before
+    the last has ended, their all-reduce was seen to wait for a thread for ever, and one after the other small batches
+    are no faster on two (benchmarks/devices.py).
     """
     devices = jax.local_devices()
     if collectives and _cores_are_devices and devices[0].platform == "cpu":

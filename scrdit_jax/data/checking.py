@@ -23,9 +23,8 @@ def check_cells(adata: Cells, source: str) -> Cells:
     """A checked AnnData of the same cells and genes; the one given is not changed.
 
     Cells on a disk stay there. Else X becomes float32, a dense (cell, gene) array or CSR with sorted indices and no
-    stored zeros; obs, var and
-    uns are kept. Repeated cell names are made unique and noted. BadInput where the matrix is empty, holds something
-    that is not a finite number, or repeats a gene name; `source` opens the message.
+    stored zeros; obs, var and uns are kept. Repeated cell names are made unique and noted. BadInput where the matrix
+    is empty, holds something that is not a finite number, or repeats a gene name; `source` opens the message.
     """
     if adata.isbacked:
         adata = adata.to_memory()

@@ -94,7 +94,7 @@ def make_step(network: nn.Module, config: RunConfig, scaling: Scaling, *, axis_n
             return jax.tree.map(lambda sum_, value: sum_ + value / parts, total, found), None
 
         split = jax.tree.map(lambda leaf: leaf.reshape(parts, len(leaf) // parts, *leaf.shape[1:]), (batch, places))
-        zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (jax.ShapeDtypeStruct((), float), params))
+        zero = jnp.zeros(()), jax.tree.map(jnp.zeros_like, params)
         return lax.scan(add, zero, split)[0]
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

@@ -9,6 +9,7 @@ from scrdit_jax.config import RunConfig, TrainingConfig
 from scrdit_jax.data.batches import Batch
 from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.diffusion.schedule import linear_schedule
+from scrdit_jax.errors import BadConfig
 from scrdit_jax.networks.dit import DiT
 from scrdit_jax.training.parallel import parallelise
 from scrdit_jax.training.state import initial_state, make_optimizer
@@ -80,6 +81,53 @@ def test_two_devices_take_the_step_that_one_takes(network, tiny_config, cells):
     assert loss == pytest.approx(loss_of_two, rel=1e-5)
     for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def one_step(network, config, cells):
+    state = initial_state(network, GENES, config.training)
+    return jax.jit(make_step(network, config, SCALING))(state, Batch(cells))
+
+
+@pytest.mark.parametrize("parts", [2, 8])
+def test_a_batch_taken_in_parts_is_the_whole_batch(parts, network, tiny_config, cells):
+    whole, metrics = one_step(network, tiny_config, cells)
+    taken, in_parts = one_step(network, tiny_config.with_settings({"accumulate": parts}), cells)
+    np.testing.assert_allclose(in_parts, metrics, rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(whole.optimizer), jax.tree.leaves(taken.optimizer), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_bfloat16_computes_in_it_and_keeps_float32(network, tiny_config, cells):
+    config = tiny_config.with_settings({"dtype": "bfloat16"})
+    state, metrics = one_step(network, config, cells)
+    _, exact = one_step(network, tiny_config, cells)
+    assert {leaf.dtype for leaf in jax.tree.leaves((state.params, state.ema, state.optimizer))} <= {
+        jnp.dtype("float32"), jnp.dtype("int32")
+    }  # fmt: skip
+    assert metrics.loss.dtype == jnp.float32
+    assert float(metrics.loss) == pytest.approx(float(exact.loss), rel=0.02)
+    program = str(jax.make_jaxpr(make_step(network, config, SCALING))(state, Batch(cells)))
+    assert "bf16" in program and "bf16" not in str(
+        jax.make_jaxpr(make_step(network, tiny_config, SCALING))(state, Batch(cells))
+    )
+
+
+def test_cells_that_lie_on_the_devices_are_taken_by_their_numbers(network, tiny_config, cells):
+    rows = np.array([5, 2, 7, 0, 1, 6, 3, 4], np.int32)
+    results = []
+    for resident in (None, Batch(cells)):
+        step = parallelise(network, tiny_config, SCALING, jax.local_devices(), resident=resident)
+        state = step.place(initial_state(network, GENES, tiny_config.training))
+        state, _ = step.run(state, step.feed(Batch(cells[rows]) if resident is None else rows))
+        results.append(step.fetch(state))
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(network, tiny_config):
+    config = tiny_config.with_settings({"batch_size": 9})
+    with pytest.raises(BadConfig, match="a batch of 9 cells cannot be shared out over 2 devices; use --batch-size 10"):
+        parallelise(network, config, SCALING, jax.local_devices())
 
 
 def test_the_step_learns(network, tiny_config, cells):
