@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 from anndata import AnnData
 
 from .caches import keep_programs
-from .checkpoint import Checkpoints, Run, load_model
+from .checkpoint import Run, load_model
 from .config import DataConfig, RunConfig, SamplingConfig, load_preset
-from .data.preparing import Facts, Prepared, is_prepared, prepared_from, write_prepared
+from .data.preparing import Prepared, is_prepared, prepared_from, write_prepared
 from .data.reading import open_cells
-from .data.sources import Data, load_cells, load_prepared, too_large
+from .data.sources import Data, load_prepared, too_large
 from .data.writing import SUFFIXES, check_suffix
+from .describing import describe
 from .devices import bind_processes, join_processes, use_every_core
 from .errors import BadConfig
 from .evaluation.sides import held_out_side
 from .extras import optional
-from .families import Family, is_family, load
+from .families import load
 from .generation import outputs, store
 from .generation import run as generation
 from .generation.assembling import assemble as assemble_shards
@@ -42,10 +41,6 @@ if TYPE_CHECKING:
 
 DEFAULT_PRESET = "base"
 REFERENCE_HEADS = 8  # the paper's network; nothing in its weights tells
-_NETWORKS = {
-    "dit": "DiT of width {0.width}, depth {0.depth}, {0.genes_per_token} genes a token",
-    "unet": "UNet of {0.channels} to 8 x {0.channels} channels",
-}
 
 
 def settings(preset: str | RunConfig = DEFAULT_PRESET, **changes: Any) -> RunConfig:
@@ -357,92 +352,6 @@ def evaluate(
 
     real, synthetic = held_out_side(real.path if isinstance(real, Run) else real, synthetic)
     return report(real, synthetic, out=None if out is None else Path(out), seed=seed, repeats=repeats)
-
-
-def describe(path: Path | str) -> list[str]:
-    """Lines about a run folder, prepared cells or synthetic cells, in plain words."""
-    path = Path(path)
-    if is_family(path):
-        return _describe_family(path)
-    if (path / "config.json").is_file():
-        return _describe_run(Run(path))
-    if store.is_store(path):
-        return _describe_store(path)
-    record = outputs.read_provenance(path) if path.exists() else None
-    if record is not None:
-        cells = record["cells"]
-        if "first_cell" in record:
-            cells = f"cells {record['first_cell']} to {record['last_cell']} of {cells}"
-        return _describe_cells(record, cells)
-    cells, source = load_cells(path)
-    if is_prepared(cells):
-        prepared = prepared_from(cells)
-        return [f"prepared cells: {cells.n_obs} x {cells.n_vars} genes", *prepared.facts.notes]
-    return [f"{source}: {cells.n_obs} cells x {cells.n_vars} genes, not made by scrdit"]
-
-
-def _describe_cells(record: dict[str, Any], cells: object) -> list[str]:
-    facts = Facts.from_dict(json.loads(record["facts"]))
-    return [
-        f"{cells} synthetic cells x {len(facts.genes)} genes",
-        f"solver {record['solver']}, {record['network_evaluations']} network evaluations a cell, seed {record['seed']}",
-        f"from a model trained {record['trained_steps']} steps on {facts.source} ({facts.n_train} cells)",
-    ]
-
-
-def _describe_store(path: Path) -> list[str]:
-    with store.Store(path) as shards:
-        plan, records, made_on = shards.plan, shards.records(), shards.manifest.device
-        done = sum(record.cells for record in records)
-        lines = [
-            *_describe_cells(shards.manifest.request, f"{done} of {plan.cells}" if done < plan.cells else done),
-            f"{len(records)} of {len(plan)} shards of {plan.shard_cells} cells, "
-            f"{sum(record.bytes for record in records) / 1e6:.1f} MB",
-            f"batches of {plan.batch_size}; begun on {made_on['devices']} x {made_on['kind']}",
-        ]
-        if done:
-            zeros = 1 - sum(record.nonzeros for record in records) / (done * len(shards.layout.genes))
-            lines.append(f"{zeros:.1%} of the values are zeros")
-        return [*lines, f"digest {shards.digest()}" if done == plan.cells else "unfinished: run the same command again"]
-
-
-def _describe_family(path: Path) -> list[str]:
-    family, lines = Family.read(path), []
-    for name, folder in family.members.items():
-        run = Run(path / folder)
-        step = "not begun"
-        if run.config_path.is_file():
-            with Checkpoints(run) as checkpoints:
-                step = f"step {checkpoints.latest() or 0} of {run.config().training.steps}"
-        lines.append(f"{name}: {step}, {run.path}")
-    left_out = ", ".join(f"{name} {count}" for name, count in family.left_out.items())
-    return [
-        f"family {path}: {len(family.members)} runs, one for each cell type in {family.column!r}",
-        *lines,
-        *([f"left out, with too few training cells: {left_out}"] if left_out else []),
-    ]
-
-
-def _describe_run(run: Run) -> list[str]:
-    config = run.config()
-    with Checkpoints(run) as checkpoints:
-        if checkpoints.latest() is None:
-            return [f"run {run.path}: no checkpoint yet; {config.training.steps} steps wanted"]
-        model, digest, best = checkpoints.load(), checkpoints.digest(), checkpoints.best()
-    facts, network = model.facts, config.network
-    size = sum(leaf.size for leaf in jax.tree.leaves(model.params))
-    types = ", ".join(f"{name} {count}" for name, count in facts.cell_types.items())
-    return [
-        f"run {run.path}: step {model.step} of {config.training.steps}",
-        f"trained on {facts.source}: {facts.n_train} cells, {facts.n_held_out} held out, {len(facts.genes)} genes",
-        f"{_NETWORKS[network.architecture].format(network)}, {size / 1e6:.2f} M parameters; "
-        f"predicts {config.diffusion.prediction}",
-        f"digest {digest}",
-        *([f"the best held-out score is that of step {best}"] if best is not None else []),
-        *([f"cell types: {types}"] if types else []),
-        *(f"knows {c.column}: {', '.join(map(str, c.names))}" for c in facts.conditions),
-        *facts.notes,
-    ]
 
 
 __all__ = [

@@ -16,7 +16,7 @@ LAYERS = [
     {"checkpoint", "families", "evaluation"},
     {"training", "generation"},
     {"importing"},
-    {"benchmarking"},
+    {"benchmarking", "describing"},
     {"api"},
     {"cli"},
 ]

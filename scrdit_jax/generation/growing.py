@@ -138,7 +138,7 @@ class GrowingCells:
             anndata.io.write_elem(group, "X", empty, dataset_kwargs=matrix)
             if layout.counts:
                 empty.data = empty.data.astype(np.int32)
-                anndata.io.write_elem(group, f"layers/{COUNTS}", empty, dataset_kwargs=matrix)
+                anndata.io.write_elem(group["layers"], COUNTS, empty, dataset_kwargs=matrix)
         self._matrix = anndata.io.sparse_dataset(group["X"])
         self._counts = anndata.io.sparse_dataset(group["layers"][COUNTS]) if layout.counts else None
         self._names = group["obs"][group["obs"].attrs["_index"]]
