@@ -1,6 +1,6 @@
-"""The one-dimensional UNet that the paper compares with (scRDiT section 3.2; Ronneberger et al. 2015, Ho et al. 2020).
+"""A one-dimensional UNet, as the paper compares with (scRDiT section 3.2; Ronneberger et al. 2015, Ho et al. 2020).
 
-Genes are a sequence: three times halved on the way down and doubled on the way up, with residual blocks of group norm
+The paper says no more of its own. Genes are a sequence: three times halved on the way down and doubled on the way up, with residual blocks of group norm
 and convolutions, and self-attention wherever the sequence is shorter than the genes. Convolutions take neighbouring
 genes for related, which nothing but the order of the matrix says they are.
 """
