@@ -18,6 +18,8 @@ from scrdit_jax.evaluation.metrics import dense
 from scrdit_jax.extras import optional
 
 SIDES = ("validation", "test")
+# What a recipe may change in how cells are prepared: it leaves the cells that are judged as they are.
+OF_THE_MODEL = ("zero_value", "standardize", "condition_on")
 LEAST_CELLS = 20
 MOST_REFERENCE = 2000
 COMPONENTS = 50
@@ -62,7 +64,7 @@ class CellSet:
     @classmethod
     def read(cls, source: Source, config: DataConfig, side: str, *, multiple_of: int) -> CellSet:
         """Prepare the cells; BadInput where there are too few."""
-        config = replace(config, cell_type_key=source.cell_type_key)
+        config = replace(config, cell_type_key=source.cell_type_key, condition_on=())
         cells = cls(source, load_prepared(source.data, config, multiple_of=multiple_of), side, multiple_of)
         if len(cells.reference) < LEAST_CELLS:
             raise BadInput(
@@ -107,10 +109,9 @@ class CellSet:
         return None if key is None else obs[key].astype(str).to_numpy()
 
     def prepared_for(self, config: RunConfig) -> Prepared:
-        """The same cells, split and genes, scaled as `config` asks."""
-        settings = replace(
-            self.prepared.facts.settings, zero_value=config.data.zero_value, standardize=config.data.standardize
-        )
+        """The same cells, split and genes, scaled and with the labels that `config` asks for."""
+        asked = {name: getattr(config.data, name) for name in OF_THE_MODEL}
+        settings = replace(self.prepared.facts.settings, **asked)
         return load_prepared(self.source.data, settings, multiple_of=self.multiple_of)
 
     @cached_property

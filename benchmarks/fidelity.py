@@ -35,6 +35,7 @@ from scrdit_jax.data.sources import EMBEDDED
 from scrdit_jax.devices import describe_devices, use_every_core
 from scrdit_jax.errors import BadConfig, OutputExists, ScrditError
 from scrdit_jax.extras import optional, versions
+from scrdit_jax.families import load
 from scrdit_jax.files import check_parents, replacing
 
 PEERS = (generators.COPULA, scvi_peer.POSTERIOR, scvi_peer.PRIOR)
@@ -117,7 +118,7 @@ def choose(
             found.append(generators.ours_from_preset(name + suffix, config, out / "work" / "runs", sampling))
         for name, run in zip(names[len(configs) :], runs, strict=True):
             found.append(generators.ours_from_run(name + suffix, run, sampling))
-    of_runs = [generators.Run(run).config() for run in runs]
+    of_runs = [load(run).config for run in runs]
     multiple = math.lcm(*(config.network.gene_multiple for config in (*configs, *of_runs)))
     return found, (configs or of_runs)[0].data, multiple
 

@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 
 import scrdit_jax as scrdit
-from benchmarks.cell_sets import CellSet, Skipped
+from benchmarks.cell_sets import OF_THE_MODEL, CellSet, Skipped
 from benchmarks.copula import Copula
 from benchmarks.rows import slug
-from scrdit_jax.checkpoint import Run, load_model
+from scrdit_jax.checkpoint import Run
 from scrdit_jax.config import RunConfig
 from scrdit_jax.evaluation.metrics import dense
+from scrdit_jax.families import Family, is_family, load
 
 REAL, SHUFFLED, COPULA = "real vs real", "genes shuffled", "copula"
 ONE_TYPE = "all cells"
@@ -79,7 +80,7 @@ def copula() -> Generator:
 def ours_from_preset(name: str, config: RunConfig, work: Path, sampling: Mapping[str, Any]) -> Generator:
     """Trained anew with every seed, into a folder below `work`; runs that are there are gone on with."""
     settings = config.to_dict()
-    settings["data"] = {key: settings["data"][key] for key in ("zero_value", "standardize")}
+    settings["data"] = {key: settings["data"][key] for key in OF_THE_MODEL}
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=4).hexdigest()
 
     def make(cells: CellSet, count: int, seed: int) -> Made:
@@ -93,14 +94,14 @@ def ours_from_preset(name: str, config: RunConfig, work: Path, sampling: Mapping
 
 
 def ours_from_run(name: str, path: Path, sampling: Mapping[str, Any]) -> Generator:
-    """A run that is there already: seeds are of its cells alone."""
-    model = load_model(path)
+    """A run, or a family of runs, that is there already: seeds are of its cells alone."""
+    model = load(path)
 
     def make(cells: CellSet, count: int, seed: int) -> Made:
         here, there = cells.prepared.facts, model.facts
         if here.digest != there.digest:
             raise Skipped(f"was trained on other cells ({there.source})")
-        same_split = (here.n_train, here.settings.seed) == (there.n_train, there.settings.seed)
+        same_split = all(getattr(here.settings, name) == getattr(there.settings, name) for name in ("seed", "held_out"))
         if here.genes != there.genes or not same_split:
             raise Skipped("was trained with other genes or another split")
         if model.config.training.evaluate_every is not None and cells.side == "test":
@@ -117,8 +118,12 @@ def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping
     made = scrdit.sample(run, count, seed=seed, **sampling)
     seconds = time.perf_counter() - started
     key = cells.prepared.facts.cell_type_key
-    types = made.obs[key].astype(str).to_numpy() if key in made.obs else None
-    return Made(dense(made.X), types, training_seconds(Run(run)), count / seconds)
+    # Cells that know their types come type by type.
+    order = np.random.default_rng([seed, 9]).permutation(count)
+    types = made.obs[key].astype(str).to_numpy()[order] if key in made.obs else None
+    members = Family.read(run).members.values() if is_family(run) else [""]
+    seconds_to_fit = sum(training_seconds(Run(run / member)) for member in members)
+    return Made(dense(made.X)[order], types, seconds_to_fit, count / seconds)
 
 
 def training_seconds(run: Run) -> float:

@@ -25,7 +25,7 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.cell_sets import CellSet, Source
+from benchmarks.cell_sets import OF_THE_MODEL, CellSet, Source
 from benchmarks.fidelity import Refused, compare_all
 from benchmarks.fidelity_pages import mean_over_types
 from benchmarks.generators import REAL, Generator, controls, ours_from_preset, training_seconds
@@ -80,7 +80,7 @@ class Idea:
         except (BadConfig, TypeError) as error:
             raise BadConfig(f"idea {self.name!r}: {error}") from None
         for name in self.settings:
-            if name not in ("zero_value", "standardize") and name in asdict(base.data):
+            if name not in OF_THE_MODEL and name in asdict(base.data):
                 raise BadConfig(f"idea {self.name!r}: {name} changes the cells that are judged; leave it out")
         return config
 
@@ -108,6 +108,7 @@ IDEAS = (
     Idea(name="ema-shorter", settings={"ema_decay": 0.99}),
     Idea(name="ema-longer", settings={"ema_decay": 0.999}),
     Idea(name="no-weight-decay", settings={"weight_decay": 0.0}),
+    Idea(name="conditional", settings={"condition_on": ["cell_type"]}, why="the network is told the type"),
     Idea(name="unipc-10", sampling={"solver": "unipc", "steps": 10}, why="quality at few evaluations"),
     Idea(name="sde-25", sampling={"solver": "dpmpp-2m-sde", "steps": 25}, why="stochastic against deterministic"),
     Idea(name="sde-100", sampling={"solver": "dpmpp-2m-sde", "steps": 100}, why="stochastic, not to be had cheaply"),

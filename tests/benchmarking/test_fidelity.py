@@ -160,6 +160,15 @@ def test_counts_of_the_training_cells_are_those_of_the_file(sides, folder):
     np.testing.assert_allclose(values, sides[0].training, rtol=1e-5)
 
 
+def test_a_model_that_is_told_the_types_gives_them_and_in_no_order(folder, tiny_config, sides, tmp_path):
+    config = tiny_config.with_settings({"condition_on": ["kind"]})
+    made = generators.ours_from_preset("told", config, tmp_path, {}).make(sides[0], 60, 0)
+    assert made.cells.shape == (60, 24) and set(made.types) == {"B cell", "T cell"}
+    changes = np.count_nonzero(made.types[1:] != made.types[:-1])
+    assert changes > 10  # as they come from the model: one
+    assert made.fit_seconds > 0
+
+
 def test_a_copier_is_told_from_new_cells(sides):
     cells = sides[0]
     copies = judging.memorisation(cells.space.place(cells.training[:60]), cells, 0)
