@@ -30,13 +30,14 @@ from benchmarks.cell_sets import SIDES, CellSet, Skipped, Source
 from benchmarks.generators import Generator
 from benchmarks.judging import judge
 from benchmarks.rows import Row, Rows, put, slug
-from scrdit_jax.config import DataConfig, RunConfig, load_preset
+from scrdit_jax.config import DataConfig, RunConfig, SamplingConfig, load_preset
 from scrdit_jax.data.sources import EMBEDDED
 from scrdit_jax.devices import describe_devices, use_every_core
 from scrdit_jax.errors import BadConfig, OutputExists, ScrditError
 from scrdit_jax.extras import optional, versions
 from scrdit_jax.families import load
 from scrdit_jax.files import check_parents, replacing
+from scrdit_jax.generation.engine import coefficients_for
 
 PEERS = (generators.COPULA, scvi_peer.POSTERIOR, scvi_peer.PRIOR)
 DEFAULT_PRESET = "demo"
@@ -108,17 +109,19 @@ def choose(
     if len(set(names)) < len(names):
         names = [*presets, *map(str, runs)]
     configs: list[RunConfig] = [load_preset(preset) for preset in presets]
+    of_runs = [load(run).config for run in runs]
     found = generators.controls()
     if generators.COPULA in peers:
         found.append(generators.copula())
     found += [generator for generator in scvi_peer.generators() if generator.name in peers]
     for steps in evaluations or (None,):
         sampling, suffix = ({}, "") if steps is None else ({"steps": steps}, f", {steps} evaluations")
+        for config in (*configs, *of_runs):
+            coefficients_for(config.diffusion, SamplingConfig(**sampling))  # refused before anything is trained
         for name, config in zip(names, configs, strict=False):
             found.append(generators.ours_from_preset(name + suffix, config, out / "work" / "runs", sampling))
         for name, run in zip(names[len(configs) :], runs, strict=True):
             found.append(generators.ours_from_run(name + suffix, run, sampling))
-    of_runs = [load(run).config for run in runs]
     multiple = math.lcm(*(config.network.gene_multiple for config in (*configs, *of_runs)))
     return found, (configs or of_runs)[0].data, multiple
 

@@ -38,6 +38,7 @@ from scrdit_jax.errors import BadConfig, ScrditError
 from scrdit_jax.evaluation.scores import figure
 from scrdit_jax.extras import optional
 from scrdit_jax.files import check_parents
+from scrdit_jax.generation.engine import coefficients_for
 
 BASELINE = "baseline"
 TRIAL_STEPS = 60
@@ -75,9 +76,9 @@ class Idea:
     def config(self, base: RunConfig) -> RunConfig:
         """The preset with the change; BadConfig, naming the idea, where there is no such setting or sampling."""
         try:
-            SamplingConfig(**self.sampling)
             config = base.with_settings(self.settings)
-        except (BadConfig, TypeError) as error:
+            coefficients_for(config.diffusion, SamplingConfig(**self.sampling))
+        except (ScrditError, TypeError) as error:
             raise BadConfig(f"idea {self.name!r}: {error}") from None
         for name in self.settings:
             if name not in OF_THE_MODEL and name in asdict(base.data):

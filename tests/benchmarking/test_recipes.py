@@ -151,6 +151,7 @@ def test_the_trial_tells_compiling_from_steps(folder, tiny_config, monkeypatch):
         ([{"name": "a", "settings": {"wdth": 3}}], "idea 'a': no setting is called 'wdth'"),
         ([{"name": "a", "settings": {"genes": 30}}], "idea 'a': genes changes the cells that are judged"),
         ([{"name": "a", "sampling": {"stepz": 3}}], "idea 'a': "),
+        ([{"name": "a", "sampling": {"steps": 21}}], "idea 'a': "),  # of 20 timesteps
     ],
 )
 def test_wrong_ideas_are_refused_before_anything_is_trained(folder, ideas, message):
