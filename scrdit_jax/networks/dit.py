@@ -98,7 +98,7 @@ class DiT(nn.Module):
 
     def modulations(self, timesteps: jax.Array, labels: jax.Array | None = None) -> jax.Array:
         """Every shift, scale and gate of every layer: (n,) and (n, column) -> (n, 6 depth + 2, width)."""
-        rows = self.modulation(self.conditioning(timesteps, labels))
+        rows = self.modulation(self.conditioning(timesteps - 1 + self.config.first_timestep, labels))
         return rows.reshape(len(rows), -1, self.config.width)
 
     def denoise(self, cells: jax.Array, modulations: jax.Array) -> jax.Array:

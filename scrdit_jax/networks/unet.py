@@ -100,7 +100,7 @@ class UNet(nn.Module):
 
     def modulations(self, timesteps: jax.Array, labels: jax.Array | None = None) -> jax.Array:
         """The shift of every block: (n,) and (n, column) -> (n, channels of all blocks)."""
-        return self.modulation(self.conditioning(timesteps, labels))
+        return self.modulation(self.conditioning(timesteps - 1 + self.config.first_timestep, labels))
 
     def denoise(self, cells: jax.Array, modulations: jax.Array) -> jax.Array:
         """Noisy cells (cell, gene) and modulations (#cell, channels of all blocks) -> prediction.
