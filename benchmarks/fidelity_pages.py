@@ -35,10 +35,9 @@ can be expected to do better; *genes shuffled* are those with each gene permuted
 of at least 100 training cells, as many cells a side as the smaller has; a generator that makes under 10 cells of a type
 is not scored there. Markers: log fold changes of the 20 best of each type in the training cells, and what is left of
 them. Nearest is a training cell: share of cells whose nearest real neighbour is a training cell rather than a held-out
-one, at equal numbers of both. Near training: share of cells nearer
-to a training cell than 95 % of held-out cells are; near held-out: the same of held-out cells in the training cells'
-place. In brackets: held-out cells in the generator's place. Copies are nearer to training cells alone; cells that are
-too average are near to both.
+one, at equal numbers of both. Near training: share of cells nearer to a training cell than 95 % of held-out cells are;
+near held-out: the same of held-out cells in the training cells' place. In brackets: held-out cells in the generator's
+place. Copies are near to training cells alone; cells that are too average are near to both.
 """
 
 
