@@ -161,7 +161,7 @@ def import_torch(
     """A run in the folder `out` from a checkpoint of the paper's PyTorch implementation, .pt or .safetensors.
 
     `genes` are their names in the order of training, or a file that has them: one a line, or cells. `key` picks one of
-    several state dicts. Needs the extra `torch`.
+    several state dicts. A .pt needs the extra `torch`, a .safetensors the extra `safetensors` and no PyTorch.
     """
     from .importing.genes import read_gene_names
     from .importing.run import import_reference
