@@ -5,7 +5,7 @@
 
 One DiT with zero-negation, one without, one standardised and one UNet are trained for each set of cells. Every row is
 kept as soon as it is measured, and the same command goes on where it was stopped. DIR gets results.json, tables.md and
-the figures; DIR/work holds runs and cells, and may be deleted.
+the figures; DIR/work holds runs and cells, and may be deleted in the end.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ from scrdit_jax.config import RunConfig, SamplingConfig
 from scrdit_jax.data.preparing import Prepared
 from scrdit_jax.devices import describe_devices, use_every_core
 from scrdit_jax.diffusion.forward import add_noise
-from scrdit_jax.errors import ScrditError
+from scrdit_jax.errors import OutputExists, ScrditError
 from scrdit_jax.evaluation import metrics
-from scrdit_jax.files import replacing
+from scrdit_jax.extras import optional
+from scrdit_jax.files import check_parents, replacing
 from scrdit_jax.generation.engine import coefficients_for, evaluate, network_of, prepare
 from scrdit_jax.sampling.solvers import Coefficients
 from scrdit_jax.training import loop
@@ -142,14 +143,39 @@ def config_of(system: str, cells: Cells, plan: Plan) -> RunConfig:
     return scrdit.settings("paper", **changes)
 
 
-def train_to(prepared: Prepared, config: RunConfig, out: Path, epochs: int, last: int) -> float:
-    """Train on until `epochs` of `last`; the seconds it took."""
-    per_epoch = prepared.facts.n_train / config.training.batch_size
-    steps = round(last * per_epoch)
-    config = config.with_settings({"steps": steps, "checkpoint_every": steps, "log_every": 100})
+@dataclass(frozen=True)
+class Model:
+    """A system after `epochs` of the `last`, with the cells it is trained on and held against, (cell, gene)."""
+
+    system: str
+    epochs: int
+    last: int
+    config: RunConfig
+    prepared: Prepared
+    training: np.ndarray
+    held_out: np.ndarray
+
+
+def train_to(model: Model, out: Path) -> float:
+    """Train on until the model's epochs; the seconds it took."""
+    per_epoch = model.prepared.facts.n_train / model.config.training.batch_size
+    steps = round(model.last * per_epoch)
+    config = model.config.with_settings({"steps": steps, "checkpoint_every": steps, "log_every": 100})
+    config = replace(config, data=model.prepared.facts.settings)
     started = time.perf_counter()
-    loop.train(prepared, replace(config, data=prepared.facts.settings), out, stop_after=round(epochs * per_epoch))
+    loop.train(model.prepared, config, out, loop.Options(stop_after=round(model.epochs * per_epoch)))
     return time.perf_counter() - started
+
+
+def shuffled(cells: Any) -> np.ndarray:
+    """Dense, in random order: files are often sorted, and the first of them are to stand for all."""
+    return np.random.default_rng(0).permutation(metrics.dense(cells))
+
+
+def write_cells(path: Path, values: np.ndarray) -> None:
+    """Keep cells for the figures."""
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, cells=values)
 
 
 def draw(
@@ -163,8 +189,7 @@ def draw(
         sampled = scrdit.sample(run, cells, seed=seed, batch_size=min(cells, 64), **sampler.options)
         values = metrics.dense(sampled.X)
     seconds = time.perf_counter() - started
-    with replacing(out) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, cells=values)
+    write_cells(out, values)
     return values, seconds
 
 
@@ -205,21 +230,20 @@ def floors(training: np.ndarray, held_out: np.ndarray, cells: int, seeds: int) -
     """The same scores of real cells: halves of the training cells for the paper's three, held-out against training."""
     found = []
     for seed in range(seeds):
-        shuffled = np.random.default_rng(seed).permutation(training)
+        order = np.random.default_rng(seed).permutation(training)
         half = min(len(training) // 2, cells)
-        scores = score(shuffled[:half], shuffled[-half:], held_out)
-        found.append(scores)
+        found.append(score(order[:half], order[-half:], held_out))
     return found
 
 
-def start(sampler: Sampler, training: np.ndarray, config: RunConfig, prepared: Prepared) -> dict[str, float]:
+def start(sampler: Sampler, model: Model) -> dict[str, float]:
     """Where a sampler starts, and how far off that is: N(0, I) is taken for noisy cells at its first timestep t.
 
     `start_error` is |sqrt(abar_t) E[x_0]| / sqrt(1 - abar_t), x_0 on the network's scale: how many deviations of the
     noise the mean noisy cell lies from zero, along its own direction.
     """
-    mean = np.linalg.norm(prepared.facts.scaling.scale(training).mean(axis=0, dtype=np.float64))
-    table = coefficients_for(config.diffusion, SamplingConfig(**sampler.options))
+    mean = np.linalg.norm(model.prepared.facts.scaling.scale(model.training).mean(axis=0, dtype=np.float64))
+    table = coefficients_for(model.config.diffusion, SamplingConfig(**sampler.options))
     alpha_bar = float(table.alpha_bar[0])
     error = float(mean * np.sqrt(alpha_bar / (1 - alpha_bar)))
     return {"starts_at": int(table.timestep[0]), "evaluations": len(table.timestep), "start_error": error}
@@ -249,54 +273,58 @@ class Rows:
         return json.loads(path.read_text())
 
 
-def measure_set(cells: Cells, plan: Plan, out: Path) -> Iterator[dict[str, Any]]:
-    """Every row of one set of cells, in the order in which models come to be."""
-    name, work = slug(cells.name), out / "work"
-    rows = Rows(out / "rows")
-    for system in SYSTEMS:
-        config = config_of(system, cells, plan)
-        prepared = scrdit.prepare(cells.data, preset=config)
-        training, held_out = metrics.dense(prepared.train.X), metrics.dense(prepared.held_out.X)
-        if system == "dit-zn":
-            about = {"cells": cells.name, "training": len(training), "held_out": len(held_out)}
-            yield rows.measured(
-                f"{name}.floor",
-                lambda a=about, t=training, h=held_out: a | {"scores": floors(t, h, plan.cells, plan.seeds)},
-            )
-            with replacing(work / f"{name}.real.npz") as partial, partial.open("wb") as file:
-                np.savez_compressed(file, cells=training)
-        run = work / f"{name}.{system}"
-        stages = plan.unet_epochs if system == "unet" else plan.epochs
-        for epochs in stages:
-            chosen = [main_sampler(plan)]
-            if epochs == stages[-1]:
-                chosen = list(dict.fromkeys(chosen + samplers(system, plan)))
-            for sampler in chosen:
-                key = f"{name}.{system}.{epochs}.{sampler}"
+class Bench:
+    """One set of cells: its models as they come to be, and the rows measured on them."""
 
-                def measure(
-                    sampler=sampler,
-                    epochs=epochs,
-                    key=key,
-                    system=system,
-                    run=run,
-                    p=prepared,
-                    c=config,
-                    last=stages[-1],
-                ):
-                    trained = train_to(p, c, run, epochs, last)
-                    t, h = metrics.dense(p.train.X), metrics.dense(p.held_out.X)
-                    drawn = [draw(run, sampler, plan.cells, s, t, work / f"{key}.{s}.npz") for s in range(plan.seeds)]
-                    return {
-                        "cells": cells.name, "system": system, "epochs": epochs, **asdict(sampler),
-                        "training_seconds": trained, "sampling_seconds": [seconds for _, seconds in drawn],
-                        "scores": [score(values, t, h) for values, _ in drawn], "kept": key,
-                        **start(sampler, t, c, p),
-                    }  # fmt: skip
+    def __init__(self, cells: Cells, plan: Plan, out: Path) -> None:
+        """Nothing is read or trained before a row is asked for."""
+        self.cells, self.plan, self.work = cells, plan, out / "work"
+        self.name, self.rows = slug(cells.name), Rows(out / "rows")
 
-                row = rows.measured(key, measure)
-                click.echo(f"{key}: MMD {np.mean([s['mmd'] for s in row['scores']]):.3f}")
-                yield row
+    def measure(self) -> Iterator[dict[str, Any]]:
+        """Every row, in the order in which models come to be."""
+        for system in SYSTEMS:
+            config = config_of(system, self.cells, self.plan)
+            prepared = scrdit.prepare(self.cells.data, preset=config)
+            training, held_out = shuffled(prepared.train.X), shuffled(prepared.held_out.X)
+            if system == "dit-zn":
+                yield self.rows.measured(f"{self.name}.floor", lambda t=training, h=held_out: self._floor(t, h))
+            stages = self.plan.unet_epochs if system == "unet" else self.plan.epochs
+            for epochs in stages:
+                model = Model(system, epochs, stages[-1], config, prepared, training, held_out)
+                chosen = [main_sampler(self.plan)]
+                if epochs == stages[-1]:
+                    chosen = list(dict.fromkeys(chosen + samplers(system, self.plan)))
+                for sampler in chosen:
+                    row = self._row(model, sampler)
+                    click.echo(f"{row['kept']}: MMD {np.mean([s['mmd'] for s in row['scores']]):.3f}")
+                    yield row
+
+    def _floor(self, training: np.ndarray, held_out: np.ndarray) -> dict[str, Any]:
+        write_cells(self.work / f"{self.name}.real.npz", training)
+        about = {"cells": self.cells.name, "training": len(training), "held_out": len(held_out)}
+        return about | {"scores": floors(training, held_out, self.plan.cells, self.plan.seeds)}
+
+    def _row(self, model: Model, sampler: Sampler) -> dict[str, Any]:
+        stage = f"{self.name}.{model.system}.{model.epochs}"
+        run = self.work / f"{self.name}.{model.system}"
+        # A row of its own: what was trained before an interruption is not trained, and so not timed, again.
+        trained = self.rows.measured(
+            f"{stage}.training", lambda: {"seconds": train_to(model, run), "device": describe_devices()}
+        )
+
+        def measure() -> dict[str, Any]:
+            train_to(model, run)
+            files = [self.work / f"{stage}.{sampler}.{seed}.npz" for seed in range(self.plan.seeds)]
+            drawn = [draw(run, sampler, self.plan.cells, seed, model.training, f) for seed, f in enumerate(files)]
+            return {
+                "cells": self.cells.name, "system": model.system, "epochs": model.epochs, **asdict(sampler),
+                "sampling_seconds": [seconds for _, seconds in drawn],
+                "scores": [score(values, model.training, model.held_out) for values, _ in drawn],
+                "kept": f"{stage}.{sampler}", **start(sampler, model), "device": describe_devices(),
+            }  # fmt: skip
+
+        return self.rows.measured(f"{stage}.{sampler}", measure) | {"training_seconds": trained["seconds"]}
 
 
 @click.command()
@@ -308,22 +336,31 @@ def main(sets: tuple[str, ...], cell_type_key: str, quick: bool, out: Path) -> N
     """Measure what is missing, then write tables and figures."""
     plan = QUICK if quick else FULL
     chosen = [parse_set(text, cell_type_key) for text in sets or (EMBEDDED,)]
+    names = [slug(cells.name) for cells in chosen]
+    if len(set(names)) < len(names):
+        raise click.ClickException(
+            "two sets have the same name, so their rows would be one; measure them into two --out"
+        )
     use_every_core()
-    asked = json.loads(json.dumps({"plan": asdict(plan), "sets": [asdict(cells) for cells in chosen]}))
-    record = out / "plan.json"
-    if record.is_file() and json.loads(record.read_text()) != asked:
-        raise click.ClickException(f"{out} holds other sets or another plan; give another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(asked) + "\n")
     try:
-        rows = [row for cells in chosen for row in measure_set(cells, plan, out)]
+        optional("matplotlib")
+        claim(out, json.loads(json.dumps({"plan": asdict(plan), "sets": [asdict(cells) for cells in chosen]})))
+        rows = [row for cells in chosen for row in Bench(cells, plan, out).measure()]
+        command = shlex.join(["python", "-m", "benchmarks.paper", *sys.argv[1:]])
+        paper_pages.write(rows, {"command": command, "plan": asdict(plan), "sets": [asdict(c) for c in chosen]}, out)
     except ScrditError as error:
         raise click.ClickException(" ".join(str(error).split())) from None
-    command = shlex.join(["python", "-m", "benchmarks.paper", *sys.argv[1:]])
-    seconds = sum(row.get("training_seconds", 0) + sum(row.get("sampling_seconds", ())) for row in rows)
-    about = {"command": command, **describe_devices(), **asked, "seconds": seconds}
-    paper_pages.write(rows, about, out)
     click.echo((out / "tables.md").read_text())
+
+
+def claim(out: Path, asked: dict[str, Any]) -> None:
+    """Make the folder ours, or check that it holds the rows of just this plan."""
+    record = out / "plan.json"
+    check_parents(record)
+    if record.is_file() and json.loads(record.read_text()) != asked:
+        raise OutputExists(f"{out} holds other sets or another plan; give another --out")
+    with replacing(record) as partial:
+        partial.write_text(json.dumps(asked) + "\n")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ Sample = Callable[[int], np.ndarray]
 
 def start_of(engine: Engine, genes: int, cells: int) -> torch.Tensor:
     """The noise our sampler begins cells 0 to `cells` - 1 with, for the peer to begin with."""
-    keys = cell_keys(jax.random.key(engine.inputs[3]), np.arange(cells, dtype=np.uint32))
+    keys = cell_keys(jax.random.key(engine.variants[0][3]), np.arange(cells, dtype=np.uint32))
     return torch.from_numpy(np.array(cell_noise(keys, 0, genes)))
 
 

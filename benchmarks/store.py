@@ -23,6 +23,7 @@ import scrdit_jax as scrdit
 from scrdit_jax.checkpoint import load_model
 from scrdit_jax.config import RunConfig, SamplingConfig
 from scrdit_jax.generation.engine import make_engine
+from scrdit_jax.generation.growing import Block, to_csr
 from scrdit_jax.generation.manifest import Manifest
 from scrdit_jax.generation.plan import Plan
 from scrdit_jax.generation.store import ShardWriter, Store
@@ -77,7 +78,7 @@ def store_alone(folder: Path, zeros: float, cells: int = 65_536) -> dict[str, fl
         writer, started = ShardWriter(store), time.perf_counter()
         for shard in store.plan.shards():
             for _ in shard.batches(len(batch)):
-                writer.add(shard, batch)
+                writer.add(shard, Block(to_csr(batch), np.zeros((len(batch), 0), np.int32)))
     return {"zeros": zeros, "cells_per_second": cells / (time.perf_counter() - started)}
 
 

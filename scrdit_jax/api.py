@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
 from anndata import AnnData
 
 from .caches import keep_programs
-from .checkpoint import Checkpoints, Run, load_model
+from .checkpoint import Run, load_model
 from .config import DataConfig, RunConfig, SamplingConfig, load_preset
-from .data.preparing import Facts, Prepared, is_prepared, prepared_from, write_prepared
+from .data.preparing import Prepared, is_prepared, prepared_from, write_prepared
 from .data.reading import open_cells
-from .data.sources import Data, load_cells, load_prepared, too_large
+from .data.sources import Data, load_prepared, too_large
 from .data.writing import SUFFIXES, check_suffix
+from .describing import describe
 from .devices import bind_processes, join_processes, use_every_core
 from .errors import BadConfig
 from .evaluation.sides import held_out_side
 from .extras import optional
+from .families import load
 from .generation import outputs, store
 from .generation import run as generation
 from .generation.assembling import assemble as assemble_shards
@@ -30,19 +30,17 @@ from .generation.fitting import fit_timesteps
 from .generation.judging import Judge
 from .generation.outputs import is_finished
 from .generation.plan import SHARD_CELLS
+from .generation.quotas import PerType, Wanted, resolve
 from .generation.run import Summary
 from .generation.verifying import find_damage
 from .training import loop
+from .training.family import train_family
 
 if TYPE_CHECKING:
     from .evaluation.report import Report
 
 DEFAULT_PRESET = "base"
 REFERENCE_HEADS = 8  # the paper's network; nothing in its weights tells
-_NETWORKS = {
-    "dit": "DiT of width {0.width}, depth {0.depth}, {0.genes_per_token} genes a token",
-    "unet": "UNet of {0.channels} to 8 x {0.channels} channels",
-}
 
 
 def settings(preset: str | RunConfig = DEFAULT_PRESET, **changes: Any) -> RunConfig:
@@ -89,6 +87,7 @@ def train(
     out: Path | str,
     preset: str | RunConfig = DEFAULT_PRESET,
     transpose: bool = False,
+    per_cell_type: bool = False,
     stream: bool | None = None,
     max_minutes: float | None = None,
     tensorboard: bool = False,
@@ -100,6 +99,9 @@ def train(
     **changes: Any,
 ) -> Run:
     """Train a diffusion transformer on `data` into the folder `out`; called again, it continues.
+
+    With `per_cell_type`, one for each cell type: the folder of all of them samples as one run does. With
+    condition_on=["cell_type"], one for all that knows the types by name.
 
     `data` is an AnnData (raw counts, or on a log scale), a path, "pbmc3k" for the embedded cells, or Prepared cells;
     `changes` are single settings such as steps=500, seed=1, cell_type_key="cell_type", cell_types=["B cells"]. With
@@ -135,6 +137,12 @@ def train(
         judge=Judge,
         matrix_rate=known_matrix_rate(config.training.dtype),
     )
+    if per_cell_type:
+        if prepared.on_disk:
+            raise BadConfig("a family is trained from memory, and these cells are streamed; leave --per-cell-type out")
+        return train_family(
+            prepared, config, out, options, say=lambda line: tell((line,)) if tell is not None else None
+        )
     source = partial(_copied, prepared) if to_copy else prepared
     return loop.train(source, config, out, options)
 
@@ -157,11 +165,13 @@ def import_torch(
     genes: Path | str | Sequence[str] | None = None,
     zero_value: float | None = -10.0,
     key: str | None = None,
+    first_timestep: int = 0,
 ) -> Run:
     """A run in the folder `out` from a checkpoint of the paper's PyTorch implementation, .pt or .safetensors.
 
     `genes` are their names in the order of training, or a file that has them: one a line, or cells. `key` picks one of
-    several state dicts. A .pt needs the extra `torch`, a .safetensors the extra `safetensors` and no PyTorch.
+    several state dicts. `first_timestep`: see `importing.run`. A .pt needs the extra `torch`, a .safetensors the extra
+    `safetensors` and no PyTorch.
     """
     from .importing.genes import read_gene_names
     from .importing.run import import_reference
@@ -169,25 +179,45 @@ def import_torch(
     names = None
     if genes is not None:
         names = read_gene_names(Path(genes)) if isinstance(genes, str | Path) else tuple(genes)
-    return import_reference(checkpoint, out, heads=heads, genes=names, zero_value=zero_value, key=key)
+    return import_reference(
+        checkpoint, out, heads=heads, genes=names, zero_value=zero_value, key=key, first_timestep=first_timestep
+    )
 
 
-def sample(run: Run | Path | str, cells: int, *, out: Path | str | None = None, **options: Any) -> AnnData | Path:
+def sample(
+    run: Run | Path | str,
+    cells: int | None = None,
+    *,
+    out: Path | str | None = None,
+    cell_types: Sequence[str] = (),
+    per_type: PerType | None = None,
+    match: Data | None = None,
+    **options: Any,
+) -> AnnData | Path:
     """`cells` synthetic cells from a trained run; with `out`, written as `generate` does, and the path is returned.
 
-    `options` are SamplingConfig's: solver, steps or acceleration, schedule, eta, seed, batch_size, dtype.
+    Of a model with labels: equal shares of `cell_types`; or as many as `per_type` says, {name: number}, a table or a
+    .csv; or as real cells are, `match`; else as the training cells are. `options` are SamplingConfig's: solver, steps
+    or acceleration, schedule, eta, seed, batch_size, dtype, guidance, output ("counts" adds a layer), depth.
     """
     if out is not None:
-        return generate(run, cells, out=out, **options).path
+        mixture = {"cell_types": cell_types, "per_type": per_type, "match": match}
+        return generate(run, cells, out=out, **mixture, **options).path
+    wanted, config = Wanted(cells=cells, cell_types=cell_types, per_type=per_type, match=match), _sampling(options)
     _start_jax()
-    return generation.sample(load_model(run), cells, _sampling_config(options))
+    model = load(run)
+    total, labels = resolve(wanted, model)
+    return generation.sample(model, total, config, labels)
 
 
 def generate(
     run: Run | Path | str,
-    cells: int,
+    cells: int | None = None,
     *,
     out: Path | str,
+    cell_types: Sequence[str] = (),
+    per_type: PerType | None = None,
+    match: Data | None = None,
     shard_cells: int = SHARD_CELLS,
     distributed: bool = False,
     coordinator: str | None = None,
@@ -200,9 +230,11 @@ def generate(
 
     Called again it continues. With `distributed`, or beside other processes with the same request, the shards of a
     folder are shared; see `devices.join_processes` for how processes find their number. With `ray`, the address of a
-    Ray cluster or "local", the shards are its tasks. `options` are SamplingConfig's.
+    Ray cluster or "local", the shards are its tasks. What cells of a model with labels are, and the `options`, as for
+    `sample`.
     """
-    out, config = Path(out), _sampling_config(options)
+    out, config = Path(out), _sampling(options)
+    wanted = Wanted(cells=cells, cell_types=cell_types, per_type=per_type, match=match)
     if out.suffix and not store.is_store(out):
         check_suffix(out, "synthetic cells")
         if distributed or ray is not None:
@@ -217,16 +249,21 @@ def generate(
         from .generation.elastic import fill_with_ray
 
         path = run.path if isinstance(run, Run) else Path(run)
-        return fill_with_ray(path, cells, config, out, address=ray, shard_cells=shard_cells)
+        total, labels = resolve(wanted, load(path))
+        return fill_with_ray(path, total, config, out, labels, address=ray, shard_cells=shard_cells)
     place = join_processes(coordinator, processes, process_id) if distributed else (0, 1)
     _start_jax()
-    model = load_model(run)
+    model = load(run)
+    total, labels = resolve(wanted, model)
     if out.suffix in SUFFIXES:
-        return generation.fill_file(model, cells, config, out)
-    return generation.fill(model, cells, config, out, process=place[0], processes=place[1], shard_cells=shard_cells)
+        return generation.fill_file(model, total, config, out, labels)
+    process, processes = place
+    return generation.fill(
+        model, total, config, out, labels, process=process, processes=processes, shard_cells=shard_cells
+    )
 
 
-def _sampling_config(options: dict[str, Any]) -> SamplingConfig:
+def _sampling(options: dict[str, Any]) -> SamplingConfig:
     return SamplingConfig(**{name: value for name, value in options.items() if value is not None})
 
 
@@ -252,7 +289,7 @@ def verify(path: Path | str, *, repair: Run | Path | str | None = None) -> Verif
     if not damage or repair is None:
         return Verification(plan.cells, len(plan), problems, False, (), digest)
     _start_jax()
-    changed = generation.repair(load_model(repair), path, list(damage))
+    changed = generation.repair(load(repair), path, list(damage))
     with store.Store(path) as shards:
         digest = shards.digest()
     notes = tuple(
@@ -319,72 +356,6 @@ def evaluate(
 
     real, synthetic = held_out_side(real.path if isinstance(real, Run) else real, synthetic)
     return report(real, synthetic, out=None if out is None else Path(out), seed=seed, repeats=repeats)
-
-
-def describe(path: Path | str) -> list[str]:
-    """Lines about a run folder, prepared cells or synthetic cells, in plain words."""
-    path = Path(path)
-    if (path / "config.json").is_file():
-        return _describe_run(Run(path))
-    if store.is_store(path):
-        return _describe_store(path)
-    record = outputs.read_provenance(path) if path.exists() else None
-    if record is not None:
-        cells = record["cells"]
-        if "first_cell" in record:
-            cells = f"cells {record['first_cell']} to {record['last_cell']} of {cells}"
-        return _describe_cells(record, cells)
-    cells, source = load_cells(path)
-    if is_prepared(cells):
-        prepared = prepared_from(cells)
-        return [f"prepared cells: {cells.n_obs} x {cells.n_vars} genes", *prepared.facts.notes]
-    return [f"{source}: {cells.n_obs} cells x {cells.n_vars} genes, not made by scrdit"]
-
-
-def _describe_cells(record: dict[str, Any], cells: object) -> list[str]:
-    facts = Facts.from_dict(json.loads(record["facts"]))
-    return [
-        f"{cells} synthetic cells x {len(facts.genes)} genes",
-        f"solver {record['solver']}, {record['network_evaluations']} network evaluations a cell, seed {record['seed']}",
-        f"from a model trained {record['trained_steps']} steps on {facts.source} ({facts.n_train} cells)",
-    ]
-
-
-def _describe_store(path: Path) -> list[str]:
-    with store.Store(path) as shards:
-        plan, records, made_on = shards.plan, shards.records(), shards.manifest.device
-        done = sum(record.cells for record in records)
-        lines = [
-            *_describe_cells(shards.manifest.request, f"{done} of {plan.cells}" if done < plan.cells else done),
-            f"{len(records)} of {len(plan)} shards of {plan.shard_cells} cells, "
-            f"{sum(record.bytes for record in records) / 1e6:.1f} MB",
-            f"batches of {plan.batch_size}; begun on {made_on['devices']} x {made_on['kind']}",
-        ]
-        if done:
-            zeros = 1 - sum(record.nonzeros for record in records) / (done * len(shards.genes))
-            lines.append(f"{zeros:.1%} of the values are zeros")
-        return [*lines, f"digest {shards.digest()}" if done == plan.cells else "unfinished: run the same command again"]
-
-
-def _describe_run(run: Run) -> list[str]:
-    config = run.config()
-    with Checkpoints(run) as checkpoints:
-        if checkpoints.latest() is None:
-            return [f"run {run.path}: no checkpoint yet; {config.training.steps} steps wanted"]
-        model, digest, best = checkpoints.load(), checkpoints.digest(), checkpoints.best()
-    facts, network = model.facts, config.network
-    size = sum(leaf.size for leaf in jax.tree.leaves(model.params))
-    types = ", ".join(f"{name} {count}" for name, count in facts.cell_types.items())
-    return [
-        f"run {run.path}: step {model.step} of {config.training.steps}",
-        f"trained on {facts.source}: {facts.n_train} cells, {facts.n_held_out} held out, {len(facts.genes)} genes",
-        f"{_NETWORKS[network.architecture].format(network)}, {size / 1e6:.2f} M parameters; "
-        f"predicts {config.diffusion.prediction}",
-        f"digest {digest}",
-        *([f"the best held-out score is that of step {best}"] if best is not None else []),
-        *([f"cell types: {types}"] if types else []),
-        *facts.notes,
-    ]
 
 
 __all__ = [

@@ -30,6 +30,7 @@ from .files import replacing, require_space
 # Orbax narrates every save, and its failures at length; those reach the user as exceptions.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
+FAMILY = "family.json"
 SCORE = "held_out_score"
 
 
@@ -87,6 +88,8 @@ class Run:
 
     def config(self) -> RunConfig:
         """The run's settings; RunMismatch if there are none."""
+        if (self.path / FAMILY).is_file():
+            raise RunMismatch(f"{self.path} is a family of runs; give the folder of one of them, which lie in it")
         if not self.config_path.is_file():
             what = "is not there" if not self.path.exists() else "is no run: it has no config.json"
             raise RunMismatch(f"{self.path} {what}; give a folder made by 'scrdit train'")
@@ -102,13 +105,27 @@ class Run:
 
 
 @dataclass(frozen=True)
+class TrainingCells:
+    """Of every training cell its library size (cell,) float32 and its labels (cell, column) int32."""
+
+    library_size: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
 class Model:
-    """What sampling needs: settings, what was learnt about the data, and params (averaged ones where there are)."""
+    """What sampling needs: settings, what was learnt about the data, and params (averaged ones where there are).
+
+    `cells` is None for a model that was not trained. With `members`, it is a family of models, one for each name of
+    the one condition: `params` are by member.
+    """
 
     config: RunConfig
     facts: Facts
     params: Any
     step: int
+    cells: TrainingCells | None = None
+    members: tuple[str, ...] = ()
 
 
 class Checkpoints:
@@ -162,8 +179,8 @@ class Checkpoints:
         """Save a TrainState with everything a model needs; returns while the files are still being written.
 
         Raises DiskFull, with nothing written, where there is no space for it.
-        `cells` are arrays about the training cells: library sizes and codes of their cell types; none where the model
-        was trained elsewhere. `score` is of its held-out cells, the lower the better.
+        `cells` are arrays about the training cells: library sizes, codes of their cell types and labels; none
+        where the model was trained elsewhere. `score` is of its held-out cells, the lower the better.
         """
         state = _of_this_process(state)
         items = {
@@ -219,8 +236,16 @@ class Checkpoints:
         model = self._restore(ocp.args.Composite(model=ocp.args.JsonRestore()))["model"]
         config, facts = RunConfig.from_dict(model["config"]), Facts.from_dict(model["facts"])
         name = "params" if config.training.ema_decay is None else "ema"
-        params = self._restore(ocp.args.Composite(**{name: ocp.args.StandardRestore()}))[name]
-        return Model(config, facts, jax.tree.map(np.asarray, params), model["step"])
+        items = {name: ocp.args.StandardRestore()}
+        # None are known of a model that was trained elsewhere.
+        if (self.run.checkpoints_path / str(self.latest()) / "cells").is_dir():
+            items["cells"] = ocp.args.StandardRestore()
+        found = self._restore(ocp.args.Composite(**items))
+        params, cells = jax.tree.map(np.asarray, (found[name], found.get("cells")))
+        if cells is not None:
+            labels = cells["labels"] if facts.conditions else np.zeros((facts.n_train, 0), np.int32)
+            cells = TrainingCells(cells["library_size"], labels)
+        return Model(config, facts, params, model["step"], cells)
 
     def _restore(self, args: ocp.args.Composite) -> Any:
         step = self.latest()

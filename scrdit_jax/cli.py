@@ -15,6 +15,7 @@ from .config import (
     DTYPES,
     GENE_SELECTIONS,
     NORMALIZATIONS,
+    OUTPUTS,
     PREDICTIONS,
     PRESET_FOLDER,
     SamplingConfig,
@@ -68,6 +69,7 @@ def options(*decorators: Callable) -> Callable:
 data_options = options(
     click.option("--cell-type-key", metavar="COLUMN", help="The column of obs with cell types.  [default: cell_type]"),
     click.option("--cell-type", "cell_types", multiple=True, metavar="NAME", help="Use these cells only; repeatable."),
+    click.option("--condition-on", multiple=True, metavar="COLUMN", help="Tell the model this label; repeatable."),
     click.option("--genes", type=int, help="How many genes to model.  [default: the preset's]"),
     click.option("--gene-selection", type=click.Choice(GENE_SELECTIONS), help="hvg: highly variable; cv: eq. 1."),
     click.option("--min-cells", type=int, help="Leave out genes expressed in fewer training cells."),
@@ -129,6 +131,8 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, stream: bool | N
     epilog=examples(
         "scrdit train counts.h5ad --out run",
         "scrdit train lung.h5ad --cell-type Fibroblast --preset paper --out fibroblasts",
+        "scrdit train lung.h5ad --condition-on cell_type --condition-on patient --out run",
+        "scrdit train lung.h5ad --per-cell-type --preset paper --out family",
         "scrdit train pbmc3k --preset demo --steps 500 --out quick",
     )
     + "\n\n"
@@ -139,6 +143,7 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, stream: bool | N
 @preset_option
 @network_option
 @data_options
+@click.option("--per-cell-type", is_flag=True, help="A model for each cell type (the paper's way), in one folder.")
 @click.option("--steps", type=int, help="Training steps.")
 @click.option("--batch-size", type=int, help="Cells a step, over all devices.")
 @click.option("--learning-rate", type=float, help="Peak learning rate of AdamW.")
@@ -164,7 +169,7 @@ def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) ->
     if run.stopped is not None:
         click.echo(f"stopped: {run.stopped}")
         return
-    click.echo(f"trained {run.config().training.steps} steps")
+    click.echo(f"trained {run.config().training.steps} steps" if run.config_path.is_file() else "trained the family")
     click.echo(f"next: scrdit sample {run.path} --cells 1000 --out cells.h5ad")
 
 
@@ -173,12 +178,20 @@ def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) ->
         "scrdit sample run --cells 10000 --out cells.h5ad",
         "scrdit sample run --cells 2000 --solver ddpm --steps 1000 --out cells.zarr",
         "scrdit sample run --cells 2000 --solver ddim --acceleration 10 --eta 1 --schedule quadratic --out cells.h5ad",
+        "scrdit sample run --cells 500 --cell-type 'B cells' --guidance 2 --out b.h5ad",
+        "scrdit sample run --per-type counts.csv --output counts --out cells.h5ad",
         "scrdit sample run --cells 5000000 --out atlas",
         "srun scrdit sample run --cells 5000000 --out atlas --distributed",
     )
 )
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--cells", type=int, required=True, help="How many.")
+@click.option("--cells", type=int, help="How many; --per-type and --match say it themselves.")
+@click.option("--cell-type", "cell_types", multiple=True, metavar="NAME", help="Of this type; repeat for equal shares.")
+@click.option("--per-type", type=click.Path(path_type=Path), metavar="FILE.csv", help="How many of each: type, cells.")
+@click.option("--match", metavar="REAL", help="The mixture of these real cells; as many, unless --cells says.")
+@click.option("--guidance", type=float, metavar="W", help="Above 1: more like its type, at twice the cost.")
+@click.option("--output", type=click.Choice(OUTPUTS), help="counts: whole numbers too, as a layer.  [default: log]")
+@click.option("--depth", type=float, metavar="D", help="Every cell's library size, instead of training cells'.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="cells.h5ad, cells.zarr, or a folder.")
 @click.option("--solver", default=SamplingConfig.solver, show_default=True, help=SOLVER_HELP)
 @click.option("--steps", type=int, help="Network evaluations a cell.  [default: 25; ddpm: every timestep]")
@@ -198,7 +211,7 @@ def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) ->
 @distributed_options
 @click.option("--ray", metavar="ADDRESS", help="Shards as tasks of a Ray cluster: host:port, auto, or local.")
 @click.option("--coordinator", metavar="HOST:PORT", help="Where they meet before they start; not needed.")
-def sample(run: Path, cells: int, out: Path, **options: Any) -> None:
+def sample(run: Path, cells: int | None, out: Path, **options: Any) -> None:
     """Generate synthetic cells from RUN, a folder made by 'scrdit train'.
 
     A folder --out gets the cells in shards of about 65,536. The same command again continues, on other hardware too;
@@ -222,6 +235,13 @@ def sample(run: Path, cells: int, out: Path, **options: Any) -> None:
 @click.option("--genes", type=click.Path(path_type=Path), help="Gene names in order: one a line, or a file of cells.")
 @click.option("--heads", type=int, default=8, show_default=True, help="Attention heads; weights do not tell.")
 @click.option("--no-zero-negation", is_flag=True, help="It was trained with zeros left as they are.")
+@click.option(
+    "--first-timestep",
+    type=click.IntRange(0, 1),
+    default=0,
+    show_default=True,
+    help="What its timesteps count from: 0 to 999 as that program, or 1 to 1000 as the paper.",
+)
 @click.option("--key", metavar="NAME", help="Which state dict, where the file holds several (such as model, ema).")
 def import_torch(checkpoint: Path, out: Path, no_zero_negation: bool, **options: Any) -> None:
     """Make a run from a checkpoint of the paper's PyTorch DiT, .pt or .safetensors.

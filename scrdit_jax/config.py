@@ -21,6 +21,7 @@ ARCHITECTURES = ("dit", "unet")
 POSITIONS = ("sincos", "learned")
 LEARNING_RATE_SCHEDULES = ("constant", "cosine")
 DTYPES = ("float32", "bfloat16")
+OUTPUTS = ("log", "counts")
 # Training settings that may differ when a run is continued: with others it comes to the same model, or to rounding.
 OPERATIONAL = ("accumulate", "evaluate_every", "patience", "checkpoint_every", "keep", "log_every")
 UNET_HALVINGS = 3
@@ -49,7 +50,10 @@ def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """How cells become training vectors. Genes are counted after selection; `held_out` is a share of cells."""
+    """How cells become training vectors. Genes are counted after selection; `held_out` is a share of cells.
+
+    `condition_on` are columns of obs whose label the model is told of every cell, and can be asked for.
+    """
 
     normalize: str = "auto"
     target_sum: float = 10_000.0
@@ -61,10 +65,12 @@ class DataConfig:
     held_out: float = 0.2
     cell_type_key: str | None = None
     cell_types: tuple[str, ...] = ()
+    condition_on: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cell_types", tuple(self.cell_types))
+        object.__setattr__(self, "condition_on", tuple(self.condition_on))
         _require_choice("normalize", self.normalize, NORMALIZATIONS)
         _require_choice("gene_selection", self.gene_selection, GENE_SELECTIONS)
         _require_real("target_sum", self.target_sum, 0, open_low=True)
@@ -74,6 +80,8 @@ class DataConfig:
         if self.zero_value is not None:
             _require_real("zero_value", self.zero_value, -1e6, 0)
         _require_real("held_out", self.held_out, 0, 0.9)
+        if len(set(self.condition_on)) < len(self.condition_on):
+            raise BadConfig(f"condition_on names a column twice ({', '.join(self.condition_on)}); name each once")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +89,7 @@ class NetworkConfig:
     """What predicts. `architecture` "dit" is the diffusion transformer (scRDiT fig. 2; Peebles & Xie 2023); `width` and
     `depth` are of its blocks. "unet" is the one-dimensional UNet the paper compares with, of `channels` at full length
     to 8 times as many at its shortest; of the rest it uses `heads` alone. Tokens have fixed sines and cosines as
-    `positions`, or learn them from there."""
+    `positions`, or learn them from there. `first_timestep`, 0 or 1, is what the network takes the first for."""
 
     architecture: str = "dit"
     genes_per_token: int = 10
@@ -91,6 +99,7 @@ class NetworkConfig:
     mlp_ratio: float = 4.0
     summary_token: bool = False
     positions: str = "sincos"
+    first_timestep: int = 1
     channels: int = 64
 
     @property
@@ -101,6 +110,7 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         _require_choice("architecture", self.architecture, ARCHITECTURES)
         _require_choice("positions", self.positions, POSITIONS)
+        _require(self.first_timestep in (0, 1), "first_timestep", self.first_timestep, "0 or 1")
         for name in ("genes_per_token", "width", "depth", "heads", "channels"):
             _require_whole(name, getattr(self, name), 1)
         _require_real("mlp_ratio", self.mlp_ratio, 0, open_low=True)
@@ -139,7 +149,8 @@ class DiffusionConfig:
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """One run of the optimiser. `log_snr_mean`/`log_snr_std` draw noise levels from a normal over log-SNR;
-    without them timesteps are uniform (paper, section 2.4).
+    without them timesteps are uniform (paper, section 2.4). `label_dropout` is the share of cells whose labels are
+    withheld from a conditional model, so that it can also predict without (Ho & Salimans 2022).
 
     `dtype` is what the network computes in (params and optimiser are float32 always); `accumulate`, in how many parts
     a batch is taken. Every `evaluate_every` epochs the held-out cells are looked at, and after `patience` looks without
@@ -157,6 +168,7 @@ class TrainingConfig:
     log_snr_mean: float | None = None
     log_snr_std: float | None = None
     stratified_levels: bool = False
+    label_dropout: float = 0.1
     dtype: str = "float32"
     accumulate: int = 1
     evaluate_every: float | None = None
@@ -174,6 +186,7 @@ class TrainingConfig:
         _require_real("learning_rate", self.learning_rate, 0, open_low=True)
         _require_choice("learning_rate_schedule", self.learning_rate_schedule, LEARNING_RATE_SCHEDULES)
         _require_real("weight_decay", self.weight_decay, 0)
+        _require_real("label_dropout", self.label_dropout, 0, 1)
         if self.gradient_clip is not None:
             _require_real("gradient_clip", self.gradient_clip, 0, open_low=True)
         if self.ema_decay is not None:
@@ -301,7 +314,9 @@ class SamplingConfig:
     """How cells are drawn from a trained run. `steps` is the exact number of network evaluations a cell.
 
     Without steps or acceleration: a schedule file's own steps, every timestep for ddpm, else DEFAULT_STEPS. Without a
-    batch size: the one that is fastest on the devices at hand.
+    batch size: the one that is fastest on the devices at hand. `guidance` W of a conditional model: predicted clean
+    cells are uncond + W (cond - uncond); 1, as asked, costs one evaluation a step, as does 0, which ignores the labels;
+    any other costs two. `output` "counts" adds counts as a layer, `depth` is every cell's library size in them.
     """
 
     solver: str = "dpmpp-2m"
@@ -313,6 +328,9 @@ class SamplingConfig:
     seed: int = 0
     batch_size: int | None = None
     dtype: str = "float32"
+    guidance: float = 1.0
+    output: str = "log"
+    depth: float | None = None
 
     def __post_init__(self) -> None:
         if self.steps is not None:
@@ -327,3 +345,9 @@ class SamplingConfig:
         if self.batch_size is not None:
             _require_whole("batch_size", self.batch_size, 1)
         _require_choice("dtype", self.dtype, DTYPES)
+        _require_real("guidance", self.guidance, 0, 100)
+        _require_choice("output", self.output, OUTPUTS)
+        if self.depth is not None:
+            _require_real("depth", self.depth, 0, 1e9, open_low=True)
+            if self.output != "counts":
+                raise BadConfig("a depth is for counts; add --output counts")

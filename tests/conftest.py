@@ -65,3 +65,24 @@ def tiny_run(tiny_cells, tiny_config, tmp_path_factory):
     import scrdit_jax as scrdit
 
     return scrdit.train(tiny_cells, out=tmp_path_factory.mktemp("runs") / "tiny", preset=tiny_config)
+
+
+@pytest.fixture(scope="session")
+def labelled_cells(tiny_cells) -> anndata.AnnData:
+    """`tiny_cells` with a second column of labels; donor d2 gave no B cells."""
+    cells = tiny_cells.copy()
+    b_cell = (cells.obs["cell_type"] == "B cell").to_numpy()
+    donors = np.where(b_cell, "d1", np.random.default_rng(8).choice(["d1", "d2"], size=cells.n_obs))
+    cells.obs["donor"] = pd.Categorical(donors, categories=["d2", "d1"])
+    return cells
+
+
+@pytest.fixture(scope="session")
+def labelled_run(labelled_cells, tiny_config, tmp_path_factory):
+    """A run that knows cell type and donor; tests must not write into it."""
+    import scrdit_jax as scrdit
+
+    out = tmp_path_factory.mktemp("runs") / "labelled"
+    # Fast enough that labels matter after 12 steps.
+    changes = {"condition_on": ["cell_type", "donor"], "learning_rate": 0.02, "warmup_steps": 0}
+    return scrdit.train(labelled_cells, out=out, preset=tiny_config, **changes)

@@ -13,10 +13,10 @@ LAYERS = [
     {"config", "files", "devices", "caches", "claims", "extras"},
     {"data", "diffusion"},
     {"networks", "sampling"},
-    {"checkpoint", "evaluation"},
+    {"checkpoint", "families", "evaluation"},
     {"training", "generation"},
     {"importing"},
-    {"benchmarking"},
+    {"benchmarking", "describing"},
     {"api"},
     {"cli"},
 ]

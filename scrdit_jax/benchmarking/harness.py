@@ -23,6 +23,7 @@ from ..extras import versions
 from ..generation.engine import make_engine, model_sweep, network_of
 from ..generation.fitting import fit_timesteps
 from ..generation.outputs import write_timesteps
+from ..generation.quotas import Wanted, resolve
 from ..generation.run import model_digest
 from ..generation.tuning import choose_batch_size
 from ..networks.kinds import flops_per_evaluation
@@ -157,8 +158,9 @@ def measure(
         scores, note = [], None
         for seed in range(settings.seeds):
             request = case.sampling(seed=seed, dtype=settings.dtype, batch_size=batch_size, schedule=schedule)
-            engine = make_engine(model, request)
             wanted = 0 if real is None else len(real) // 2
+            _, labels = resolve(Wanted(cells=max(wanted, 1)), model)
+            engine = make_engine(model, request, labels)
             # The first batch of all warms up; the repeats asked for are spread over the seeds.
             count = max(-(-wanted // engine.batch_size), -(-settings.repeats // settings.seeds) + 1)
             timing, batches = time_batches(engine, count)

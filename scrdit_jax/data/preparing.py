@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from scipy import sparse
 from ..config import DataConfig
 from ..errors import BadConfig, BadInput, GeneMismatch, OutputExists, UnknownCellType
 from .checking import Matrix, check_cells, listed, notes_of, source_digest, with_notes
+from .conditions import Condition, categorical, find_conditions
 from .genes import choose_genes
 from .normalizing import Normalization, looks_like_counts, normalize, normalize_like
 from .scaling import Scaling
@@ -34,6 +36,7 @@ class Facts:
 
     `genes` are in the model's order; `cell_types` counts training cells by name; `settings` are what was asked for,
     with the share and the seed of the split; `digest` is of the cells as they came; `notes` are sentences for the user.
+    `conditions` are the columns of labels that the model is told.
     """
 
     genes: tuple[str, ...]
@@ -47,6 +50,18 @@ class Facts:
     source: str
     digest: str
     notes: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+    @property
+    def label_sizes(self) -> tuple[int, ...]:
+        """How many names each condition has, as a network wants it."""
+        return tuple(len(condition.names) for condition in self.conditions)
+
+    @property
+    def type_column(self) -> int:
+        """Which condition holds the cell types: that of `cell_type_key`, else the first."""
+        columns = [condition.column for condition in self.conditions]
+        return columns.index(self.cell_type_key) if self.cell_type_key in columns else 0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -64,6 +79,7 @@ class Facts:
                 "cell_types": dict(values["cell_types"]),
                 "settings": DataConfig(**values["settings"]),
                 "notes": tuple(values["notes"]),
+                "conditions": tuple(map(Condition.from_dict, values.get("conditions", ()))),
             }
         )
 
@@ -100,6 +116,7 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
     cells = check_cells(adata, source)
     digest = source_digest(cells)
     cells, key, notes = _cells_of_types(cells, config, source)
+    cells = categorical(cells, config.condition_on, source)
     replaced = [name for name in ("library_size", "split") if name in cells.obs]
     cells, normalization = normalize(cells, config, source=source)
     notes = [*notes_of(cells), *notes, normalization.sentence]
@@ -116,6 +133,9 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
     training = cells.X[~held_out]
     columns, sentences = choose_genes(training, config, multiple_of=multiple_of, source=source)
     scaling = Scaling.fit(training[:, columns], config.zero_value, config.standardize)
+    conditions = find_conditions(cells.obs[~held_out], config.condition_on, source)
+    if conditions:
+        sentences.append("conditioned on " + ", ".join(f"{c.column} ({len(c.names)} names)" for c in conditions))
 
     split = pd.Categorical(np.where(held_out, "held_out", "train"), categories=["train", "held_out"])
     obs = _plain(cells.obs.assign(split=split))
@@ -132,8 +152,26 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
         source=source,
         digest=digest,
         notes=(*notes, *sentences),
+        conditions=conditions,
     )
     return Prepared(chosen, facts)
+
+
+def of_type(prepared: Prepared, name: str) -> Prepared:
+    """Only the cells of one cell type, with the genes and the scaling of all."""
+    facts = prepared.facts
+    cells = prepared.cells[(prepared.cells.obs[facts.cell_type_key] == name).to_numpy()].copy()
+    held_out = int((cells.obs["split"] == "held_out").sum())
+    facts = replace(
+        facts,
+        cell_types={name: cells.n_obs - held_out},
+        n_train=cells.n_obs - held_out,
+        n_held_out=held_out,
+        settings=replace(facts.settings, cell_type_key=facts.cell_type_key, cell_types=(name,)),
+        digest=hashlib.sha256(f"{facts.digest}\n{name}".encode()).hexdigest(),
+        notes=(*facts.notes, f"of these the cells of type {name!r}: {cells.n_obs - held_out} for training"),
+    )
+    return Prepared(cells, facts)
 
 
 def align(adata: AnnData, facts: Facts, *, source: str) -> AnnData:
@@ -223,12 +261,13 @@ def _cells_of_types(cells: Cells, config: DataConfig, source: str) -> tuple[Cell
         )
     labels = cells.obs[key].astype(str)
     there = sorted(labels.unique())
+    order = map(str, cells.obs[key].cat.categories) if cells.obs[key].dtype == "category" else there
     for name in config.cell_types:
         if name not in there:
             raise UnknownCellType(f"{source} has no cell type {name!r} in obs[{key!r}]; there are {listed(there)}")
     chosen = labels.isin(config.cell_types).to_numpy() if config.cell_types else np.ones(cells.n_obs, dtype=bool)
     notes = [f"{int(chosen.sum())} of {cells.n_obs} cells are {listed(config.cell_types)}"] * bool(config.cell_types)
-    types = pd.Categorical(labels[chosen])
+    types = pd.Categorical(labels[chosen], categories=[name for name in order if name in set(labels[chosen])])
     selected = cells if chosen.all() else cells[chosen]
     obs = selected.obs.assign(**{key: types})
     return make_cells(selected.X, obs, cells.var, dict(cells.uns)), key, notes

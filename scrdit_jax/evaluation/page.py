@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
+from .by_type import HEADER, type_rows
 from .scores import CANDIDATES, FURTHER, LEADING, METRICS, PAPER, estimate_text
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def html_page(report: Report, pictures: Mapping[str, bytes]) -> str:
 <body>
 <h1>Synthetic cells beside real ones</h1>
 <p class="summary">{escape(report.summary())}</p>
-{tables}
+{tables}{_type_table(report)}
 <ul>{notes}</ul>
 <h2>Pictures</h2>
 {figures}
@@ -112,6 +113,22 @@ def _score_table(report: Report, title: str) -> str:
         f'<h2>{escape(title)}</h2>{introduction}<div class="wide"><table><thead><tr><th scope="col">metric</th>{header}'
         f'<th scope="col">better is</th><th scope="col">what it sees</th></tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>\n"
+    )
+
+
+def _type_table(report: Report) -> str:
+    if not report.types:
+        return ""
+    header = "".join(
+        f'<th scope="col"{" class=number" if i else ""}>{escape(name)}</th>' for i, name in enumerate(HEADER)
+    )
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td class=number>{escape(v)}</td>" for v in values)}</tr>'
+        for name, *values in type_rows(report.types)
+    )
+    return (
+        f'<h2>By cell type</h2><div class="wide"><table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>'
+        "</div>\n"
     )
 
 

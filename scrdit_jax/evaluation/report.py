@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -16,6 +17,7 @@ import numpy as np
 from ..errors import BadInput, OutputExists, writing
 from ..extras import optional, versions
 from . import plots
+from .by_type import HEADER, TypeScores, score_types, type_rows
 from .page import html_page
 from .scores import (
     CANDIDATES,
@@ -40,13 +42,21 @@ LIBRARIES = ("scrdit_jax", "anndata", "numpy", "scipy", "scikit-learn", "matplot
 MAX_CELLS = 2000
 PROVENANCE_KEY = "scrdit"
 PROVENANCE_TEXT = 200
+TYPES_NOTE = (
+    "'called so' is the share of a type's synthetic cells that a logistic classifier trained on the held-out real ones "
+    "calls by its name, 'real called so' that of held-out cells it was not trained on."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What `evaluate` found. `provenance` is how the synthetic cells were made, as far as their file says."""
+    """What `evaluate` found. `provenance` is how the synthetic cells were made, as far as their file says.
+
+    `types` are scores of every cell type, where both sides name them.
+    """
 
     scores: Scores
+    types: tuple[TypeScores, ...] = ()
     provenance: Mapping[str, str | int | float | bool | None]
     versions: Mapping[str, str]
 
@@ -70,6 +80,7 @@ class Report:
             "'real vs real' compares with other held-out cells: nothing can be expected to do better. 'genes shuffled' "
             "are real cells with every gene permuted on its own: right genes, no cells.",
             "KL divergence pairs row i with row i, although nothing pairs them.",
+            *([TYPES_NOTE] if self.types else []),
             *scores.notes,
         )
 
@@ -100,6 +111,7 @@ class Report:
                 }
                 for metric in METRICS
             },
+            "cell_types": [scores.to_dict() for scores in self.types],
             "notes": list(self.notes()),
             "provenance": dict(self.provenance),
             "versions": dict(self.versions),
@@ -126,7 +138,17 @@ class Report:
         parts = [self.summary(), ""]
         for title, rows in tables.items():
             parts += [title, line(header), rule, *map(line, rows), ""]
+        if self.types:
+            parts += [*self._type_table(), ""]
         return "\n".join([*parts, *self.notes()])
+
+    def _type_table(self) -> list[str]:
+        rows = [list(HEADER), *type_rows(self.types)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+        return [
+            "  ".join([row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)])
+            for row in rows
+        ]
 
 
 def evaluate(
@@ -151,8 +173,10 @@ def evaluate(
         optional("matplotlib.figure")  # before the work, not after it
     types = _cell_types(real, cell_type_key)
     pools = draw_pools(real, synthetic, seed=seed, max_cells=max_cells)
+    scores = score_pools(pools, seed, repeats, max_cells)
     report = Report(
-        scores=score_pools(pools, seed, repeats, max_cells),
+        scores=scores,
+        types=_type_scores(real, synthetic, cell_type_key, seed, repeats),
         provenance=_provenance(synthetic),
         versions=versions(LIBRARIES),
     )
@@ -171,6 +195,26 @@ def _cell_types(real: AnnData, key: str | None) -> np.ndarray | None:
         there = ", ".join(map(str, real.obs.columns)) or "none"
         raise BadInput(f"the real cells have no column {key!r}; their columns: {there}")
     return real.obs[key].astype(str).to_numpy()
+
+
+def _type_scores(real: AnnData, synthetic: AnnData, key: str | None, seed: int, repeats: int) -> tuple[TypeScores, ...]:
+    """Of the column that holds types on both sides: the one named, that of the model, or "cell_type"."""
+    record = synthetic.uns.get(PROVENANCE_KEY, {})
+    record = record if isinstance(record, Mapping) else {}
+    facts = {}
+    with contextlib.suppress(ValueError):  # a record that another program wrote
+        facts = json.loads(str(record.get("facts", "{}")))
+    conditions = [condition["column"] for condition in facts.get("conditions", ())]
+    candidates = (key, facts.get("cell_type_key"), *conditions, "cell_type")
+    column = next((c for c in candidates if c is not None and c in real.obs and c in synthetic.obs), None)
+    if column is None:
+        return ()
+    asked = None
+    if column in conditions:
+        asked, place = {}, conditions.index(column)
+        for names, count in json.loads(str(record.get("labels", "[]"))):
+            asked[names[place]] = asked.get(names[place], 0) + count
+    return score_types(real, synthetic, column, asked=asked, seed=seed, repeats=repeats)
 
 
 def _pictures(pools: Pools, types: np.ndarray | None, seed: int) -> dict[str, bytes]:

@@ -24,17 +24,17 @@ def assemble(store: Store, out: Path) -> None:
         require_space(out.parent, sum(record.bytes for record in records))
         with (
             growing_file(
-                partial, store.genes, store.uns, most_nonzeros=sum(record.nonzeros for record in records)
+                partial, store.layout, store.uns, most_nonzeros=sum(record.nonzeros for record in records)
             ) as cells,
             tqdm(total=store.plan.cells, unit="cell", disable=None, desc="assemble") as bar,
         ):
             for shard, record in zip(store.plan.shards(), records, strict=True):
                 digest = ContentDigest(shard.first)
                 try:
-                    for piece in pieces(store.shard_path(shard)):
+                    for piece in pieces(store.shard_path(shard), store.layout):
                         cells.append(piece, shard.first + digest.cells)
                         digest.update(piece)
-                        bar.update(piece.shape[0])
+                        bar.update(piece.cells.shape[0])
                 except (OSError, KeyError, ValueError) as error:
                     if "No space left" in str(error):
                         raise

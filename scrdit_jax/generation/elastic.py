@@ -11,11 +11,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..checkpoint import load_model
 from ..config import SamplingConfig
 from ..devices import use_every_core
 from ..errors import MissingExtra, ScrditError
+from ..families import load
 from .engine import Engine
+from .labels import Runs
 from .pipeline import Tally, make_shards
 from .run import Summary, begin, engine_for
 from .store import Store
@@ -28,7 +29,14 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def fill_with_ray(
-    run: Path, cells: int, config: SamplingConfig, folder: Path, *, address: str, shard_cells: int
+    run: Path,
+    cells: int,
+    config: SamplingConfig,
+    folder: Path,
+    labels: Runs = (),
+    *,
+    address: str,
+    shard_cells: int,
 ) -> Summary:
     """Fill a folder of shards, which every node sees under this path, on the Ray cluster at `address`.
 
@@ -50,7 +58,7 @@ def fill_with_ray(
         options: dict[str, Any] = {"num_gpus": 1 if gpus else 0, "num_cpus": 1, "max_retries": MOST_FAILURES}
         request = (str(run), cells, asdict(config), str(folder))
         # Where a worker is, not here: the batch size is that of its device.
-        _get(ray, ray.remote(_begin).options(**options).remote(*request, shard_cells))
+        _get(ray, ray.remote(_begin).options(**options).remote(*request, labels, shard_cells))
         made = _make_all(ray, ray.remote(_make).options(**options), request, folder, TASKS_A_WORKER * workers)
     finally:
         ray.shutdown()
@@ -102,12 +110,12 @@ def _get(ray: Any, reference: Any) -> Any:
 def _ready(run: str, sampling: tuple, folder: str) -> Engine:
     """The engine of a folder of shards, compiled once a worker."""
     with Store(Path(folder)) as store:
-        return engine_for(load_model(run), SamplingConfig(**dict(sampling)), store)
+        return engine_for(load(run), SamplingConfig(**dict(sampling)), store)
 
 
-def _begin(run: str, cells: int, sampling: dict, folder: str, shard_cells: int) -> None:
+def _begin(run: str, cells: int, sampling: dict, folder: str, labels: Runs, shard_cells: int) -> None:
     use_every_core()
-    begin(load_model(run), cells, SamplingConfig(**sampling), Path(folder), shard_cells=shard_cells)
+    begin(load(run), cells, SamplingConfig(**sampling), Path(folder), labels, shard_cells=shard_cells)
 
 
 def _make(run: str, cells: int, sampling: dict, folder: str, index: int) -> int:

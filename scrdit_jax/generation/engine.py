@@ -26,6 +26,9 @@ from ..networks.kinds import CONDITIONING_LAYERS, make_network
 from ..sampling.sampler import Integrated, cell_keys, integrate
 from ..sampling.solvers import Coefficients, find_solver, make_coefficients, noise_levels
 from . import tuning
+from .counts import Counting, make_counting
+from .growing import Block, to_csr
+from .labels import Labels, Runs
 
 DEFAULT_STEPS = 25
 CELLS_AXIS = "cells"
@@ -50,16 +53,24 @@ def coefficients_for(diffusion: DiffusionConfig, config: SamplingConfig) -> Coef
 def network_of(model: Model) -> tuple[nn.Module, Prediction]:
     """A model's network, without its weights, and what its outputs mean."""
     prediction = make_prediction(model.config.diffusion.prediction, model.facts.scaling)
-    return make_network(model.config.network, len(model.facts.genes), prediction.outputs), prediction
+    # In a family no model has labels: each knows its own type.
+    labels = () if model.members else model.facts.label_sizes
+    return make_network(model.config.network, len(model.facts.genes), prediction.outputs, labels=labels), prediction
 
 
 @partial(jax.jit, static_argnames=("network", "dtype"))
-def prepare(params: Any, timesteps: jax.Array, *, network: nn.Module, dtype: str) -> tuple[Any, jax.Array]:
-    """What does not change from batch to batch: (weights of `denoise`, modulations with axes step, 1, ...).
+def prepare(
+    params: Any, timesteps: jax.Array, labels: jax.Array | None = None, *, network: nn.Module, dtype: str
+) -> tuple[Any, jax.Array]:
+    """What does not change from batch to batch: (weights of `denoise`, modulations with axes step, label, ...).
 
-    All cells share t, so every shift, scale and gate is computed once a step, in float32, and not once a cell.
+    All cells share t, so every shift, scale and gate is computed once a step and label, in float32, and not once a
+    cell. `labels` are (label, column); without any there is one row, of no label.
     """
-    table = network.apply(params, timesteps, method="modulations")[:, None]
+    rows = 1 if labels is None else len(labels)
+    repeated = None if labels is None else jnp.tile(labels, (len(timesteps), 1))
+    table = network.apply(params, jnp.repeat(timesteps, rows), repeated, method="modulations")
+    table = table.reshape(len(timesteps), rows, *table.shape[1:])
     layers = {name: layer for name, layer in params["params"].items() if name not in CONDITIONING_LAYERS}
     return jax.tree.map(lambda leaf: leaf.astype(dtype), ({"params": layers}, table))
 
@@ -78,13 +89,22 @@ def evaluate(
     return prediction.clean(noisy, predicted.astype(jnp.float32), alpha_bar)
 
 
+class Conditioning(NamedTuple):
+    """Modulations with axes step, label, ...; with guidance, those of no label (step, 1, ...) and the weight ()."""
+
+    table: jax.Array
+    unlabelled: jax.Array | None = None
+    guidance: jax.Array | None = None
+
+
 @partial(jax.jit, static_argnames=("network", "prediction", "scaling"), donate_argnames="recycled", keep_unused=True)
 def sample_batch(
     weights: Any,
-    table: jax.Array,
+    conditioning: Conditioning,
     coefficients: Coefficients,
     seed: jax.Array,
     cell_indices: jax.Array,
+    rows: jax.Array | None,
     recycled: jax.Array,
     *,
     network: nn.Module,
@@ -93,14 +113,23 @@ def sample_batch(
 ) -> Integrated:
     """Cells (cell, gene) on the log scale, zeros restored, for global `cell_indices` (cell,); see `prepare`.
 
+    `rows` (cell,) say which label of the table is a cell's; None where there is but one. With guidance w the predicted
+    clean cells are those without labels plus w times what the labels change (Ho & Salimans 2022; Saharia et al. 2022).
     The solver's state is float32. The result takes the place of `recycled` (cell, gene), whose values do not matter.
     """
+    predict = partial(evaluate, weights, network=network, prediction=prediction)
 
-    def predict_clean(noisy, alpha_bar, modulations):
-        return evaluate(weights, modulations, noisy, alpha_bar, network=network, prediction=prediction)
+    def predict_clean(noisy, alpha_bar, step):
+        table, unlabelled = step
+        clean = predict(table if rows is None else table[rows], noisy, alpha_bar)
+        if unlabelled is None:
+            return clean
+        plain = predict(unlabelled, noisy, alpha_bar)
+        return plain + conditioning.guidance * (clean - plain)
 
     keys = cell_keys(jax.random.key(seed), cell_indices)
-    done = integrate(predict_clean, keys, coefficients, table, genes=network.genes)
+    steps = (conditioning.table, conditioning.unlabelled)
+    done = integrate(predict_clean, keys, coefficients, steps, genes=network.genes)
     return Integrated(scaling.unscale(done.cells), done.finite_steps)
 
 
@@ -119,9 +148,20 @@ def place(devices: Sequence[jax.Device]) -> Placement:
     return Placement(tuple(devices), shared_out, on_each)
 
 
+@jax.jit
+def _choose(first: Integrated, second: Integrated, from_second: jax.Array) -> Integrated:
+    """Cell by cell from one batch or the other; `from_second` (cell,) bool."""
+    cells = jnp.where(from_second[:, None], second.cells, first.cells)
+    return Integrated(cells, jnp.where(from_second, second.finite_steps, first.finite_steps))
+
+
 @dataclass(frozen=True)
 class Engine:
-    """A compiled sampler with all it needs but the cells' indices; `bytes_needed` and `free_bytes` are per device."""
+    """A compiled sampler with all it needs but the cells' indices; `bytes_needed` is per device.
+
+    `variants` are what the program is given: once, with a table of the request's labels; or, for a family, once for
+    each label, as each has a model of its own.
+    """
 
     batch_size: int
     coefficients: Coefficients
@@ -130,8 +170,10 @@ class Engine:
     compile_seconds: float
     bytes_needed: int
     program: Any
-    inputs: tuple[Any, ...]
+    variants: tuple[tuple[Any, ...], ...]
     shared_out: NamedSharding
+    labels: Labels
+    counting: Counting | None
 
     @property
     def evaluations(self) -> int:
@@ -145,7 +187,17 @@ class Engine:
     def dispatch(self, first: int, recycled: jax.Array | None = None) -> Integrated:
         """Begin the batch of cells `first`, `first` + 1, ...; returns at once. `recycled` is used up."""
         indices = np.arange(first, first + self.batch_size, dtype=np.uint32)
-        return self.program(*self.inputs, indices, self.empty() if recycled is None else recycled)
+        rows = self.labels.rows(first, self.batch_size)
+        if len(self.variants) == 1:
+            rows = rows if len(self.labels.distinct) > 1 else None
+            return self.program(*self.variants[0], indices, rows, self.empty() if recycled is None else recycled)
+        batch = None
+        for row in np.unique(rows):
+            place = self.empty() if recycled is None else recycled
+            made, recycled = self.program(*self.variants[row], indices, None, place), None
+            here = jax.device_put(rows == row, self.shared_out)
+            batch = made if batch is None else _choose(batch, made, here)
+        return batch
 
     def fetch(self, batch: Integrated, first: int, count: int) -> np.ndarray:
         """The first `count` cells of a batch on the host, once it is done; Diverged if a value is not finite."""
@@ -153,6 +205,12 @@ class Engine:
         if np.any(finite_steps < self.evaluations):
             raise Diverged(self._divergence(finite_steps, first))
         return np.asarray(batch.cells)[:count]
+
+    def block(self, cells: np.ndarray, first: int) -> Block:
+        """Cells that were fetched, from index `first` on, sparse, with their labels and, where wanted, counts."""
+        rows, matrix = self.labels.rows(first, len(cells)), to_csr(cells)
+        counts, library = (None, None) if self.counting is None else self.counting.draw(matrix, first, rows)
+        return Block(matrix, self.labels.distinct[rows], counts, library)
 
     def batches(self, cells: int) -> Iterator[np.ndarray]:
         """Cells 0 to `cells` - 1 on the log scale, batch by batch; the next is dispatched before one is fetched."""
@@ -178,10 +236,13 @@ class Engine:
         )
 
 
-def make_engine(model: Model, config: SamplingConfig, *, devices: Sequence[jax.Device] | None = None) -> Engine:
+def make_engine(
+    model: Model, config: SamplingConfig, labels: Runs = (), *, devices: Sequence[jax.Device] | None = None
+) -> Engine:
     """The engine for `config`; without a batch size in it, with the one that was measured to be fastest here.
 
-    `devices` are all local ones among which the batch can be shared out evenly, unless they are given.
+    `labels` are runs in the order of the cells; a conditional model without any makes cells of no label. `devices` are
+    all local ones among which the batch can be shared out evenly, unless they are given.
 
     Raises BadConfig, naming the largest, where a batch does not fit in the devices' memory.
     """
@@ -192,19 +253,66 @@ def make_engine(model: Model, config: SamplingConfig, *, devices: Sequence[jax.D
     if batch_size is None:
         batch_size = tuned_batch_size(model, network, prediction, config.dtype)
     placement = place(usable_devices(batch_size) if devices is None else devices)
-    params, timesteps = jax.device_put((model.params, coefficients.timestep.astype(np.int32)), placement.on_each)
-    weights, table = prepare(params, timesteps, network=network, dtype=config.dtype)
-    rows = jax.device_put(Coefficients(timesteps, *(c.astype(np.float32) for c in coefficients[1:])), placement.on_each)
-    inputs = (weights, table, rows, jax.device_put(np.uint32(config.seed), placement.on_each))
+    told = Labels.of(labels, model.facts.conditions)
+    variants = _variants(model, network, config, told, coefficients, placement)
     indices = jax.ShapeDtypeStruct((batch_size,), np.uint32, sharding=placement.shared_out)
+    several = len(variants) == 1 and len(told.distinct) > 1
+    rows = jax.ShapeDtypeStruct((batch_size,), np.int32, sharding=placement.shared_out) if several else None
     recycled = jax.ShapeDtypeStruct((batch_size, network.genes), np.float32, sharding=placement.shared_out)
-    shapes = (*jax.tree.map(_shape, inputs), indices, recycled)
+    shapes = (*jax.tree.map(_shape, variants[0]), indices, rows, recycled)
     leaves, structure = jax.tree.flatten(shapes)
     program, seconds = _compiled(tuple(leaves), structure, network, prediction, scaling)
-    needed = _require_fit(program, batch_size, placement, sum(leaf.nbytes for leaf in jax.tree.leaves(inputs)))
+    needed = _require_fit(program, batch_size, placement, sum(leaf.nbytes for leaf in jax.tree.leaves(variants[0])))
     return Engine(
-        batch_size, coefficients, network, placement.devices, seconds, needed, program, inputs, placement.shared_out
-    )
+        batch_size, coefficients, network, placement.devices, seconds, needed, program, variants,
+        placement.shared_out, told, make_counting(model, config, told),
+    )  # fmt: skip
+
+
+def is_guided(model: Model, config: SamplingConfig) -> bool:
+    """Whether a step takes a second evaluation, without labels; BadConfig where the model has no labels to go without.
+
+    Guidance 1 is what the labels say and 0 is no labels, so neither needs the other.
+    """
+    if config.guidance != 1 and (model.members or not model.facts.conditions):
+        what = "a family of models, one a cell type" if model.members else "trained without labels"
+        raise BadConfig(f"this model is {what}, so nothing can be guided; leave --guidance out")
+    return config.guidance not in (0, 1)
+
+
+def _variants(
+    model: Model,
+    network: nn.Module,
+    config: SamplingConfig,
+    told: Labels,
+    coefficients: Coefficients,
+    placement: Placement,
+) -> tuple[tuple[Any, ...], ...]:
+    """The program's arguments but for the cells' own, on the devices; see Engine."""
+    on_each = placement.on_each
+    timesteps = jax.device_put(coefficients.timestep.astype(np.int32), on_each)
+    steps = jax.device_put(Coefficients(timesteps, *(c.astype(np.float32) for c in coefficients[1:])), on_each)
+    seed = jax.device_put(np.uint32(config.seed), on_each)
+    guided = is_guided(model, config)
+    if model.members:
+        each = [(model.params[model.members[code]], None) for code in told.distinct[:, 0]]
+    else:
+        each = [(model.params, _padded(told.distinct) if told.distinct.size and config.guidance else None)]
+    variants = []
+    for params, labels in each:
+        params, labels = jax.device_put((params, labels), on_each)
+        weights, table = prepare(params, timesteps, labels, network=network, dtype=config.dtype)
+        conditioning = Conditioning(table)
+        if guided:
+            _, unlabelled = prepare(params, timesteps, network=network, dtype=config.dtype)
+            conditioning = Conditioning(table, unlabelled, jax.device_put(np.float32(config.guidance), on_each))
+        variants.append((weights, conditioning, steps, seed))
+    return tuple(variants)
+
+
+def _padded(labels: np.ndarray) -> np.ndarray:
+    """To a power of two, so that requests with other numbers of labels use the same program."""
+    return np.pad(labels, ((0, (1 << (len(labels) - 1).bit_length()) - len(labels)), (0, 0)), mode="edge")
 
 
 def _shape(array: jax.Array) -> jax.ShapeDtypeStruct:
@@ -254,8 +362,9 @@ def model_sweep(
 ) -> list[list[float]]:
     """[[batch size, cell-evaluations a second], ...] of `network` on the local devices; see `tuning.sweep`."""
     placement = place(jax.local_devices())
+    params = model.params[model.members[0]] if model.members else model.params
     weights, table = prepare(
-        jax.device_put(model.params, placement.on_each), jnp.ones(1, jnp.int32), network=network, dtype=dtype
+        jax.device_put(params, placement.on_each), jnp.ones(1, jnp.int32), network=network, dtype=dtype
     )
     step = partial(evaluate, network=network, prediction=prediction)
     return tuning.sweep(

@@ -24,6 +24,7 @@ def fit_timesteps(model: Model, steps: int, *, seed: int = 0) -> np.ndarray:
     """`steps` descending timesteps with the least error of UniPC along a run of 64 steps with 64 cells.
 
     The levels to choose from are those of that run, at equal distances in log-SNR; the error is taken over 300 genes.
+    Where the model knows labels, the cells have those of training cells drawn at random.
     Raises BadTimesteps if `steps` is not within 2 and their number.
     """
     schedule = linear_schedule(model.config.diffusion)
@@ -34,10 +35,14 @@ def fit_timesteps(model: Model, steps: int, *, seed: int = 0) -> np.ndarray:
     genes = network.genes
     levels = noise_levels(schedule, make_timesteps("logsnr", schedule, most))
     params = jax.device_put(model.params)
+    labels = None
+    if model.facts.conditions:
+        drawn = np.random.default_rng([seed, 1]).integers(len(model.cells.labels), size=CELLS)
+        labels = jnp.asarray(model.cells.labels[drawn])
 
     @jax.jit
     def predict(noisy, timestep, alpha_bar):
-        return prediction.clean(noisy, network.apply(params, noisy, timestep), alpha_bar)
+        return prediction.clean(noisy, network.apply(params, noisy, timestep, labels), alpha_bar)
 
     def predict_clean(noisy: np.ndarray, i: int) -> np.ndarray:
         alpha_bar = jnp.full((1, 1), levels.alpha_bars[i], jnp.float32)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anndata
 import h5py
@@ -25,25 +26,81 @@ H5_NAMES = {"chunks": (1 << 12,), "compression": "gzip", "maxshape": (None,)}
 ZARR_STORAGE = {"chunks": (1 << 20,)}
 ROWS_AT_ONCE = 8192
 
+COUNTS, LIBRARY_SIZE, TOTAL_COUNTS = "counts", "library_size", "total_counts"
+
+
+class Block(NamedTuple):
+    """Neighbouring cells: values (cell, gene) float32 on the log scale and labels (cell, column) int32; where counts
+    were asked for, those (cell, gene) int32 and the library sizes (cell,) float32 they were made with."""
+
+    cells: sparse.csr_matrix
+    labels: np.ndarray
+    counts: sparse.csr_matrix | None = None
+    library_size: np.ndarray | None = None
+
+    @classmethod
+    def join(cls, blocks: Sequence[Block]) -> Block:
+        """One block of several, in order."""
+        cells, labels, counts, library = zip(*blocks, strict=True)
+        return cls(
+            sparse.vstack(cells, format="csr"),
+            np.concatenate(labels),
+            None if counts[0] is None else sparse.vstack(counts, format="csr"),
+            None if library[0] is None else np.concatenate(library),
+        )
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a file of cells holds: its genes, for each column of labels all names there are, and whether counts."""
+
+    genes: tuple[str, ...]
+    columns: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    counts: bool = False
+
+    def obs(self, block: Block, first: int) -> pd.DataFrame:
+        """The table of the cells of `block`, of which the first is cell number `first`."""
+        table = pd.DataFrame(index=pd.Index(cell_names(first, block.cells.shape[0])))
+        for (column, names), codes in zip(self.columns, block.labels.T, strict=True):
+            table[column] = pd.Categorical.from_codes(codes, categories=list(names))
+        if self.counts:
+            table[LIBRARY_SIZE] = block.library_size
+            table[TOTAL_COUNTS] = total_counts(block)
+        return table
+
+
+def cell_names(first: int, count: int) -> np.ndarray:
+    """Names of cells `first`, `first` + 1, ..."""
+    return np.array([f"synthetic_{i}" for i in range(first, first + count)], object)
+
+
+def total_counts(block: Block) -> np.ndarray:
+    """Each cell's counts in the genes that are there, (cell,) int64; its library size is over all genes."""
+    return np.asarray(block.counts.sum(axis=1, dtype=np.int64)).ravel()
+
 
 class ContentDigest:
-    """sha256 of CSR cells and of where they stand, the same whatever file they lie in; fed piece by piece."""
+    """sha256 of blocks of cells and of where they stand, the same whatever file they lie in; fed piece by piece."""
 
     def __init__(self, first: int) -> None:
         """`first` is the global index of the first cell."""
         self._first = first
-        self._parts = [hashlib.sha256() for _ in range(3)]
+        self._parts: list[Any] = []
         self.cells = self.nonzeros = 0
 
-    def update(self, cells: sparse.csr_matrix) -> None:
+    def update(self, block: Block) -> None:
         """Take in the next cells."""
-        counts = np.diff(cells.indptr)
-        for part, values, kind in zip(
-            self._parts, (counts, cells.indices, cells.data), ("<i8", "<i4", "<f4"), strict=True
-        ):
-            part.update(np.ascontiguousarray(values, kind).data)
-        self.cells += cells.shape[0]
-        self.nonzeros += cells.nnz
+        values = [(np.diff(block.cells.indptr), "<i8"), (block.cells.indices, "<i4"), (block.cells.data, "<f4")]
+        if block.labels.size:
+            values.append((block.labels, "<i4"))
+        if block.counts is not None:
+            values += [(np.diff(block.counts.indptr), "<i8"), (block.counts.indices, "<i4")]
+            values += [(block.counts.data, "<i4"), (block.library_size, "<f4")]
+        self._parts = self._parts or [hashlib.sha256() for _ in values]
+        for part, (array, kind) in zip(self._parts, values, strict=True):
+            part.update(np.ascontiguousarray(array, kind).data)
+        self.cells += block.cells.shape[0]
+        self.nonzeros += block.cells.nnz
 
     def hexdigest(self) -> str:
         """Of all cells so far."""
@@ -55,21 +112,22 @@ class GrowingCells:
     """An open AnnData file, h5py or zarr, to whose end cells are added."""
 
     def __init__(
-        self, group: h5py.Group | zarr.Group, genes: tuple[str, ...], uns: dict[str, Any], *, most_nonzeros: int
+        self, group: h5py.Group | zarr.Group, layout: Layout, uns: dict[str, Any], *, most_nonzeros: int
     ) -> None:
         """Write to the empty `group` all but the cells, which are to have `most_nonzeros` at most."""
-        self._group = group
+        self._group, self._layout = group, layout
         h5 = isinstance(group, h5py.Group)
         names = H5_NAMES if h5 else ZARR_STORAGE
         matrix = H5_STORAGE if h5 else ZARR_STORAGE
+        genes = layout.genes
         var = pd.DataFrame(index=pd.Index(np.array(genes, object), name="gene"))
-        none = pd.DataFrame(index=pd.Index(np.array([], object)))
+        none = layout.obs(_nothing(layout), 0)
         # AnnData warns that its own default for zarr will become what is asked for here.
         with (
             anndata.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False),
             warnings.catch_warnings(action="ignore", category=UserWarning),
         ):
-            anndata.io.write_elem(group, "/", AnnData(obs=none, var=var, uns={"scrdit": uns}))
+            anndata.io.write_elem(group, "/", AnnData(obs=none[[]], var=var, uns={"scrdit": uns}))
             if "raw" in group:  # written without `.X`, an AnnData leaves an empty one that cannot be opened backed
                 del group["raw"]
             anndata.io.write_elem(group, "obs", none, dataset_kwargs=names)
@@ -78,36 +136,63 @@ class GrowingCells:
             kind = np.int32 if most_nonzeros < np.iinfo(np.int32).max else np.int64
             empty.indices, empty.indptr = empty.indices.astype(kind), empty.indptr.astype(kind)
             anndata.io.write_elem(group, "X", empty, dataset_kwargs=matrix)
+            if layout.counts:
+                empty.data = empty.data.astype(np.int32)
+                anndata.io.write_elem(group["layers"], COUNTS, empty, dataset_kwargs=matrix)
         self._matrix = anndata.io.sparse_dataset(group["X"])
+        self._counts = anndata.io.sparse_dataset(group["layers"][COUNTS]) if layout.counts else None
         self._names = group["obs"][group["obs"].attrs["_index"]]
 
-    def append(self, cells: sparse.csr_matrix, first: int) -> None:
+    def append(self, block: Block, first: int) -> None:
         """Add cells, whose names count from `first`."""
+        count, obs = block.cells.shape[0], self._group["obs"]
         with warnings.catch_warnings(action="ignore", category=UserWarning):
-            self._matrix.append(cells)
-        there = self._names.shape[0]
-        self._names.resize((there + cells.shape[0],))
-        self._names[there:] = np.array([f"synthetic_{i}" for i in range(first, first + cells.shape[0])], object)
+            self._matrix.append(block.cells)
+            if self._counts is not None:
+                self._counts.append(block.counts)
+        for (column, _), codes in zip(self._layout.columns, block.labels.T, strict=True):
+            _extend(obs[column]["codes"], codes)
+        if self._layout.counts:
+            _extend(obs[LIBRARY_SIZE], block.library_size)
+            _extend(obs[TOTAL_COUNTS], total_counts(block))
+        _extend(self._names, cell_names(first, count))
+
+
+def _extend(array: h5py.Dataset | zarr.Array, values: np.ndarray) -> None:
+    there = array.shape[0]
+    array.resize((there + len(values),))
+    array[there:] = values if values.dtype == object else values.astype(array.dtype)
+
+
+def _nothing(layout: Layout) -> Block:
+    """A block of no cells."""
+    labels, library = np.zeros((0, len(layout.columns)), np.int32), np.zeros(0, np.float32)
+    counts = sparse.csr_matrix((0, len(layout.genes)), dtype=np.int32)
+    return Block(sparse.csr_matrix((0, len(layout.genes)), dtype=np.float32), labels, counts, library)
 
 
 @contextlib.contextmanager
-def growing_file(
-    path: Path, genes: tuple[str, ...], uns: dict[str, Any], *, most_nonzeros: int
-) -> Iterator[GrowingCells]:
+def growing_file(path: Path, layout: Layout, uns: dict[str, Any], *, most_nonzeros: int) -> Iterator[GrowingCells]:
     """A new .h5ad or .zarr at `path`; see GrowingCells."""
     if path.suffix == ".zarr":
-        yield GrowingCells(zarr.open_group(path, mode="w", zarr_format=3), genes, uns, most_nonzeros=most_nonzeros)
+        yield GrowingCells(zarr.open_group(path, mode="w", zarr_format=3), layout, uns, most_nonzeros=most_nonzeros)
         return
     with h5py.File(path, "w") as file:
-        yield GrowingCells(file, genes, uns, most_nonzeros=most_nonzeros)
+        yield GrowingCells(file, layout, uns, most_nonzeros=most_nonzeros)
 
 
-def pieces(path: Path) -> Iterator[sparse.csr_matrix]:
+def pieces(path: Path, layout: Layout) -> Iterator[Block]:
     """The cells of an .h5ad, so many at a time that memory does not grow with the file."""
     with h5py.File(path) as file:
-        matrix = anndata.io.sparse_dataset(file["X"])
+        matrix, obs = anndata.io.sparse_dataset(file["X"]), file["obs"]
+        counts = anndata.io.sparse_dataset(file["layers"][COUNTS]) if layout.counts else None
         for first in range(0, matrix.shape[0], ROWS_AT_ONCE):
-            yield matrix[first : first + ROWS_AT_ONCE]
+            here = slice(first, first + ROWS_AT_ONCE)
+            cells = matrix[here]
+            codes = [obs[column]["codes"][here].astype(np.int32) for column, _ in layout.columns]
+            labels = np.stack(codes, axis=1) if codes else np.zeros((cells.shape[0], 0), np.int32)
+            drawn = (None, None) if counts is None else (counts[here], obs[LIBRARY_SIZE][here])
+            yield Block(cells, labels, *drawn)
 
 
 def to_csr(cells: np.ndarray) -> sparse.csr_matrix:

@@ -11,6 +11,7 @@ from ..checkpoint import Model
 from ..config import SamplingConfig
 from ..errors import MissingExtra
 from ..evaluation import metrics
+from .quotas import Wanted, resolve
 from .run import sample
 
 MOST_CELLS = 500
@@ -41,7 +42,8 @@ class Judge:
         if not self._floors:
             return {}
         config = SamplingConfig(steps=min(STEPS, model.config.diffusion.timesteps), batch_size=self._size)
-        scores = self._scores(metrics.dense(sample(model, self._size, config, progress=False).X))
+        _, labels = resolve(Wanted(cells=self._size), model)
+        scores = self._scores(metrics.dense(sample(model, self._size, config, labels, progress=False).X))
         return {
             name: value for key in scores for name, value in ((key, scores[key]), (f"{key}_floor", self._floors[key]))
         }

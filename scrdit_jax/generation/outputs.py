@@ -16,7 +16,7 @@ from ..errors import BadTimesteps, OutputExists
 from ..files import check_parents, replacing
 
 # What makes cells the ones that were asked for; the rest of the provenance follows from it.
-REQUEST = ("cells", "sampling", "trained_steps", "config", "facts", "model")
+REQUEST = ("cells", "labels", "sampling", "trained_steps", "config", "facts", "model")
 
 
 def is_finished(path: Path, wanted: dict[str, Any]) -> bool:

@@ -61,7 +61,7 @@ def make_shards(
 
     def write(job: _Job, cells: np.ndarray) -> None:
         with writing(store.path):
-            record = writer.add(job.shard, cells)
+            record = writer.add(job.shard, engine.block(cells, job.first))
         progress(job.count, record)
         tally.cells += job.count
         tally.shards += record is not None
@@ -115,5 +115,6 @@ def _raise_first(waiting: deque[Future[None]], leave: int) -> None:
 
 def _require_space(store: Store, cells: np.ndarray, copies: int) -> None:
     left = sum(shard.cells for shard in store.missing())
-    a_cell = BYTES_A_NONZERO * np.count_nonzero(cells) / len(cells) + BYTES_A_CELL
+    matrices = 2 if store.layout.counts else 1
+    a_cell = matrices * BYTES_A_NONZERO * np.count_nonzero(cells) / len(cells) + BYTES_A_CELL
     require_space(store.path, int(copies * left * a_cell))

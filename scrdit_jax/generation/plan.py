@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from ..errors import BadConfig
+from .labels import Runs
 
 SHARD_CELLS = 65_536
 
@@ -33,16 +34,17 @@ class Shard(NamedTuple):
 class Plan:
     """`cells` in shards of `shard_cells`, a multiple of the batch size: batch k is the same batch whatever the shards.
 
-    `labels` are runs of equal labels, (label, count) in the order of the cells; none for cells without labels.
+    `labels` are runs of equal labels, ((name in each column, ...), count) in the order of the cells; none for cells
+    without labels.
     """
 
     cells: int
     batch_size: int
     shard_cells: int
-    labels: tuple[tuple[str, int], ...] = ()
+    labels: Runs = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", tuple((str(label), int(count)) for label, count in self.labels))
+        object.__setattr__(self, "labels", tuple((tuple(label), int(count)) for label, count in self.labels))
         if self.cells < 1:
             raise BadConfig(f"{self.cells} cells were asked for; ask for at least 1")
         if self.batch_size < 1 or self.shard_cells < 1 or self.shard_cells % self.batch_size:
@@ -52,9 +54,7 @@ class Plan:
             raise BadConfig(f"labels are given for {labelled} cells, not for the {self.cells} that were asked for")
 
     @classmethod
-    def make(
-        cls, cells: int, batch_size: int, *, labels: tuple[tuple[str, int], ...] = (), near: int = SHARD_CELLS
-    ) -> Plan:
+    def make(cls, cells: int, batch_size: int, *, labels: Runs = (), near: int = SHARD_CELLS) -> Plan:
         """The plan with shards of as many whole batches as `near` cells hold, one at least."""
         return cls(
             cells=cells, batch_size=batch_size, shard_cells=max(1, near // batch_size) * batch_size, labels=labels
@@ -78,7 +78,7 @@ class Plan:
             raise BadConfig(f"there is no process {process} among {count}; they are numbered 0 to {count - 1}")
         return self.shards()[process::count]
 
-    def labels_of(self, shard: Shard) -> tuple[tuple[str, int], ...]:
+    def labels_of(self, shard: Shard) -> Runs:
         """The runs of labels within `shard`."""
         runs, start = [], 0
         for label, count in self.labels:
@@ -95,4 +95,4 @@ class Plan:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
         """The inverse of `to_dict`."""
-        return cls(**{**values, "labels": tuple(tuple(run) for run in values.get("labels", ()))})
+        return cls(**values)

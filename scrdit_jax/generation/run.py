@@ -13,7 +13,6 @@ from typing import Any
 
 import pandas as pd
 from anndata import AnnData
-from scipy import sparse
 from tqdm import tqdm
 
 from ..checkpoint import Model, arrays_digest
@@ -22,12 +21,14 @@ from ..devices import describe_devices
 from ..errors import BadConfig
 from ..files import remove
 from .assembling import assemble
-from .engine import Engine, coefficients_for, make_engine
+from .engine import Engine, coefficients_for, is_guided, make_engine
+from .growing import COUNTS, Block
+from .labels import Runs
 from .manifest import Manifest, ShardRecord
 from .outputs import is_finished
 from .pipeline import Tally, make_shards
 from .plan import SHARD_CELLS, Plan, Shard
-from .store import REMEDY, Store, check_folder, is_store
+from .store import REMEDY, Store, check_folder, is_store, layout_of
 
 SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -56,25 +57,24 @@ class Summary:
         )
 
 
-def sample(model: Model, cells: int, config: SamplingConfig, *, progress: bool = True) -> AnnData:
+def sample(model: Model, cells: int, config: SamplingConfig, labels: Runs = (), *, progress: bool = True) -> AnnData:
     """`cells` synthetic cells as an AnnData: CSR on the log scale, the genes in order, the recipe in `.uns['scrdit']`.
 
-    Cell i depends on the model, the seed and i alone, not on how many are made or in what batches.
+    Cell i depends on the model, the seed, i and its labels alone, not on how many are made or in what batches. Labels
+    are categories in obs, counts are a layer.
     """
     _require_cells(cells)
-    engine = make_engine(model, config)
-    batches = []
+    engine, made, blocks = make_engine(model, config, labels), 0, []
     with tqdm(total=cells, unit="cell", disable=None if progress else True, desc="sample") as bar:
         for batch in engine.batches(cells):
-            batches.append(sparse.csr_matrix(batch))
+            blocks.append(engine.block(batch, made))
+            made += len(batch)
             bar.update(len(batch))
-    names = pd.Index([f"synthetic_{i}" for i in range(cells)])
-    synthetic = AnnData(
-        sparse.vstack(batches, format="csr"),
-        obs=pd.DataFrame(index=names),
-        var=pd.DataFrame(index=pd.Index(model.facts.genes, name="gene")),
-    )
-    synthetic.uns["scrdit"] = provenance(model, cells, config) | {"batch_size": engine.batch_size}
+    block, layout = Block.join(blocks), layout_of(model.facts, config.output)
+    var = pd.DataFrame(index=pd.Index(layout.genes, name="gene"))
+    layers = {} if block.counts is None else {COUNTS: block.counts}
+    synthetic = AnnData(block.cells, obs=layout.obs(block, 0), var=var, layers=layers)
+    synthetic.uns["scrdit"] = provenance(model, cells, config, labels) | {"batch_size": engine.batch_size}
     return synthetic
 
 
@@ -83,6 +83,7 @@ def begin(
     cells: int,
     config: SamplingConfig,
     folder: Path,
+    labels: Runs = (),
     *,
     shard_cells: int = SHARD_CELLS,
     remedy: str = REMEDY,
@@ -93,17 +94,18 @@ def begin(
     """
     _require_cells(cells)
     check_folder(folder)
-    wanted, begun = provenance(model, cells, config), None
+    wanted, begun = provenance(model, cells, config, labels), None
     if not is_store(folder):
-        batch_size = make_engine(model, config).batch_size
-        begun = Manifest(wanted, Plan.make(cells, batch_size, near=shard_cells), dict(describe_devices()))
+        batch_size = make_engine(model, config, labels).batch_size
+        plan = Plan.make(cells, batch_size, labels=labels, near=shard_cells)
+        begun = Manifest(wanted, plan, dict(describe_devices()))
     with Store(folder, begun) as store:
         store.manifest.require_same(wanted, folder, remedy)
 
 
 def engine_for(model: Model, config: SamplingConfig, store: Store) -> Engine:
     """The engine with the batch size that `store` was begun with: in others, cells are the same to rounding only."""
-    return make_engine(model, replace(config, batch_size=store.plan.batch_size))
+    return make_engine(model, replace(config, batch_size=store.plan.batch_size), store.plan.labels)
 
 
 def fill(
@@ -111,6 +113,7 @@ def fill(
     cells: int,
     config: SamplingConfig,
     folder: Path,
+    labels: Runs = (),
     *,
     process: int = 0,
     processes: int = 1,
@@ -125,7 +128,7 @@ def fill(
     difference and the `remedy`, if that is other cells.
     """
     started = time.perf_counter()
-    begin(model, cells, config, folder, shard_cells=shard_cells, remedy=remedy)
+    begin(model, cells, config, folder, labels, shard_cells=shard_cells, remedy=remedy)
     tally = Tally()
     with Store(folder) as store:
         mine = {shard.index for shard in store.plan.share(process, processes)}
@@ -162,12 +165,12 @@ def _bar(store: Store, missing: list[Shard]) -> Iterator[tuple[tqdm, Callable[[i
         yield bar, progress
 
 
-def fill_file(model: Model, cells: int, config: SamplingConfig, out: Path) -> Summary:
+def fill_file(model: Model, cells: int, config: SamplingConfig, out: Path, labels: Runs = ()) -> Summary:
     """`cells` cells in one .h5ad or .zarr, by way of a hidden folder of shards beside it, so that it can be continued.
 
     Raises OutputExists if `out` holds anything else.
     """
-    wanted = provenance(model, cells, config)
+    wanted = provenance(model, cells, config, labels)
     folder = out.with_name(f".{out.name}.shards")
     if is_finished(out, wanted):
         if is_store(folder):
@@ -175,7 +178,7 @@ def fill_file(model: Model, cells: int, config: SamplingConfig, out: Path) -> Su
         return Summary(out, cells, 0, 0.0, 0.0)
     started = time.perf_counter()
     remedy = f"give that request again to finish it, or delete {folder}"
-    summary = fill(model, cells, config, folder, copies=2, remedy=remedy)
+    summary = fill(model, cells, config, folder, labels, copies=2, remedy=remedy)
     with Store(folder) as store, store.claims.holding(len(store.plan)):
         if not is_finished(out, wanted):
             assemble(store, out)
@@ -188,12 +191,13 @@ def repair(model: Model, folder: Path, damaged: list[Shard]) -> list[Shard]:
     with Store(folder) as store:
         request = store.manifest.request
         config = SamplingConfig(**json.loads(request["sampling"]))
-        wanted = provenance(model, request["cells"], config)
+        labels = store.plan.labels
+        wanted = provenance(model, request["cells"], config, labels)
         store.manifest.require_same(wanted, folder, "give the run that the cells were made from")
         before = {shard: store.record(shard) for shard in damaged}
         for shard in damaged:
             store.discard(shard)
-    fill(model, request["cells"], config, folder)
+    fill(model, request["cells"], config, folder, labels)
     with Store(folder) as store:
         return [s for s, record in before.items() if record and record.content != store.record(s).content]
 
@@ -212,7 +216,7 @@ def model_digest(model: Model) -> str:
     return digest.hexdigest()
 
 
-def provenance(model: Model, cells: int, config: SamplingConfig) -> dict[str, Any]:
+def provenance(model: Model, cells: int, config: SamplingConfig, labels: Runs = ()) -> dict[str, Any]:
     """What made the cells, as plain values that every file format holds; settings and facts as JSON strings."""
     from .. import __version__
 
@@ -221,7 +225,7 @@ def provenance(model: Model, cells: int, config: SamplingConfig) -> dict[str, An
         "version": __version__,
         "cells": cells,
         "solver": config.solver,
-        "network_evaluations": len(table.timestep),
+        "network_evaluations": len(table.timestep) * (2 if is_guided(model, config) else 1),
         "timesteps": json.dumps(table.timestep.tolist()),
         "seed": config.seed,
         "trained_steps": model.step,
@@ -230,4 +234,5 @@ def provenance(model: Model, cells: int, config: SamplingConfig) -> dict[str, An
         "config": json.dumps(model.config.to_dict()),
         "facts": json.dumps(model.facts.to_dict()),
         "model": model_digest(model),
+        "labels": json.dumps(labels),
     }

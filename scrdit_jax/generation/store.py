@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
-from scipy import sparse
 
 from ..claims import Claims
 from ..data.preparing import Facts
 from ..errors import OutputExists, writing
 from ..files import check_parents, leftovers, remove, replacing
-from .growing import ROWS_AT_ONCE, ContentDigest, GrowingCells, to_csr
+from .growing import ROWS_AT_ONCE, Block, ContentDigest, GrowingCells, Layout
 from .manifest import Manifest, ShardRecord
 from .plan import Shard
 
@@ -34,6 +32,11 @@ REMEDY = "choose another --out"
 def is_store(path: Path) -> bool:
     """Whether `path` is a folder of shards."""
     return (path / MANIFEST).is_file()
+
+
+def layout_of(facts: Facts, output: str) -> Layout:
+    """What files of a model's cells hold; `output` as in SamplingConfig."""
+    return Layout(facts.genes, tuple((c.column, c.names) for c in facts.conditions), output == "counts")
 
 
 def check_folder(path: Path) -> None:
@@ -81,9 +84,11 @@ class Store:
         return self.path / "shards"
 
     @cached_property
-    def genes(self) -> tuple[str, ...]:
-        """Names of the genes, in order."""
-        return Facts.from_dict(json.loads(self.manifest.request["facts"])).genes
+    def layout(self) -> Layout:
+        """What the files hold."""
+        request = self.manifest.request
+        output = json.loads(request.get("sampling", "{}")).get("output", "log")
+        return layout_of(Facts.from_dict(json.loads(request["facts"])), output)
 
     @property
     def uns(self) -> dict[str, Any]:
@@ -159,12 +164,12 @@ class ShardWriter:
         self._store = store
         self._shard: Shard | None = None
 
-    def add(self, shard: Shard, cells: np.ndarray) -> ShardRecord | None:
-        """The next cells (cell, gene) of `shard`; its record if they are the last."""
+    def add(self, shard: Shard, block: Block) -> ShardRecord | None:
+        """The next cells of `shard`; its record if they are the last."""
         if self._shard is None:
             self._begin(shard)
-        self._waiting.append(to_csr(cells))
-        self._rows += len(cells)
+        self._waiting.append(block)
+        self._rows += block.cells.shape[0]
         done = self._digest.cells + self._rows == shard.cells
         if done or self._rows >= ROWS_AT_ONCE:
             self._append()
@@ -175,13 +180,13 @@ class ShardWriter:
         self._digest = ContentDigest(shard.first)
         self._image = io.BytesIO()
         self._file = h5py.File(self._image, "w")
-        genes, uns = self._store.genes, self._store.uns | {"first_cell": shard.first, "last_cell": shard.last - 1}
-        self._cells = GrowingCells(self._file, genes, uns, most_nonzeros=shard.cells * len(genes))
+        layout, uns = self._store.layout, self._store.uns | {"first_cell": shard.first, "last_cell": shard.last - 1}
+        self._cells = GrowingCells(self._file, layout, uns, most_nonzeros=shard.cells * len(layout.genes))
 
     def _append(self) -> None:
-        cells = sparse.vstack(self._waiting, format="csr")
-        self._cells.append(cells, self._shard.first + self._digest.cells)
-        self._digest.update(cells)
+        block = Block.join(self._waiting)
+        self._cells.append(block, self._shard.first + self._digest.cells)
+        self._digest.update(block)
         self._waiting, self._rows = [], 0
 
     def _finish(self) -> ShardRecord:

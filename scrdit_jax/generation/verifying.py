@@ -35,7 +35,7 @@ def _damage(store: Store, shard: Shard) -> str | None:
             if hashlib.file_digest(file, "sha256").hexdigest() != record.file:
                 return f"{path.name} was damaged after it was written: its sha256 is another"
         digest = ContentDigest(shard.first)
-        for piece in pieces(path):
+        for piece in pieces(path, store.layout):
             digest.update(piece)
     except (OSError, KeyError, ValueError) as error:
         return f"{path.name} cannot be read ({' '.join(str(error).split())[:100]})"

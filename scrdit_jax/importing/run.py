@@ -34,8 +34,12 @@ def import_reference(
     genes: tuple[str, ...] | None = None,
     zero_value: float | None = -10.0,
     key: str | None = None,
+    first_timestep: int = 0,
 ) -> Run:
     """A run in the folder `out` from a state dict of the paper's PyTorch implementation; see `importing.reference`.
+
+    `first_timestep` is the number their network was given for the least noise: 0, as that implementation counts, which
+    never trained it (its t is drawn from 1 on), or 1, as the paper writes.
 
     Weights do not tell the genes' names (given as `genes`, else gene_0, gene_1, ...), the number of `heads`, or what
     zeros were turned into. Diffusion is the `paper` preset's. Raises BadInput, BadConfig, GeneMismatch, OutputExists.
@@ -54,7 +58,7 @@ def import_reference(
     names = genes if genes is not None else tuple(f"gene_{i}" for i in range(count))
     preset = load_preset("paper").to_dict()
     preset["data"] |= {"genes": count, "zero_value": zero_value}
-    preset["network"] = vars(network)
+    preset["network"] = vars(network) | {"first_timestep": first_timestep}
     config = RunConfig.from_dict(preset)
     params = jax.tree.map(jnp.asarray, reference_params(state, network))
     facts = Facts(

@@ -1,7 +1,7 @@
 """The diffusion transformer (scRDiT section 2.3 and fig. 2; Peebles & Xie 2023, adaLN-Zero).
 
-Conditioning is apart from the body: `modulations` depends on the timestep only, `denoise` on cells and modulations.
-Training calls both per cell; sampling, where all cells of a batch share t, computes one row per step beforehand.
+Conditioning is apart from the body: `modulations` depends on timestep and labels, `denoise` on cells and modulations.
+Training calls both per cell; sampling, where all cells share t, computes one row per step and label beforehand.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from ..config import NetworkConfig
-from .embeddings import sincos_positions, timestep_features
+from .embeddings import Conditioning, sincos_positions
 
-TIMESTEP_FEATURES = 256
 MODULATIONS_PER_BLOCK = 6
 MODULATIONS_OF_FINAL = 2
 
@@ -21,7 +20,6 @@ ATTENTIONS = ("xla", "cudnn")
 
 _xavier = nn.initializers.xavier_uniform()
 _zeros = nn.initializers.zeros_init()
-_normal = nn.initializers.normal(0.02)
 
 
 def modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
@@ -65,13 +63,14 @@ class DiT(nn.Module):
     out: every block then sees the whole cell at once and every gene is told what cell it is in, where otherwise a
     cell's identity has to be put together and handed round by attention alone. With several outputs a gene, each has a
     bias of its own, `gene_bias`, that can begin at what is known of the gene. `attention` (ATTENTIONS) is how the
-    device is to compute it, and no part of what is learnt.
+    device is to compute it, and no part of what is learnt. `labels` is how many names each column of labels has.
     """
 
     config: NetworkConfig
     genes: int
     outputs: int = 1
     attention: str = "xla"
+    labels: tuple[int, ...] = ()
 
     def setup(self) -> None:
         """Name the layers; params are the pytree that `init` returns."""
@@ -82,11 +81,11 @@ class DiT(nn.Module):
             self.tell = nn.Dense(self.genes * self.outputs, kernel_init=_zeros)
         if self.outputs > 1:
             self.gene_bias = self.param("gene_bias", _zeros, (self.genes, self.outputs))
+        self.conditioning = Conditioning(c.width, self.labels)
+        nn.share_scope(self, self.conditioning)
         if c.positions == "learned":
             codes = sincos_positions(self.genes // c.genes_per_token, c.width)
             self.position_codes = self.param("position_codes", lambda _: jnp.asarray(codes))
-        self.timestep_in = nn.Dense(c.width, kernel_init=_normal)
-        self.timestep_out = nn.Dense(c.width, kernel_init=_normal)
         # One block is compiled and scanned over stacked params: compiling costs the same at any depth.
         scanned = nn.scan(Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=c.depth)
         self.blocks = scanned(c.width, c.heads, c.mlp_ratio, self.attention)
@@ -95,14 +94,14 @@ class DiT(nn.Module):
         )
         self.unpatchify = nn.Dense(c.genes_per_token * self.outputs, kernel_init=_zeros)
 
-    def __call__(self, cells: jax.Array, timesteps: jax.Array) -> jax.Array:
-        """Noisy cells (cell, gene) and timesteps (cell,) or (1,) -> prediction, see `denoise`."""
-        return self.denoise(cells, self.modulations(timesteps))
+    def __call__(self, cells: jax.Array, timesteps: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+        """Noisy cells (cell, gene), timesteps (cell,) or (1,) and labels of as many -> prediction, see `denoise`."""
+        return self.denoise(cells, self.modulations(timesteps, labels))
 
-    def modulations(self, timesteps: jax.Array) -> jax.Array:
-        """Every shift, scale and gate of every layer: (n,) -> (n, 6 depth + 2, width)."""
-        condition = self.timestep_out(nn.silu(self.timestep_in(timestep_features(timesteps, TIMESTEP_FEATURES))))
-        return self.modulation(nn.silu(condition)).reshape(len(timesteps), -1, self.config.width)
+    def modulations(self, timesteps: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+        """Every shift, scale and gate of every layer: (n,) and (n, column) -> (n, 6 depth + 2, width)."""
+        rows = self.modulation(self.conditioning(timesteps - 1 + self.config.first_timestep, labels))
+        return rows.reshape(len(rows), -1, self.config.width)
 
     def denoise(self, cells: jax.Array, modulations: jax.Array) -> jax.Array:
         """Noisy cells (cell, gene) and modulations (#cell, 6 depth + 2, width) -> prediction.

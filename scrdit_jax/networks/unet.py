@@ -1,8 +1,8 @@
-"""The one-dimensional UNet that the paper compares with (scRDiT section 3.2; Ronneberger et al. 2015, Ho et al. 2020).
+"""A one-dimensional UNet, as the paper compares with (scRDiT section 3.2; Ronneberger et al. 2015, Ho et al. 2020).
 
-Genes are a sequence: three times halved on the way down and doubled on the way up, with residual blocks of group norm
-and convolutions, and self-attention wherever the sequence is shorter than the genes. Convolutions take neighbouring
-genes for related, which nothing but the order of the matrix says they are.
+The paper says no more of its own. Genes are a sequence: three times halved on the way down and doubled on the way up,
+with residual blocks of group norm and convolutions, and self-attention wherever the sequence is shorter than the genes.
+Convolutions take neighbouring genes for related, which nothing but the order of the matrix says they are.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ import jax.numpy as jnp
 
 from ..config import UNET_HALVINGS, NetworkConfig
 from ..errors import BadConfig
-from .embeddings import timestep_features
+from .embeddings import TIMESTEP_FEATURES, Conditioning
 
-TIMESTEP_FEATURES = 256
 WIDTHS = (1, 2, 4, 8)  # channels at each level, in units of config.channels: 64 to 512 by default
 KERNEL = 3
 NORM_GROUPS = 8
 
 _zeros = nn.initializers.zeros_init()
-_normal = nn.initializers.normal(0.02)
 
 
 def _norm(x: jax.Array, name: str) -> jax.Array:
@@ -69,6 +67,7 @@ class UNet(nn.Module):
     genes: int
     outputs: int = 1
     attention: str = "xla"
+    labels: tuple[int, ...] = ()
 
     @property
     def _block_channels(self) -> tuple[int, ...]:
@@ -84,8 +83,8 @@ class UNet(nn.Module):
     def setup(self) -> None:
         """Name the layers; params are the pytree that `init` returns."""
         blocks = self._block_channels
-        self.timestep_in = nn.Dense(TIMESTEP_FEATURES, kernel_init=_normal)
-        self.timestep_out = nn.Dense(TIMESTEP_FEATURES, kernel_init=_normal)
+        self.conditioning = Conditioning(TIMESTEP_FEATURES, self.labels)
+        nn.share_scope(self, self.conditioning)
         self.modulation = nn.Dense(sum(blocks))
         self.convolution_in = nn.Conv(blocks[0], (KERNEL,))
         self.blocks = [ResidualBlock(channels) for channels in blocks]
@@ -95,14 +94,13 @@ class UNet(nn.Module):
         if self.outputs > 1:
             self.gene_bias = self.param("gene_bias", _zeros, (self.genes, self.outputs))
 
-    def __call__(self, cells: jax.Array, timesteps: jax.Array) -> jax.Array:
-        """Noisy cells (cell, gene) and timesteps (cell,) or (1,) -> prediction, see `denoise`."""
-        return self.denoise(cells, self.modulations(timesteps))
+    def __call__(self, cells: jax.Array, timesteps: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+        """Noisy cells (cell, gene), timesteps (cell,) or (1,) and labels of as many -> prediction, see `denoise`."""
+        return self.denoise(cells, self.modulations(timesteps, labels))
 
-    def modulations(self, timesteps: jax.Array) -> jax.Array:
-        """The shift of every block: (n,) -> (n, channels of all blocks)."""
-        condition = self.timestep_out(nn.silu(self.timestep_in(timestep_features(timesteps, TIMESTEP_FEATURES))))
-        return self.modulation(nn.silu(condition))
+    def modulations(self, timesteps: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+        """The shift of every block: (n,) and (n, column) -> (n, channels of all blocks)."""
+        return self.modulation(self.conditioning(timesteps - 1 + self.config.first_timestep, labels))
 
     def denoise(self, cells: jax.Array, modulations: jax.Array) -> jax.Array:
         """Noisy cells (cell, gene) and modulations (#cell, channels of all blocks) -> prediction.

@@ -11,6 +11,7 @@ import pandas as pd
 from ..checkpoint import Checkpoints, Run
 from ..claims import Claims
 from ..config import RunConfig
+from ..data.conditions import label_codes
 from ..data.preparing import Facts, Prepared
 from ..data.writing import write_cells
 from ..errors import OutputExists, RunMismatch, ScrditError, writing
@@ -89,11 +90,15 @@ def require_same_origin(checkpoints: Checkpoints, config: RunConfig, facts: Fact
 
 
 def about_cells(obs: pd.DataFrame, facts: Facts) -> dict[str, np.ndarray]:
-    """Library sizes (float32) and cell-type codes (int32, -1 without types; order of facts.cell_types)."""
+    """Of every training cell its library size (float32), its cell-type code (int32, -1 without types; order of
+    facts.cell_types) and its labels (cell, column) int32, which are one column of -1 without conditions.
+    """
     codes = np.full(len(obs), -1, np.int32)
     if facts.cell_type_key is not None:
         codes = pd.Categorical(obs[facts.cell_type_key], categories=list(facts.cell_types)).codes.astype(np.int32)
-    return {"library_size": obs["library_size"].to_numpy(np.float32), "cell_type_code": codes}
+    # Orbax keeps no empty arrays.
+    labels = label_codes(obs, facts.conditions) if facts.conditions else np.full((len(obs), 1), -1, np.int32)
+    return {"library_size": obs["library_size"].to_numpy(np.float32), "cell_type_code": codes, "labels": labels}
 
 
 def _require_ours(run: Run, config: RunConfig) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import sparse
 from tqdm import tqdm
 
-from ..checkpoint import Model, Run
+from ..checkpoint import Model, Run, TrainingCells
 from ..config import RunConfig
 from ..data.batches import Batch
 from ..data.preparing import Facts
@@ -72,9 +72,21 @@ class HeldOut:
     """The looks of one run: what they find goes into its evaluations, and their picture is drawn anew."""
 
     def __init__(
-        self, run: Run, network: nn.Module, config: RunConfig, facts: Facts, held_out: Batch, judge: Judge | None
+        self,
+        run: Run,
+        network: nn.Module,
+        config: RunConfig,
+        facts: Facts,
+        held_out: Batch,
+        judge: Judge | None,
+        *,
+        training: TrainingCells | None = None,
     ) -> None:
-        """`held_out` are cells in CSR; without a `judge` only their loss is looked at."""
+        """`held_out` are cells in CSR; without a `judge` only their loss is looked at.
+
+        What is known of the `training` cells a judge needs of a model with labels, for their proportions.
+        """
+        self._training = training
         self._run, self._config, self._facts, self._judge = run, config, facts, judge
         self._loss = HeldOutLoss(network, config, facts.scaling, held_out)
         self._can_draw = True
@@ -89,7 +101,7 @@ class HeldOut:
         """Evaluate `params` as they are after `step`, and write it down."""
         row: dict[str, Any] = {"step": step, "epoch": epoch, "held_out_loss": self._loss(params)}
         if self._judge is not None:
-            row |= self._judge(Model(self._config, self._facts, params, step))
+            row |= self._judge(Model(self._config, self._facts, params, step, self._training))
         if not np.isfinite(score_of(row)):
             raise Diverged(f"the held-out score is {score_of(row):g} at step {step} of {self._run.path}")
         journal.evaluation(row)

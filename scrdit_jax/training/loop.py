@@ -14,9 +14,10 @@ import numpy as np
 from anndata import AnnData
 from tqdm import tqdm
 
-from ..checkpoint import Checkpoints, Run
+from ..checkpoint import Checkpoints, Run, TrainingCells
 from ..config import RunConfig
 from ..data.batches import Batch, Batches
+from ..data.conditions import label_codes
 from ..data.marginals import gene_marginals
 from ..data.preparing import Prepared
 from ..devices import free_memory, usable_devices
@@ -85,15 +86,18 @@ class _Session:
         settings = config.training
         training, genes = prepared.train, len(prepared.facts.genes)
         prediction = make_prediction(config.diffusion.prediction, prepared.facts.scaling)
-        self.network: nn.Module = make_network(config.network, genes, prediction.outputs)
-        self.batches = Batches(training.X, settings.batch_size, settings.seed)
+        sizes = self.facts.label_sizes
+        self.network: nn.Module = make_network(config.network, genes, prediction.outputs, labels=sizes)
+        self.about_cells = about_cells(training.obs, prepared.facts)
+        labels = self.about_cells["labels"] if sizes else None
+        self.batches = Batches(training.X, settings.batch_size, settings.seed, labels)
         self.cells = training.n_obs
         several = jax.process_count() > 1
         self.devices = (
             jax.devices() if several else usable_devices(settings.batch_size // settings.accumulate, collectives=True)
         )
         self.resident = self._fits() if options.resident is None else options.resident
-        resident = Batch(training.X.toarray()) if self.resident else None
+        resident = Batch(training.X.toarray(), labels) if self.resident else None
         with together():
             self.step: ParallelStep = parallelise(
                 self.network, config, prepared.facts.scaling, self.devices, resident=resident
@@ -104,13 +108,16 @@ class _Session:
                 begin(run, prepared, config)
         share = settings.batch_size // jax.process_count()
         self.share = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
-        self.about_cells = about_cells(training.obs, prepared.facts)
         self.state = initial_state(self.network, genes, settings, gene_bias=gene_marginals(training.X))
         self.held_out = None
         if settings.evaluate_every is not None and writes():
             held_out = prepared.held_out.copy()
             judge = None if options.judge is None else options.judge(held_out)
-            self.held_out = HeldOut(run, self.network, config, prepared.facts, Batch(held_out.X), judge)
+            labels = label_codes(held_out.obs, self.facts.conditions) if sizes else None
+            about = TrainingCells(self.about_cells["library_size"], self.about_cells["labels"])
+            self.held_out = HeldOut(
+                run, self.network, config, prepared.facts, Batch(held_out.X, labels), judge, training=about
+            )
 
     def _fits(self) -> bool:
         """Whether the training cells may lie on the devices, which then need only be told which ones to take."""

@@ -44,10 +44,10 @@ def make_losses(network: nn.Module, config: RunConfig, scaling: Scaling) -> Loss
     alpha_bars = jnp.asarray(schedule.alpha_bars, jnp.float32)
     rounded = None if config.training.dtype == "float32" else jnp.dtype(config.training.dtype)
 
-    def predict(params: Any, noisy: jax.Array, timesteps: jax.Array) -> jax.Array:
+    def predict(params: Any, noisy: jax.Array, timesteps: jax.Array, labels: jax.Array | None) -> jax.Array:
         if rounded is None:
-            return network.apply(params, noisy, timesteps)
-        modulations = network.apply(params, timesteps, method="modulations")
+            return network.apply(params, noisy, timesteps, labels)
+        modulations = network.apply(params, timesteps, labels, method="modulations")
         params, noisy, modulations = jax.tree.map(lambda leaf: leaf.astype(rounded), (params, noisy, modulations))
         return network.apply(params, noisy, modulations, method="denoise").astype(jnp.float32)
 
@@ -59,7 +59,12 @@ def make_losses(network: nn.Module, config: RunConfig, scaling: Scaling) -> Loss
         clean = scaling.scale(batch.cells)
         noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(noise_key, i), clean.shape[1:]))(places)
         noisy = add_noise(clean, noise, alpha_bar)
-        predicted = predict(params, noisy, timesteps)
+        labels = batch.labels
+        if labels is not None:
+            # All of a cell's labels at once: sampling asks for all of them or for none.
+            dropped = _uniform(jax.random.fold_in(key, 2), places) < config.training.label_dropout
+            labels = jnp.where(dropped[:, None], -1, labels)
+        predicted = predict(params, noisy, timesteps, labels)
         return jnp.mean(prediction.error(clean, noise, noisy, predicted, alpha_bar) ** 2, axis=1)
 
     return losses
@@ -113,6 +118,10 @@ def _quantiles(key: jax.Array, places: jax.Array, batch: int, *, stratified: boo
     """Uniform in [0, 1), one a cell: independent, or one in each of `batch` equal strata (less noise in the loss)."""
     if stratified:
         return (places + jax.random.uniform(key)) / batch
+    return _uniform(key, places)
+
+
+def _uniform(key: jax.Array, places: jax.Array) -> jax.Array:
     return jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(places)
 
 

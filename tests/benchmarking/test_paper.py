@@ -3,11 +3,13 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from benchmarks import paper, paper_pages
 from benchmarks.published import TABLE_1, TABLE_2, TABLE_3, published_type
+from scrdit_jax.evaluation import plots
 
 TINY = replace(
     paper.QUICK,
@@ -27,8 +29,19 @@ def cells_path(tiny_cells, tmp_path_factory):
     return path
 
 
-def test_it_measures_every_row_once_and_writes_tables_and_figures(cells_path, tmp_path, monkeypatch):
+def draw_nothing_new(run, sampler, cells, seed, training, out):
+    drawn = np.random.default_rng(seed).permutation(training)[:cells]
+    paper.write_cells(out, drawn)
+    return drawn, 0.1
+
+
+@pytest.mark.parametrize("trained", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_it_measures_every_row_once_and_writes_tables_and_figures(trained, cells_path, tmp_path, monkeypatch):
     monkeypatch.setattr(paper, "QUICK", TINY)
+    if not trained:
+        monkeypatch.setattr(paper, "train_to", lambda model, out: 0.1)
+        monkeypatch.setattr(paper, "draw", draw_nothing_new)
+        monkeypatch.setattr(plots, "TSNE_ITERATIONS", 250)
     out = tmp_path / "out"
     arguments = ["--quick", "--set", f"{cells_path}:T cell", "--out", str(out)]
     drawn, stop_at = [], 7
@@ -51,9 +64,11 @@ def test_it_measures_every_row_once_and_writes_tables_and_figures(cells_path, tm
     assert kept and all(path.stat().st_mtime_ns == times[path] for path in kept)
 
     rows = json.loads((out / "results.json").read_text())["rows"]
-    measured = [(r["system"], r["epochs"], r["acceleration"], r["eta"], r["schedule"]) for r in rows if "system" in r]
+    names = ("system", "epochs", "acceleration", "eta", "schedule", "from_real")
+    measured = [tuple(row[name] for name in names) for row in rows if "system" in row]
     assert len(measured) == len(set(measured)) == len(rows) - 1
-    table_3 = {(r, eta) for system, epochs, r, eta, s in measured if (system, epochs, s) == ("dit-zn", 2, "paper")}
+    table_3 = {(r, eta) for system, epochs, r, eta, s, _ in measured if (system, epochs, s) == ("dit-zn", 2, "paper")}
+    assert all(row["training_seconds"] > 0.05 for row in rows if "system" in row)
     assert table_3 == {(r, eta) for r in (1, 10, 20, 50, 100) for eta in (0.0, 1.0)}
     assert {system for system, *_ in measured} == set(paper.SYSTEMS)
     for row in rows:

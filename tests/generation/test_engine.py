@@ -11,7 +11,7 @@ from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.diffusion.predictions import make_prediction
 from scrdit_jax.errors import BadConfig, Diverged
 from scrdit_jax.generation import engine as engines
-from scrdit_jax.generation.engine import coefficients_for, make_engine, prepare, sample_batch
+from scrdit_jax.generation.engine import Conditioning, coefficients_for, make_engine, prepare, sample_batch
 from scrdit_jax.networks.dit import DiT
 from scrdit_jax.sampling.sampler import cell_keys, integrate
 
@@ -74,7 +74,7 @@ def test_bfloat16_stays_near_float32(model):
 
 def test_the_solver_computes_in_float32_whatever_the_network_does(model):
     engine = make_engine(model, SamplingConfig(steps=4, batch_size=8, dtype="bfloat16"))
-    weights, table, rows, _ = engine.inputs
+    weights, (table, *_), rows, _ = engine.variants[0]
     assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {jnp.dtype("bfloat16")} == {table.dtype}
     assert rows.a.dtype == np.float32 and engine.dispatch(0).cells.dtype == np.float32
 
@@ -151,8 +151,10 @@ def test_the_sampler_lowers_for_every_platform(model, dtype):
 
     def run(params, indices):
         weights, rows = prepare(params, jnp.asarray(table.timestep), network=network, dtype=dtype)
+        # A row of the table for each cell, and guidance.
+        conditioning = Conditioning(jnp.concatenate([rows, rows], axis=1), rows, jnp.float32(2.0))
         return sample_batch(
-            weights, rows, table, jnp.uint32(0), indices, jnp.zeros((4, 24)),
+            weights, conditioning, table, jnp.uint32(0), indices, indices % 2, jnp.zeros((4, 24)),
             network=network, prediction=make_prediction("zero-inflated", SCALING), scaling=SCALING,
         )  # fmt: skip
 

@@ -98,7 +98,7 @@ def test_an_imported_run_samples_and_tells_where_it_came_from(tmp_path):
     assert result.exit_code == 0, result.output
     assert "60 genes" in result.output and "reference_dit.safetensors" in result.output
     model, oracle = load_model(out), np.load(ORACLES / "reference_dit.npz")
-    ours = predicted(model.config.network, 60, model.params, oracle["cells"], oracle["timesteps"])
+    ours = predicted(model.config.network, 60, model.params, oracle["cells"], oracle["timesteps"] + 1)
     np.testing.assert_allclose(ours, oracle["predicted"], atol=1e-4)
     cells = scrdit.sample(out, 5, solver="ddim", eta=1.0, acceleration=100, schedule="paper")
     assert list(cells.var_names) == genes.read_text().split()
@@ -106,6 +106,17 @@ def test_an_imported_run_samples_and_tells_where_it_came_from(tmp_path):
     assert json.loads(cells.uns["scrdit"]["facts"])["scaling"]["zero_value"] == -10
     with pytest.raises(OutputExists, match="there already"):
         scrdit.import_torch(STATE, out=out, heads=3)
+
+
+def test_timesteps_are_what_the_weights_were_trained_with(tmp_path):
+    """Its t = 989 is the paper's t = 990: the same alpha-bar, another number for it."""
+    oracle = np.load(ORACLES / "reference_dit.npz")
+    for first in (0, 1):
+        run = scrdit.import_torch(STATE, out=tmp_path / f"run{first}", heads=HEADS, first_timestep=first)
+        model = load_model(run)
+        timesteps = oracle["timesteps"] + 1 - first
+        ours = predicted(model.config.network, 60, model.params, oracle["cells"], timesteps)
+        np.testing.assert_allclose(ours, oracle["predicted"], atol=1e-4)
 
 
 def test_what_is_not_the_papers_dit_is_named(state):

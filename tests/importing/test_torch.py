@@ -30,7 +30,7 @@ def oracle():
 def test_a_random_network_goes_round_and_agrees(oracle, tmp_path):
     network = oracle.random_network(5, genes=120, patch=10, width=32, depth=3, heads=4)
     torch.save(network.state_dict(), tmp_path / "model.pt")
-    run = scrdit.import_torch(tmp_path / "model.pt", out=tmp_path / "run", heads=4)
+    run = scrdit.import_torch(tmp_path / "model.pt", out=tmp_path / "run", heads=4, first_timestep=1)
     model = load_model(run)
     cells, timesteps = torch.randn(7, 120) * 3 - 5, torch.randint(1, 1001, (7,))
     with torch.inference_mode():

@@ -8,6 +8,7 @@ import pytest
 from scrdit_jax.config import NetworkConfig, load_preset
 from scrdit_jax.networks.dit import DiT, flops_per_evaluation
 from scrdit_jax.networks.embeddings import sincos_positions, timestep_features
+from scrdit_jax.networks.kinds import make_network
 
 CONFIG = NetworkConfig(genes_per_token=5, width=12, depth=2, heads=3, summary_token=True)
 GENES, OUTPUTS = 20, 3
@@ -122,3 +123,36 @@ def test_flops_are_the_papers_and_the_compilers():
     counted = denoise.lower(jnp.zeros((4, 200))).cost_analysis()["flops"] / 4
     # The compiler counts every addition too.
     assert 1.0 < counted / flops_per_evaluation(network.config, 200, 3) < 1.15
+
+
+@pytest.mark.parametrize("architecture", ["dit", "unet"])
+def test_labels_move_the_modulations_by_their_rows_and_begin_at_nothing(architecture):
+    config = NetworkConfig(architecture=architecture, genes_per_token=4, width=12, depth=1, heads=3, channels=12)
+    plain, told = make_network(config, 24), make_network(config, 24, labels=(2, 3))
+    cells, timesteps = jnp.zeros((2, 24)), jnp.array([3, 9])
+    params = told.init(jax.random.key(0), cells, timesteps)
+    rows = params["params"].pop("label_embeddings")
+    assert rows.shape == (
+        2 + 1 + 3 + 1,
+        plain.init(jax.random.key(0), cells, timesteps)["params"]["timestep_out"]["bias"].size,
+    )
+    expected = plain.apply(params, timesteps, method="modulations")
+    params["params"]["label_embeddings"] = rows
+    labels = jnp.array([[1, 0], [-1, 2]])
+    params["params"]["modulation"]["kernel"] = jnp.ones_like(params["params"]["modulation"]["kernel"])
+    expected = plain.apply(
+        {"params": {k: v for k, v in params["params"].items() if k != "label_embeddings"}},
+        timesteps,
+        method="modulations",
+    )
+    np.testing.assert_array_equal(told.apply(params, timesteps, labels, method="modulations"), expected)
+    # Cell 0 has rows 1 and 3, cell 1 rows 2 (no label) and 5; no other row matters.
+    for row, cell in ((1, 0), (3, 0), (2, 1), (5, 1), (0, None), (4, None), (6, None)):
+        params["params"]["label_embeddings"] = rows.at[row].add(0.5)
+        moved = np.asarray(told.apply(params, timesteps, labels, method="modulations") != expected)
+        assert [i for i in range(2) if moved[i].any()] == ([] if cell is None else [cell])
+    params["params"]["label_embeddings"] = rows.at[jnp.array([2, 6])].add(0.5)
+    np.testing.assert_array_equal(
+        told.apply(params, timesteps, method="modulations"),
+        told.apply(params, timesteps, jnp.full((2, 2), -1), method="modulations"),
+    )

@@ -34,7 +34,7 @@ class Recorder(nn.Module):
     """A network of one parameter that predicts a constant, so that the loss has a closed form."""
 
     @nn.compact
-    def __call__(self, cells, timesteps):
+    def __call__(self, cells, timesteps, labels=None):
         return jnp.broadcast_to(self.param("constant", nn.initializers.constant(0.5), (1, 1)), cells.shape)
 
 
@@ -181,3 +181,24 @@ def test_the_training_step_lowers_for_every_platform(network, tiny_config, platf
     batch = Batch(jax.ShapeDtypeStruct((8, GENES), jnp.float32))
     exported = jax.export.export(jax.jit(make_step(network, tiny_config, SCALING)), platforms=platforms)(state, batch)
     assert set(exported.platforms) == set(platforms) and len(exported.mlir_module_serialized) > 10_000
+
+
+def test_only_the_rows_of_labels_that_cells_bear_or_have_dropped_are_learnt(network, tiny_config, cells):
+    """All cells bear label 0 of three: its row moves where they keep it, the last row where it is dropped."""
+    labelled = network.clone(labels=(3,))
+    config = tiny_config.with_settings({"warmup_steps": 0, "gradient_clip": None})
+    state = initial_state(labelled, GENES, config.training)
+    # Away from zero, or nothing would reach the embeddings at the first step.
+    state = state._replace(params=jax.tree.map(lambda leaf: leaf + 0.1, state.params))
+    labels = jnp.zeros((8, 1), jnp.int32)
+
+    def moved(dropout: float) -> np.ndarray:
+        changed = config.with_settings({"label_dropout": dropout})
+        after, _ = jax.jit(make_step(labelled, changed, SCALING))(state, Batch(cells, labels))
+        step = after.params["params"]["label_embeddings"] - state.params["params"]["label_embeddings"]
+        return np.abs(np.asarray(step)).max(axis=1)
+
+    kept, dropped = moved(0.0), moved(1.0)
+    assert kept[0] > 10 * kept[3] and dropped[3] > 10 * dropped[0]
+    half = moved(0.5)
+    assert half[0] > 10 * half[1] and half[3] > 10 * half[1]

@@ -1,0 +1,109 @@
+"""What is inside a folder or a file, in plain words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from .checkpoint import Checkpoints, Run
+from .data.checking import listed
+from .data.preparing import Facts, is_prepared, prepared_from
+from .data.sources import load_cells
+from .families import Family, is_family
+from .generation import outputs, store
+
+_NETWORKS = {
+    "dit": "DiT of width {0.width}, depth {0.depth}, {0.genes_per_token} genes a token",
+    "unet": "UNet of {0.channels} to 8 x {0.channels} channels",
+}
+
+
+def describe(path: Path | str) -> list[str]:
+    """Lines about a run folder, prepared cells or synthetic cells, in plain words."""
+    path = Path(path)
+    if is_family(path):
+        return _describe_family(path)
+    if (path / "config.json").is_file():
+        return _describe_run(Run(path))
+    if store.is_store(path):
+        return _describe_store(path)
+    record = outputs.read_provenance(path) if path.exists() else None
+    if record is not None:
+        cells = record["cells"]
+        if "first_cell" in record:
+            cells = f"cells {record['first_cell']} to {record['last_cell']} of {cells}"
+        return _describe_cells(record, cells)
+    cells, source = load_cells(path)
+    if is_prepared(cells):
+        prepared = prepared_from(cells)
+        return [f"prepared cells: {cells.n_obs} x {cells.n_vars} genes", *prepared.facts.notes]
+    return [f"{source}: {cells.n_obs} cells x {cells.n_vars} genes, not made by scrdit"]
+
+
+def _describe_cells(record: dict[str, Any], cells: object) -> list[str]:
+    facts = Facts.from_dict(json.loads(record["facts"]))
+    labels = [f"{', '.join(names)} {count}" for names, count in json.loads(record.get("labels", "[]"))]
+    return [
+        f"{cells} synthetic cells x {len(facts.genes)} genes",
+        f"solver {record['solver']}, {record['network_evaluations']} network evaluations a cell, seed {record['seed']}",
+        f"from a model trained {record['trained_steps']} steps on {facts.source} ({facts.n_train} cells)",
+        *([f"of these: {listed(labels)}"] if labels else []),
+    ]
+
+
+def _describe_store(path: Path) -> list[str]:
+    with store.Store(path) as shards:
+        plan, records, made_on = shards.plan, shards.records(), shards.manifest.device
+        done = sum(record.cells for record in records)
+        lines = [
+            *_describe_cells(shards.manifest.request, f"{done} of {plan.cells}" if done < plan.cells else done),
+            f"{len(records)} of {len(plan)} shards of {plan.shard_cells} cells, "
+            f"{sum(record.bytes for record in records) / 1e6:.1f} MB",
+            f"batches of {plan.batch_size}; begun on {made_on['devices']} x {made_on['kind']}",
+        ]
+        if done:
+            zeros = 1 - sum(record.nonzeros for record in records) / (done * len(shards.layout.genes))
+            lines.append(f"{zeros:.1%} of the values are zeros")
+        return [*lines, f"digest {shards.digest()}" if done == plan.cells else "unfinished: run the same command again"]
+
+
+def _describe_family(path: Path) -> list[str]:
+    family, lines = Family.read(path), []
+    for name, folder in family.members.items():
+        run = Run(path / folder)
+        step = "not begun"
+        if run.config_path.is_file():
+            with Checkpoints(run) as checkpoints:
+                step = f"step {checkpoints.latest() or 0} of {run.config().training.steps}"
+        lines.append(f"{name}: {step}, {run.path}")
+    left_out = ", ".join(f"{name} {count}" for name, count in family.left_out.items())
+    return [
+        f"family {path}: {len(family.members)} runs, one for each cell type in {family.column!r}",
+        *lines,
+        *([f"left out, with too few training cells: {left_out}"] if left_out else []),
+    ]
+
+
+def _describe_run(run: Run) -> list[str]:
+    config = run.config()
+    with Checkpoints(run) as checkpoints:
+        if checkpoints.latest() is None:
+            return [f"run {run.path}: no checkpoint yet; {config.training.steps} steps wanted"]
+        model, digest, best = checkpoints.load(), checkpoints.digest(), checkpoints.best()
+    facts, network = model.facts, config.network
+    size = sum(leaf.size for leaf in jax.tree.leaves(model.params))
+    types = ", ".join(f"{name} {count}" for name, count in facts.cell_types.items())
+    return [
+        f"run {run.path}: step {model.step} of {config.training.steps}",
+        f"trained on {facts.source}: {facts.n_train} cells, {facts.n_held_out} held out, {len(facts.genes)} genes",
+        f"{_NETWORKS[network.architecture].format(network)}, {size / 1e6:.2f} M parameters; "
+        f"predicts {config.diffusion.prediction}",
+        f"digest {digest}",
+        *([f"the best held-out score is that of step {best}"] if best is not None else []),
+        *([f"cell types: {types}"] if types else []),
+        *(f"knows {c.column}: {', '.join(map(str, c.names))}" for c in facts.conditions),
+        *facts.notes,
+    ]

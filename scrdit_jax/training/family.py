@@ -1,0 +1,71 @@
+"""The paper's one model for each cell type, in one command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ..checkpoint import Run
+from ..config import RunConfig
+from ..data.preparing import Prepared, of_type
+from ..data.writing import write_cells
+from ..errors import BadInput, OutputExists, RunMismatch
+from ..families import Family, is_family
+from . import loop
+
+# With fewer training cells a model learns them by heart, if anything.
+LEAST_CELLS = 10
+
+
+def train_family(
+    prepared: Prepared,
+    config: RunConfig,
+    out: Path | str,
+    options: loop.Options | None = None,
+    *,
+    say: Callable[[str], None] = lambda line: None,
+) -> Run:
+    """A run for each cell type with at least LEAST_CELLS training cells, one after another, into the folder `out`.
+
+    All have the genes and the scaling of all cells, so that their cells go into one matrix. Called again it continues
+    with the run that was interrupted. `say` is told of each type before it is trained. Raises BadInput without types,
+    and as `loop.train` does.
+    """
+    path, facts = Path(out), prepared.facts
+    if facts.cell_type_key is None:
+        raise BadInput(f"{facts.source} has no column of cell types that is known; pass one as --cell-type-key")
+    if facts.conditions:
+        raise BadInput("--per-cell-type trains a model for each type, --condition-on one for all; give one of them")
+    family = Family.of(facts.cell_type_key, facts.cell_types, least=LEAST_CELLS)
+    if not family.members:
+        raise BadInput(f"{facts.source}: no cell type has {LEAST_CELLS} training cells, the fewest for a model")
+    _claim(path, family)
+    held_out = prepared.held_out
+    held_out = held_out[held_out.obs[family.column].isin(list(family.members)).to_numpy()]
+    if not Run(path).held_out_path.exists():
+        write_cells(held_out.copy(), Run(path).held_out_path)
+    for name, count in family.left_out.items():
+        say(f"{name}: left out, {count} training cells are fewer than {LEAST_CELLS}")
+    for number, (name, folder) in enumerate(family.members.items(), 1):
+        say(f"{name} ({number} of {len(family.members)}): {facts.cell_types[name]} training cells")
+        member = of_type(prepared, name)
+        run = loop.train(member, replace(config, data=member.facts.settings), path / folder, options)
+        if run.stopped is not None:
+            return Run(path, f"{name}: {run.stopped}")
+    return Run(path)
+
+
+def _claim(path: Path, family: Family) -> None:
+    """Make the folder the family's, or check that it is."""
+    if path.exists() and not path.is_dir():
+        raise OutputExists(f"{path} is a file; give a folder for the family as --out")
+    if is_family(path):
+        if Family.read(path) != family:
+            raise RunMismatch(f"{path} holds a family of other cell types or cells; give another --out")
+    elif path.is_dir() and np.any([not inside.name.startswith(".") for inside in path.iterdir()]):
+        raise OutputExists(f"{path} holds something that is no family of runs; give an empty or new folder as --out")
+    else:
+        family.write(path)

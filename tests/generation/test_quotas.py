@@ -1,0 +1,134 @@
+"""Quotas add up, whatever was asked for; tables with anything wrong in them are refused by the line."""
+
+from collections import Counter
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scrdit_jax.checkpoint import TrainingCells
+from scrdit_jax.data.conditions import Condition
+from scrdit_jax.errors import BadConfig, BadInput, ScrditError, UnknownCellType
+from scrdit_jax.generation.labels import Labels
+from scrdit_jax.generation.quotas import Wanted, resolve, share_out
+
+TYPES = Condition("cell_type", ("T", "B", "NK"), (6, 3, 1))
+DONORS = Condition("donor", ("d1", "d2"), (7, 3))
+# T: 4 of d1, 2 of d2; B: 3 of d1; NK: 1 of d2
+LABELS = np.array([[0, 0]] * 4 + [[0, 1]] * 2 + [[1, 0]] * 3 + [[2, 1]], np.int32)
+
+
+def model(*conditions):
+    facts = SimpleNamespace(conditions=conditions, type_column=0)
+    return SimpleNamespace(facts=facts, cells=TrainingCells(np.ones(10), LABELS[:, : len(conditions)]))
+
+
+def counts(wanted, *conditions):
+    total, runs = resolve(wanted, model(*conditions))
+    found = Counter()
+    for names, count in runs:
+        found[names] += count
+    assert sum(found.values()) == total
+    return dict(found)
+
+
+@pytest.mark.parametrize("total", [0, 1, 7, 100, 12_345])
+def test_shares_add_up_and_are_the_nearest_whole_numbers(total):
+    weights = np.array([3.0, 1.0, 1.0, 2.5, 0.0])
+    shares = share_out(total, weights)
+    assert shares.sum() == total and np.all(np.abs(shares - total * weights / weights.sum()) < 1)
+
+
+def test_equal_remainders_go_to_the_first():
+    assert share_out(10, [1, 1, 1]).tolist() == [4, 3, 3]
+    assert share_out(5, [1, 1]).tolist() == [3, 2]
+
+
+def test_every_way_of_asking():
+    assert counts(Wanted(cells=20), TYPES) == {("T",): 12, ("B",): 6, ("NK",): 2}
+    assert counts(Wanted(cells=7, cell_types=("NK", "B")), TYPES) == {("NK",): 4, ("B",): 3}
+    assert counts(Wanted(cells=7, cell_types="NK"), TYPES) == {("NK",): 7}
+    assert counts(Wanted(per_type={"B": 5, "T": 0, "NK": 1}), TYPES) == {("B",): 5, ("NK",): 1}
+    assert resolve(Wanted(cells=3), model()) == (3, ())
+
+
+def test_columns_that_are_not_mentioned_are_as_in_the_training_cells():
+    assert counts(Wanted(cells=6, cell_types=("T",)), TYPES, DONORS) == {("T", "d1"): 4, ("T", "d2"): 2}
+    assert counts(Wanted(cells=10), TYPES, DONORS) == {("T", "d1"): 4, ("T", "d2"): 2, ("B", "d1"): 3, ("NK", "d2"): 1}
+    table = pd.DataFrame({"donor": ["d2"], "cells": [6]})
+    assert counts(Wanted(per_type=table), TYPES, DONORS) == {("T", "d2"): 4, ("NK", "d2"): 2}
+    both = pd.DataFrame({"donor": ["d2", "d1"], "cell_type": ["B", "B"], "cells": [6, 1]})
+    assert counts(Wanted(per_type=both), TYPES, DONORS) == {("B", "d2"): 6, ("B", "d1"): 1}
+
+
+def test_real_cells_are_matched_exactly_or_in_proportion(tiny_cells):
+    types = Condition("cell_type", ("T cell", "B cell"), (5, 5))
+    real = tiny_cells.obs["cell_type"].value_counts()
+    expected = {("T cell",): real["T cell"], ("B cell",): real["B cell"]}
+    assert counts(Wanted(match=tiny_cells), types) == expected
+    ninth = counts(Wanted(match=tiny_cells, cells=9), types)
+    assert sum(ninth.values()) == 9 and abs(ninth[("T cell",)] - real["T cell"] / 10) < 1
+    with pytest.raises(UnknownCellType, match="AnnData in memory: the model knows no"):
+        counts(Wanted(match=tiny_cells), Condition("cell_type", ("T cell", "NK"), (5, 5)))
+    with pytest.raises(BadInput, match="none of the model's columns donor in its obs"):
+        counts(Wanted(match=tiny_cells), DONORS)
+    missing = tiny_cells.copy()
+    missing.obs.iloc[0, 0] = None
+    with pytest.raises(BadInput, match=r"obs\['cell_type'\] lacks the label of 1 of 90 cells"):
+        counts(Wanted(match=missing), types)
+
+
+def test_a_file_may_come_from_a_spreadsheet(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbfcell_type,cells\r\nT, 4\r\n\r\n"B",2.0\r\n')
+    assert counts(Wanted(per_type=tmp_path / "a.csv"), TYPES) == {("T",): 4, ("B",): 2}
+    (tmp_path / "a.tsv").write_text("cells\tcell_type\n3\tNK\n")
+    assert counts(Wanted(per_type=tmp_path / "a.tsv", cells=3), TYPES) == {("NK",): 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cell_type,cells\nT,4\nMast,2\n", r"q.csv, line 3: the model knows no 'Mast' in 'cell_type'; there are"),
+        ("cell_type,cells\nT,-4\n", r"q.csv, line 2: the cells of 'T' are '-4'; it must be a whole number"),
+        ("cell_type,cells\nT,1.5\n", "are '1.5'; it must be a whole number"),
+        ("cell_type,cells\nT,many\n", "are 'many'; it must be a whole number"),
+        ("cell_type,cells\nT,nan\n", "are 'nan'; it must be a whole number"),
+        ("cell_type,cells\nT,1\nT,2\n", r"line 3: 'T' is there twice"),
+        ("cell_type,cells\nT,0\n", "asks for no cells at all"),
+        ("cell_type,cells\n", "has a header and no rows"),
+        ("", "has the columns of an empty file; the columns are 'cells' and one or more of cell_type"),
+        ("cell_type\nT\n", "has the columns cell_type; the columns are 'cells' and one or more"),
+        ("type,cells\nT,1\n", "has a column 'type'; the columns are 'cells' and one or more of cell_type"),
+        ("cell_type,cells\nT,1,2\n", "line 2: 3 values under 2 columns"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_table_is_named(text, message, tmp_path):
+    (tmp_path / "q.csv").write_text(text)
+    with pytest.raises(ScrditError, match=message):
+        counts(Wanted(per_type=tmp_path / "q.csv"), TYPES)
+
+
+def test_requests_that_contradict_themselves_are_refused(tmp_path):
+    with pytest.raises(BadConfig, match="--cell-type and --match both say"):
+        Wanted(cells=3, cell_types=("T",), match="real.h5ad")
+    with pytest.raises(BadConfig, match="add --cells"):
+        Wanted(cell_types=("T",))
+    with pytest.raises(BadConfig, match="names a type twice"):
+        Wanted(cells=3, cell_types=("T", "T"))
+    with pytest.raises(BadConfig, match="0 cells were asked for"):
+        Wanted(cells=0)
+    with pytest.raises(BadConfig, match="--cells asks for 5 cells, per_type for 4; leave --cells out"):
+        counts(Wanted(cells=5, per_type={"T": 4}), TYPES)
+    with pytest.raises(BadConfig, match="trained without labels, so no type can be asked for"):
+        resolve(Wanted(cells=5, cell_types=("T",)), model())
+    with pytest.raises(BadInput, match="is not there; give a"):
+        counts(Wanted(per_type=tmp_path / "nothing.csv"), TYPES)
+
+
+def test_labels_by_the_index_of_the_cell():
+    labels = Labels.of(((("T",), 3), (("NK",), 2), (("T",), 1)), (TYPES,))
+    assert labels.distinct.tolist() == [[0], [2]]
+    assert labels.rows(0, 8).tolist() == [0, 0, 0, 1, 1, 0, 0, 0]
+    assert labels.rows(4, 2).tolist() == [1, 0]
+    assert Labels.of((), ()).rows(5, 3).tolist() == [0, 0, 0]

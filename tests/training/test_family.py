@@ -1,0 +1,92 @@
+"""One run for each type in one folder, which samples, evaluates and describes itself as one model."""
+
+import anndata
+import numpy as np
+import pytest
+
+import scrdit_jax as scrdit
+from scrdit_jax.api import describe, prepare
+from scrdit_jax.config import SamplingConfig
+from scrdit_jax.errors import BadInput, OutputExists, RunMismatch
+from scrdit_jax.evaluation.sides import held_out_side
+from scrdit_jax.families import Family, load
+from scrdit_jax.generation.engine import make_engine
+from scrdit_jax.training.family import train_family
+
+
+@pytest.fixture(scope="module")
+def family(tiny_cells, tiny_config, tmp_path_factory):
+    cells = tiny_cells.copy()
+    cells.obs["cell_type"] = cells.obs["cell_type"].cat.add_categories(["Mast"])
+    cells.obs.iloc[:3, 0] = "Mast"
+    out = tmp_path_factory.mktemp("family") / "family"
+    said = []
+    run = scrdit.train(cells, out=out, preset=tiny_config, per_cell_type=True, tell=said.extend)
+    assert any(line.startswith("Mast: left out") for line in said)
+    return run, cells
+
+
+def test_a_family_samples_each_type_from_its_own_model(family):
+    run, _ = family
+    model = load(run)
+    assert model.members == ("B cell", "T cell")
+    labels = ((("B cell",), 5), (("T cell",), 7))
+    config = SamplingConfig(steps=4, batch_size=8)
+    both = np.concatenate(list(make_engine(model, config, labels).batches(12)))
+    # Each member by itself: cell i is the same, as its key is that of cell i.
+    for name, part in (("B cell", slice(0, 5)), ("T cell", slice(5, 12))):
+        alone = load(run.path / Family.read(run.path).members[name])
+        assert set(alone.facts.cell_types) == {name}
+        cells = np.concatenate(list(make_engine(alone, config).batches(12)))
+        np.testing.assert_allclose(both[part], cells[part], rtol=1e-5, atol=1e-5)
+    assert not np.allclose(both[:5], cells[:5], atol=1e-3)
+
+
+def test_quotas_counts_and_files_of_a_family(family, tmp_path):
+    run, cells = family
+    quotas = {"T cell": 6, "B cell": 3}
+    options = {"steps": 3, "output": "counts", "batch_size": 4}
+    memory = scrdit.sample(run, per_type=quotas, **options)
+    file = anndata.read_h5ad(scrdit.sample(run, per_type=quotas, **options, out=tmp_path / "cells.h5ad"))
+    assert file.obs["cell_type"].value_counts().to_dict() == quotas
+    np.testing.assert_array_equal(file.layers["counts"].toarray(), memory.layers["counts"].toarray())
+    np.testing.assert_array_equal(file.X.toarray(), memory.X.toarray())
+    of_t = set(cells.to_df().sum(axis=1)[(cells.obs["cell_type"] == "T cell").to_numpy()].astype(np.float32))
+    assert set(file.obs.loc[file.obs["cell_type"] == "T cell", "library_size"]) <= of_t
+    real, _ = held_out_side(run.path, file)
+    assert set(real.obs["cell_type"]) == {"B cell", "T cell"} and real.n_obs > 10
+    assert "family" in describe(run.path)[0] and "step 12 of 12" in describe(run.path)[1]
+
+
+def test_a_family_goes_on_where_it_stopped_and_refuses_another(family, tiny_config, tiny_cells):
+    run, cells = family
+    before = sorted(p.stat().st_mtime_ns for p in run.path.rglob("held_out.h5ad"))
+    scrdit.train(cells, out=run.path, preset=tiny_config, per_cell_type=True)
+    assert before == sorted(p.stat().st_mtime_ns for p in run.path.rglob("held_out.h5ad"))
+    with pytest.raises(RunMismatch, match="holds a run of other settings"):
+        scrdit.train(cells, out=run.path, preset=tiny_config, per_cell_type=True, batch_size=4)
+    with pytest.raises(RunMismatch, match="is a family of runs; give the folder of one of them"):
+        scrdit.fit_schedule(run.path, 4)
+    with pytest.raises(OutputExists, match="holds something that is no"):
+        scrdit.train(tiny_cells, out=run.path, preset=tiny_config)
+
+
+def test_what_cannot_be_a_family(tiny_cells, tiny_config, tmp_path):
+    plain = tiny_cells.copy()
+    del plain.obs["cell_type"]
+    with pytest.raises(BadInput, match="has no column of cell types that is known; pass one as --cell-type-key"):
+        train_family(prepare(plain, preset=tiny_config), tiny_config, tmp_path / "a")
+    with pytest.raises(BadInput, match="give one of them"):
+        both = prepare(tiny_cells, preset=tiny_config, condition_on=["cell_type"])
+        train_family(both, tiny_config, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_folders_have_names_that_every_system_takes():
+    family = Family.of("t", {"CD14+ Mono/cytes": 20, "CD14 mono cytes": 20, "..": 20, "few": 3}, least=10)
+    assert family.members == {
+        "CD14+ Mono/cytes": "CD14_Mono_cytes",
+        "CD14 mono cytes": "CD14_mono_cytes_2",
+        "..": "type",
+    }
+    assert family.left_out == {"few": 3}
