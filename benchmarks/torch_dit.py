@@ -18,8 +18,7 @@ from scrdit_jax.config import NetworkConfig
 from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.diffusion.predictions import FARTHEST, LARGEST_LOG_SPREAD, LEAST_LOG_SPREAD, Prediction, ZeroInflated
 from scrdit_jax.networks.dit import MODULATIONS_OF_FINAL, MODULATIONS_PER_BLOCK
-from scrdit_jax.networks.embeddings import TIMESTEP_FEATURES
-from scrdit_jax.networks.embeddings import sincos_positions
+from scrdit_jax.networks.embeddings import TIMESTEP_FEATURES, sincos_positions
 from scrdit_jax.sampling.solvers import Coefficients
 
 

@@ -18,8 +18,7 @@ import numpy as np
 from ..config import NetworkConfig
 from ..errors import BadConfig, BadInput
 from ..networks.dit import MODULATIONS_OF_FINAL, MODULATIONS_PER_BLOCK
-from ..networks.embeddings import TIMESTEP_FEATURES
-from ..networks.embeddings import sincos_positions
+from ..networks.embeddings import TIMESTEP_FEATURES, sincos_positions
 
 State = Mapping[str, np.ndarray]
 
