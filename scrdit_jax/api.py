@@ -165,11 +165,13 @@ def import_torch(
     genes: Path | str | Sequence[str] | None = None,
     zero_value: float | None = -10.0,
     key: str | None = None,
+    first_timestep: int = 0,
 ) -> Run:
     """A run in the folder `out` from a checkpoint of the paper's PyTorch implementation, .pt or .safetensors.
 
     `genes` are their names in the order of training, or a file that has them: one a line, or cells. `key` picks one of
-    several state dicts. Needs the extra `torch`.
+    several state dicts. `first_timestep`: see `importing.run`. A .pt needs the extra `torch`, a .safetensors the extra
+    `safetensors` and no PyTorch.
     """
     from .importing.genes import read_gene_names
     from .importing.run import import_reference
@@ -177,7 +179,9 @@ def import_torch(
     names = None
     if genes is not None:
         names = read_gene_names(Path(genes)) if isinstance(genes, str | Path) else tuple(genes)
-    return import_reference(checkpoint, out, heads=heads, genes=names, zero_value=zero_value, key=key)
+    return import_reference(
+        checkpoint, out, heads=heads, genes=names, zero_value=zero_value, key=key, first_timestep=first_timestep
+    )
 
 
 def sample(

@@ -235,11 +235,19 @@ def sample(run: Path, cells: int | None, out: Path, **options: Any) -> None:
 @click.option("--genes", type=click.Path(path_type=Path), help="Gene names in order: one a line, or a file of cells.")
 @click.option("--heads", type=int, default=8, show_default=True, help="Attention heads; weights do not tell.")
 @click.option("--no-zero-negation", is_flag=True, help="It was trained with zeros left as they are.")
+@click.option(
+    "--first-timestep",
+    type=click.IntRange(0, 1),
+    default=0,
+    show_default=True,
+    help="What its timesteps count from: 0 to 999 as that program, or 1 to 1000 as the paper.",
+)
 @click.option("--key", metavar="NAME", help="Which state dict, where the file holds several (such as model, ema).")
 def import_torch(checkpoint: Path, out: Path, no_zero_negation: bool, **options: Any) -> None:
     """Make a run from a checkpoint of the paper's PyTorch DiT, .pt or .safetensors.
 
-    Weights only: nothing but tensors is loaded. Needs pip install 'scrdit_jax[torch]'.
+    Weights only: nothing but tensors is loaded. A .pt needs pip install 'scrdit_jax[torch]', a .safetensors pip install
+    'scrdit_jax[safetensors]' and no PyTorch.
     """
     from . import api
 

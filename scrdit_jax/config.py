@@ -89,7 +89,7 @@ class NetworkConfig:
     """What predicts. `architecture` "dit" is the diffusion transformer (scRDiT fig. 2; Peebles & Xie 2023); `width` and
     `depth` are of its blocks. "unet" is the one-dimensional UNet the paper compares with, of `channels` at full length
     to 8 times as many at its shortest; of the rest it uses `heads` alone. Tokens have fixed sines and cosines as
-    `positions`, or learn them from there."""
+    `positions`, or learn them from there. `first_timestep`, 0 or 1, is what the network takes the first for."""
 
     architecture: str = "dit"
     genes_per_token: int = 10
@@ -99,6 +99,7 @@ class NetworkConfig:
     mlp_ratio: float = 4.0
     summary_token: bool = False
     positions: str = "sincos"
+    first_timestep: int = 1
     channels: int = 64
 
     @property
@@ -109,6 +110,7 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         _require_choice("architecture", self.architecture, ARCHITECTURES)
         _require_choice("positions", self.positions, POSITIONS)
+        _require(self.first_timestep in (0, 1), "first_timestep", self.first_timestep, "0 or 1")
         for name in ("genes_per_token", "width", "depth", "heads", "channels"):
             _require_whole(name, getattr(self, name), 1)
         _require_real("mlp_ratio", self.mlp_ratio, 0, open_low=True)

@@ -1,8 +1,8 @@
 """A one-dimensional UNet, as the paper compares with (scRDiT section 3.2; Ronneberger et al. 2015, Ho et al. 2020).
 
-The paper says no more of its own. Genes are a sequence: three times halved on the way down and doubled on the way up, with residual blocks of group norm
-and convolutions, and self-attention wherever the sequence is shorter than the genes. Convolutions take neighbouring
-genes for related, which nothing but the order of the matrix says they are.
+The paper says no more of its own. Genes are a sequence: three times halved on the way down and doubled on the way up,
+with residual blocks of group norm and convolutions, and self-attention wherever the sequence is shorter than the genes.
+Convolutions take neighbouring genes for related, which nothing but the order of the matrix says they are.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class UNet(nn.Module):
 
     def modulations(self, timesteps: jax.Array, labels: jax.Array | None = None) -> jax.Array:
         """The shift of every block: (n,) and (n, column) -> (n, channels of all blocks)."""
-        return self.modulation(self.conditioning(timesteps, labels))
+        return self.modulation(self.conditioning(timesteps - 1 + self.config.first_timestep, labels))
 
     def denoise(self, cells: jax.Array, modulations: jax.Array) -> jax.Array:
         """Noisy cells (cell, gene) and modulations (#cell, channels of all blocks) -> prediction.
