@@ -29,7 +29,7 @@ class Block(nn.Module):
         """The four dense layers of a block."""
         super().__init__()
         self.heads, width = config.heads, config.width
-        hidden = int(config.mlp_ratio * width)
+        hidden = round(config.mlp_ratio * width)
         self.qkv, self.projection = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp_in, self.mlp_out = nn.Linear(width, hidden), nn.Linear(hidden, width)
 

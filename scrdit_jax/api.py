@@ -170,7 +170,8 @@ def import_torch(
     """A run in the folder `out` from a checkpoint of the paper's PyTorch implementation, .pt or .safetensors.
 
     `genes` are their names in the order of training, or a file that has them: one a line, or cells. `key` picks one of
-    several state dicts. `first_timestep`: see `importing.run`. Needs the extra `torch`.
+    several state dicts. `first_timestep`: see `importing.run`. A .pt needs the extra `torch`, a .safetensors the extra
+    `safetensors` and no PyTorch.
     """
     from .importing.genes import read_gene_names
     from .importing.run import import_reference

@@ -246,7 +246,8 @@ def sample(run: Path, cells: int | None, out: Path, **options: Any) -> None:
 def import_torch(checkpoint: Path, out: Path, no_zero_negation: bool, **options: Any) -> None:
     """Make a run from a checkpoint of the paper's PyTorch DiT, .pt or .safetensors.
 
-    Weights only: nothing but tensors is loaded. Needs pip install 'scrdit_jax[torch]'.
+    Weights only: nothing but tensors is loaded. A .pt needs pip install 'scrdit_jax[torch]', a .safetensors pip install
+    'scrdit_jax[safetensors]' and no PyTorch.
     """
     from . import api
 

@@ -4,8 +4,7 @@
     python scripts/fetch_datasets.py gse103322 --out data        # head and neck tumours (Puram et al. 2017)
     python scripts/fetch_datasets.py gse181297 --out data        # keloids (Shim et al. 2022)
 
-The download is urllib's: pooch, the usual choice, cannot resume; curl resumes without asking whether the file on the
-server is still the one it began with (If-Range). Everything else is in scrdit_jax.data.
+Downloading and reading are scrdit_jax.data's; here is where the files are, and what they must be.
 """
 
 from __future__ import annotations
@@ -14,14 +13,9 @@ import contextlib
 import datetime
 import gzip
 import hashlib
-import http.client
 import json
-import ssl
 import sys
 import tarfile
-import time
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,27 +23,21 @@ from pathlib import Path
 
 try:
     import click
-    from tqdm import tqdm
 
     from scrdit_jax.cli import Commands, examples
     from scrdit_jax.data.checking import check_cells, listed, notes_of, with_notes
+    from scrdit_jax.data.downloading import download
     from scrdit_jax.data.geo_archive import annotate, read_archive
     from scrdit_jax.data.geo_table import is_tumour_table, read_tumour_table
     from scrdit_jax.data.writing import write_cells
     from scrdit_jax.errors import BadInput, writing
-    from scrdit_jax.files import check_parents, flush, remove, replacing, require_space
+    from scrdit_jax.files import check_parents, replacing
 except ModuleNotFoundError as error:
     sys.exit(f"scrdit: {error.name} is not installed; pip install . (in the clone), then run this again")
 
 GEO = "https://ftp.ncbi.nlm.nih.gov/geo/series"
 LOCK = "datasets.lock.json"
 CHUNK = 1 << 20
-TIMEOUT_SECONDS = 60
-ATTEMPTS = 5
-WAIT_SECONDS = 2.0
-
-
-BROKEN = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +48,8 @@ class Source:
     url: str
     cells: int | None = None
     genes: int | None = None
-    # Empty, because GEO publishes no checksums and nobody on the project has fetched the files yet. A digest put here
-    # is required; until then the first download's is, by datasets.lock.json.
+    # Empty, because GEO publishes no checksums. A digest put here is required; until then the first download's is, by
+    # datasets.lock.json.
     sha256: str = ""
     # What others say it was when they fetched it: told to the user where it differs, and no more.
     sha256_elsewhere: tuple[str, str] = ("", "")
@@ -85,61 +73,43 @@ KELOID_SAMPLES = {"Ke01": "keloid", "Ke02": "keloid", "NS02": "normal scar"}
 PAPER_KELOID_CELLS = 1936
 
 
-# Downloading.
-
-
-class Interrupted(Exception):
-    """The connection ended early; what has come is kept."""
+# Fetching.
 
 
 def fetch(source: Source, folder: Path, *, url: str | None = None, sha256: str | None = None) -> Path:
     """The file in `folder`, whole and as expected; downloaded unless it is there, resumed where it broke off.
 
-    Expected is the digest given, else the source's, else the one the lock file recorded when it first came.
+    Expected is the digest given, else the source's, else the one the lock file recorded when it came.
     """
-    url, path = url or source.url, folder / source.name
-    try:
-        return _fetch(source, folder, path, url, sha256)
-    finally:
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # only where nothing came
+    url, path, lock = url or source.url, folder / source.name, folder / LOCK
+    recorded = _read_lock(folder).get(source.name, {}).get("sha256", "")
+    otherwise = f"; if that repeats, the file was replaced there: delete its entry in {lock} to accept it"
+    expected = Expected(recorded, f"recorded in {lock}", otherwise)
+    if source.sha256:
+        expected = Expected(source.sha256, "known to this script", ", or fetch it yourself and give --from")
+    if sha256:
+        expected = Expected(sha256, "given as --sha256", ", or give the right --sha256")
 
+    def accept(partial: Path) -> None:
+        digest = _check(partial, source.name, expected, called=url, again="run this command again")
+        today = datetime.datetime.now(datetime.UTC).date().isoformat()
+        entry = {"url": url, "bytes": partial.stat().st_size, "sha256": digest, "fetched": today}
+        _write_lock(folder, source.name, entry)
 
-def _fetch(source: Source, folder: Path, path: Path, url: str, sha256: str | None) -> Path:
-    recorded = _read_lock(folder).get(source.name, {})
-    expected = (sha256 or source.sha256 or recorded.get("sha256", "")).lower()
     if path.is_dir():
         raise BadInput(f"{path} is a folder, where a file was to come; move it away, or choose another --out")
     if path.exists():
-        digest = _digest(path)
-        if expected and digest != expected:
-            raise BadInput(
-                f"{path} has SHA-256 {digest}, but {expected} is expected; it was changed or is damaged: delete it, "
-                "and this command fetches it again"
-            )
+        digest = _check(path, source.name, expected, called=path, again=f"delete {path} and run this command again")
     else:
-        with writing(path):
-            folder.mkdir(parents=True, exist_ok=True)
-            partial = _download(url, path)
-        digest = _digest(partial)
-        if expected and digest != expected:
-            _discard(partial)
-            raise BadInput(
-                f"{url} has SHA-256 {digest}, but {expected} is expected; run this again, and if it repeats the file "
-                f"was replaced there: then delete its entry in {folder / LOCK} to accept it"
-            )
+        remedy = "look for it on the series' page at GEO and give its --url, or fetch it yourself and give --from"
         try:
-            _require_whole(partial, url)
-        except BadInput:
-            _discard(partial)
-            raise
-        with writing(path):
-            flush(partial)
-            partial.replace(path)
-            _discard(partial)  # what vouched for it; until here a kill costs nothing
-    if not recorded or recorded["sha256"] != digest:
-        today = datetime.datetime.now(datetime.UTC).date().isoformat()
-        _write_lock(folder, source.name, {"url": url, "bytes": path.stat().st_size, "sha256": digest, "fetched": today})
+            with writing(path):
+                folder.mkdir(parents=True, exist_ok=True)
+            download(url, path, accept=accept, otherwise=remedy, say=lambda text: click.echo(text, err=True))
+        finally:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only where nothing came
+        digest = _digest(path)
     known, where = source.sha256_elsewhere
     if known:
         agrees = "the same as" if known == digest else "NOT the same as"
@@ -147,128 +117,47 @@ def _fetch(source: Source, folder: Path, path: Path, url: str, sha256: str | Non
     return path
 
 
-def _download(url: str, path: Path) -> Path:
-    """All bytes of `url` in a hidden file beside `path`, by as many connections as it takes."""
-    partial = path.with_name(f".{path.name}.part")
-    failures = 0
-    while True:
-        before = partial.stat().st_size if partial.exists() else 0
-        try:
-            _continue(url, partial)
-        except ValueError as error:
-            raise BadInput(f"{url} is no address ({error}); it must begin with https://") from error
-        except (Interrupted, *BROKEN) as error:
-            code = getattr(error, "code", 500)
-            if code < 500 and code not in (408, 429):
-                raise BadInput(
-                    f"{url} answers {code} {error.reason}; it has moved: find it on the series' page at GEO, then give "
-                    "--url, or fetch it yourself and give --from"
-                ) from error
-            grown = partial.exists() and partial.stat().st_size > before
-            failures = 0 if grown else failures + 1
-            if failures >= ATTEMPTS:
-                reason = getattr(error, "reason", None) or error
-                raise BadInput(
-                    f"{url} cannot be fetched ({reason}); what has come is kept: run the same command again to "
-                    "continue, or fetch it yourself and give --from"
-                ) from error
-            seconds = WAIT_SECONDS * 2 ** max(failures - 1, 0)
-            click.echo(f"{getattr(error, 'reason', None) or error}; trying again in {seconds:g} s", err=True)
-            time.sleep(seconds)
-        else:
-            return partial
+@dataclass(frozen=True)
+class Expected:
+    """A digest, "" where none is known; who says so; what may be done where it is another, beside fetching again."""
+
+    sha256: str
+    source: str
+    otherwise: str
 
 
-def _continue(url: str, partial: Path) -> None:
-    """One connection: what is still missing, or all of it where the server cannot tell that it is the same file."""
-    have = partial.stat().st_size if partial.exists() else 0
-    validator = _validator_of(partial)
-    began = validator.read_text() if validator.exists() else ""
-    request = urllib.request.Request(url, headers={"User-Agent": "scrdit_jax fetch_datasets"})
-    if have and began:
-        request.add_header("Range", f"bytes={have}-")
-        request.add_header("If-Range", began)
+def _check(path: Path, name: str, expected: Expected, *, called: Path | str, again: str) -> str:
+    """The digest of the file, which is expected and whole, as `name` tells: else BadInput with the remedy `again`."""
+    digest = _digest(path)
+    if expected.sha256 and digest != expected.sha256.lower():
+        wrong = f"{called} has SHA-256 {digest}, but {expected.sha256} is expected, {expected.source}"
+        raise BadInput(f"{wrong}; {again}{expected.otherwise}")
+    if flaw := _flaw(path, name):
+        raise BadInput(f"{called} is not whole ({flaw}); {again}, or fetch it with a browser and give --from")
+    return digest
+
+
+def _flaw(path: Path, name: str) -> str:
+    """Why a .gz does not pass its own checksum, or a .tar cannot be listed to its end; "" for one that does."""
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        if error.code != 416:  # everything is here already, or more than that
-            raise
-        total = str(error.headers.get("Content-Range", "")).rpartition("/")[2]
-        if total == str(have):
-            return
-        remove(partial)
-        raise Interrupted("the file on the server is shorter than what had come") from error
-    with response:
-        resumed = response.status == 206 and _starts_at(response, have)
-        if response.status == 206 and not resumed:
-            remove(partial)
-            raise Interrupted("the server sent another part than was asked for")
-        start = have if resumed else 0
-        length = response.headers.get("Content-Length")
-        total = start + int(length) if length else None
-        if total:
-            require_space(partial.parent, total - start)
-        if not resumed:
-            remove(partial)
-            tag = response.headers.get("ETag", "")
-            strong = tag if not tag.startswith("W/") else ""  # a weak one does not vouch for bytes
-            validator.write_text(strong or response.headers.get("Last-Modified", ""))
-        got = _copy(response, partial, start, total)
-        if total is not None and got != total:
-            raise Interrupted(f"the connection ended after {got} of {total} bytes")
-
-
-def _copy(response, partial: Path, start: int, total: int | None) -> int:
-    label = f"fetching {partial.name[1:].removesuffix('.part')}"
-    bar = tqdm(total=total, initial=start, desc=label, unit="B", unit_scale=True, disable=None, delay=1, leave=False)
-    got = start
-    with bar, partial.open("ab") as file:
-        while True:
-            try:
-                chunk = response.read1(CHUNK)
-            except http.client.IncompleteRead as error:
-                chunk = error.partial
-            if not chunk:
-                return got
-            file.write(chunk)
-            got += len(chunk)
-            bar.update(len(chunk))
-
-
-def _starts_at(response, have: int) -> bool:
-    return str(response.headers.get("Content-Range", "")).startswith(f"bytes {have}-")
-
-
-def _validator_of(partial: Path) -> Path:
-    return partial.with_name(f"{partial.name}.from")
-
-
-def _discard(partial: Path) -> None:
-    remove(partial)
-    remove(_validator_of(partial))
-
-
-def _require_whole(path: Path, url: str) -> None:
-    """BadInput unless a .gz passes its own checksum, or a .tar can be listed to its end."""
-    try:
-        if url.endswith(".gz"):
+        if name.endswith(".gz"):
             with gzip.open(path) as file:
                 while file.read(CHUNK):
                     pass
-        elif url.endswith(".tar"):
+        elif name.endswith(".tar"):
             with tarfile.open(path) as file:
                 file.getmembers()
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
-        raise BadInput(
-            f"{url} came to its end but is not whole ({reason}); run this again, or open the address in a browser to "
-            "see what the server sends"
-        ) from error
+        return (str(error) or type(error).__name__).splitlines()[0].rstrip(":")
+    return ""
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}); give or fetch one that can") from error
 
 
 def _read_lock(folder: Path) -> dict[str, dict]:
@@ -341,10 +230,11 @@ def gse103322(out: Path, given: Path | None, url: str, sha256: str | None, allow
     if not is_tumour_table(path):
         raise BadInput(f"{path} is not the table of GSE103322 (no annotation rows on top); give {TUMOURS.name}")
     cells = read_tumour_table(path)
+    again = "give the whole file as --from" if given else f"delete {path} and run this command again"
     if cells.shape != (TUMOURS.cells, TUMOURS.genes) and not allow_partial:
         raise BadInput(
             f"{path} ends after line {6 + cells.n_vars} and holds {cells.n_obs} cells x {cells.n_vars} genes, but "
-            f"GSE103322 has {TUMOURS.cells} x {TUMOURS.genes}; fetch it again, or give --allow-partial"
+            f"GSE103322 has {TUMOURS.cells} x {TUMOURS.genes}; {again}, or give --allow-partial"
         )
     split = cells.obs["paper_split"].value_counts()
     counts = [f"{name} {split.get(name, 0)} (the paper: {paper})" for name, paper in PAPER_SPLIT.items()]
@@ -397,7 +287,10 @@ def _given_or_fetched(given: Path | None, source: Source, out: Path, url: str, s
     if not given.is_file():
         raise BadInput(f"{given} is no file; give the path of {source.name}, or leave --from out to fetch it")
     if sha256 and (digest := _digest(given)) != sha256.lower():
-        raise BadInput(f"{given} has SHA-256 {digest}, but {sha256.lower()} is expected; fetch it again")
+        raise BadInput(
+            f"{given} has SHA-256 {digest}, but {sha256.lower()} is expected, given as --sha256; give another file, or "
+            "leave --from out to fetch it"
+        )
     return given
 
 

@@ -25,16 +25,16 @@ ORACLES = Path(__file__).parent.parent / "tests" / "oracles"
 
 
 class PatchEmbed(nn.Module):
-    """Runs of `patch` neighbouring genes to tokens, by a convolution with stride."""
+    """Runs of `patch` neighbouring genes to tokens, by a convolution with stride over a picture one column wide."""
 
     def __init__(self, patch: int, width: int) -> None:
         """One convolution."""
         super().__init__()
-        self.proj = nn.Conv1d(1, width, kernel_size=patch, stride=patch)
+        self.proj = nn.Conv2d(1, width, kernel_size=(patch, 1), stride=(patch, 1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(cell, gene) -> (cell, token, width)."""
-        return self.proj(x.unsqueeze(1)).transpose(1, 2)
+        return self.proj(x[:, None, :, None]).flatten(2).transpose(1, 2)
 
 
 class TimestepEmbedder(nn.Module):
@@ -124,12 +124,13 @@ class ReferenceDiT(nn.Module):
     """The paper's noise predictor."""
 
     def __init__(self, genes: int, patch: int, width: int, depth: int, heads: int, mlp_ratio: float = 4.0) -> None:
-        """Embedders, blocks, final layer; positions are sines and cosines."""
+        """Embedders, blocks, final layer; positions are sines and cosines of a row and of the one column."""
         super().__init__()
         self.x_embedder, self.t_embedder = PatchEmbed(patch, width), TimestepEmbedder(width)
-        tokens, half = genes // patch, width // 2
-        angles = torch.arange(tokens).double()[:, None] / 10000.0 ** (torch.arange(half).double() / half)[None]
-        codes = torch.cat([angles.sin(), angles.cos()], dim=1).float()
+        tokens, quarter = genes // patch, width // 4
+        rows = torch.arange(tokens).double()[:, None] / 10000.0 ** (torch.arange(quarter).double() / quarter)[None]
+        columns = torch.zeros_like(rows)
+        codes = torch.cat([columns.sin(), columns.cos(), rows.sin(), rows.cos()], dim=1).float()
         self.pos_embed = nn.Parameter(codes[None], requires_grad=False)
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
         self.final_layer = FinalLayer(width, patch)

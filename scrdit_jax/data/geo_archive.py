@@ -163,4 +163,5 @@ def _wrong(path: Path, number: int, code: str, what: str, remedy: str) -> BadInp
 
 
 def _damaged(path: Path, reason: str) -> BadInput:
-    return BadInput(f"{path} is no whole archive of 10x samples: {reason}; fetch it again")
+    remedy = f"delete {path} and run scripts/fetch_datasets.py gse181297 again"  # it fetches only what is not there
+    return BadInput(f"{path} is no whole archive of 10x samples: {reason}; {remedy}")

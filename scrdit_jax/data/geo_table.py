@@ -43,7 +43,6 @@ FLAGS = {
 }
 TYPE = "non-cancer cell type"
 LABELS = (*FLAGS, TYPE)
-REMEDY = "fetch it again (scripts/fetch_datasets.py gse103322)"
 UNREADABLE = (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError)
 
 
@@ -217,7 +216,12 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def _damaged(path: Path, number: int, what: str) -> BadInput:
-    return BadInput(f"{path}: line {number} {what}; the file is damaged or was changed: {REMEDY}")
+    return BadInput(f"{path}: line {number} {what}; the file is damaged or was changed: {_remedy(path)}")
+
+
+def _remedy(path: Path) -> str:
+    # The script fetches only what is not there.
+    return f"delete {path} and run scripts/fetch_datasets.py gse103322 again"
 
 
 @contextlib.contextmanager
@@ -243,4 +247,4 @@ def _opened(path: Path) -> Iterator[tuple]:
             yield counted(stream), lambda: bar.update(raw.tell() - bar.n)
         except UNREADABLE as error:
             reason = "holds bytes that are no text" if isinstance(error, UnicodeDecodeError) else "is cut short"
-            raise BadInput(f"{path} {reason} after line {count} ({error}); {REMEDY}") from error
+            raise BadInput(f"{path} {reason} after line {count} ({error}); {_remedy(path)}") from error

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from ..data.reading import read_cells
 from ..errors import BadInput
 
+# What stands beside or around a name where a table was meant.
+NO_PART_OF_A_NAME = re.compile('[\t,;"]')
 LINES = {".txt", ".tsv", ".csv", ".list", ".genes", ""}
 
 
@@ -15,10 +18,13 @@ def read_gene_names(path: Path) -> tuple[str, ...]:
     if path.is_dir() or path.suffix.lower() not in LINES:
         return tuple(read_cells(path).var_names)
     try:
-        names = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{path} cannot be read as gene names, one a line ({error})") from None
-    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1] if len(set(names)) < len(names) else []
-    if repeated:
-        raise BadInput(f"{path} names {repeated[0]!r} more than once; every gene has one line")
-    return tuple(names)
+    for number, line in enumerate(lines, start=1):
+        if NO_PART_OF_A_NAME.search(line.strip()):
+            raise BadInput(
+                f"{path}: line {number} is {line.strip()[:40]!r}, more than a gene's name; give a file with one name a "
+                "line and nothing else, or a file of cells"
+            )
+    return tuple(line.strip() for line in lines if line.strip())

@@ -1,7 +1,8 @@
 """From a state dict of the paper's PyTorch implementation to this project's parameters: names, shapes, layouts.
 
-    x_embedder.proj            a convolution over `genes_per_token` genes        t_embedder.mlp.0, .2   timestep
-    pos_embed                  (1, tokens, width)                                blocks.N.*             DiT blocks
+    x_embedder.proj    (width, 1, genes_per_token, 1): a convolution in two dimensions, one column wide, published so;
+                       in one dimension or as a dense layer it is the same with fewer axes of length one
+    pos_embed          (1, tokens, width)            t_embedder.mlp.0, .2    timestep        blocks.N.*    DiT blocks
     final_layer.linear, final_layer.adaLN_modulation.1
 
 PyTorch keeps a dense layer as (out, in), Flax as (in, out). Blocks are stacked here, their modulations are one layer.
@@ -9,6 +10,7 @@ PyTorch keeps a dense layer as (out, in), Flax as (in, out). Blocks are stacked 
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -33,17 +35,20 @@ def reference_network(state: State, *, heads: int) -> tuple[NetworkConfig, int]:
     Raises BadInput naming tensors that are missing, too many or of another shape.
     """
     patchify, positions = _required(state, "x_embedder.proj.weight"), _required(state, "pos_embed")
-    width, genes_per_token = len(patchify), patchify.shape[-1]
+    width, genes_per_token = len(patchify), patchify[0].size
+    if genes_per_token not in patchify.shape[1:]:
+        raise BadInput(f"x_embedder.proj.weight is {patchify.shape}; beside ({width}, genes a token) all must be 1")
+    if width % 2:
+        raise BadInput(f"x_embedder.proj.weight is {width} wide; a DiT's width is even (half sines, half cosines)")
     if positions.ndim != 3 or positions.shape[-1] != width:
         raise BadInput(f"pos_embed is {positions.shape}; it must be (1, tokens, {width}), as wide as x_embedder.proj")
     tokens, depth = positions.shape[1], 1 + max((int(n) for n in _block_numbers(state)), default=-1)
     hidden = len(_required(state, "blocks.0.mlp.fc1.weight"))
-    wanted = _shapes(width, genes_per_token, tokens, depth, hidden, patchify.ndim)
+    wanted = _shapes(patchify.shape, genes_per_token, tokens, depth, hidden)
     _require_same_names(state, wanted)
     for name, shape in wanted.items():
         if state[name].shape != shape:
             raise BadInput(f"tensor {name} is {state[name].shape}; beside the others it must be {shape}")
-    fixed = np.abs(positions[0] - sincos_positions(tokens, width)).max() <= SAME_POSITIONS
     try:
         config = NetworkConfig(
             genes_per_token=genes_per_token,
@@ -51,10 +56,12 @@ def reference_network(state: State, *, heads: int) -> tuple[NetworkConfig, int]:
             depth=depth,
             heads=heads,
             mlp_ratio=hidden / width,
-            positions="sincos" if fixed else "learned",
+            positions="learned",
         )
     except BadConfig as error:
         raise BadConfig(f"{error}; --heads says how many the model was trained with") from None
+    if np.abs(positions[0] - sincos_positions(tokens, width)).max() <= SAME_POSITIONS:
+        config = dataclasses.replace(config, positions="sincos")
     return config, tokens * genes_per_token
 
 
@@ -80,9 +87,10 @@ def reference_params(state: State, config: NetworkConfig) -> dict[str, Any]:
 
 
 def _shapes(
-    width: int, genes_per_token: int, tokens: int, depth: int, hidden: int, axes: int
+    patchify: tuple[int, ...], genes_per_token: int, tokens: int, depth: int, hidden: int
 ) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every tensor there must be."""
+    """Name and shape of every tensor there must be beside x_embedder.proj.weight of the shape `patchify`."""
+    width = patchify[0]
     dense = {
         "t_embedder.mlp.0": (width, TIMESTEP_FEATURES),
         "t_embedder.mlp.2": (width, width),
@@ -97,11 +105,9 @@ def _shapes(
             f"blocks.{n}.mlp.fc2": (width, hidden),
             f"blocks.{n}.adaLN_modulation.1": (MODULATIONS_PER_BLOCK * width, width),
         }
-    # A convolution in one dimension, in two, or a dense layer: the same numbers with axes of length one between.
-    between = (1,) * (axes - 2)
     shapes: dict[str, tuple[int, ...]] = {
         "pos_embed": (1, tokens, width),
-        "x_embedder.proj.weight": (width, *between, genes_per_token),
+        "x_embedder.proj.weight": patchify,
         "x_embedder.proj.bias": (width,),
     }
     for name, shape in dense.items():
@@ -114,7 +120,7 @@ def _block_numbers(state: State) -> list[str]:
 
 
 def _required(state: State, name: str) -> np.ndarray:
-    if name not in state or state[name].ndim < 2:
+    if name not in state or state[name].ndim < 2 or not state[name].size:
         what = "is missing" if name not in state else f"is {state[name].shape}"
         raise BadInput(
             f"tensor {name} {what}: this is no state dict of the paper's DiT (it begins with {_some(list(state))})"

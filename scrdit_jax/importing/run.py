@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -14,8 +19,8 @@ from ..config import RunConfig, load_preset
 from ..data.normalizing import Normalization
 from ..data.preparing import Facts
 from ..data.scaling import Scaling
-from ..errors import BadInput, GeneMismatch, OutputExists
-from ..files import check_parents, replacing
+from ..errors import BadInput, GeneMismatch, OutputExists, writing
+from ..files import check_parents, flush, replacing
 from ..training.state import TrainState, make_optimizer
 from .reference import reference_network, reference_params
 from .tensors import read_tensors
@@ -48,8 +53,8 @@ def import_reference(
         network, count = reference_network(state, heads=heads)
     except BadInput as error:
         raise BadInput(f"{checkpoint}: {error}") from None
-    if genes is not None and len(genes) != count:
-        raise GeneMismatch(f"{len(genes)} gene names were given, {checkpoint} was trained on {count} genes")
+    if genes is not None:
+        _check_names(genes, count, checkpoint)
     names = genes if genes is not None else tuple(f"gene_{i}" for i in range(count))
     preset = load_preset("paper").to_dict()
     preset["data"] |= {"genes": count, "zero_value": zero_value}
@@ -72,9 +77,37 @@ def import_reference(
         notes=(f"imported from {checkpoint.name}: {len(state)} tensors",),
     )
     begun = TrainState(jnp.zeros((), jnp.int32), params, None, make_optimizer(config.training).init(params))
-    with replacing(run.path) as partial:
-        partial.mkdir()
-        Run(partial).write_config(config)
-        with Checkpoints(Run(partial)) as checkpoints:
+    with _filling(run) as partial:
+        partial.write_config(config)
+        with Checkpoints(partial) as checkpoints:
             checkpoints.save(begun, config, facts, {})
     return run
+
+
+def _check_names(names: tuple[str, ...], count: int, checkpoint: Path) -> None:
+    if len(names) != count:
+        raise GeneMismatch(f"{len(names)} gene names were given, {checkpoint} was trained on {count} genes")
+    for name, times in Counter(names).items():
+        if not isinstance(name, str) or not name.strip():
+            raise BadInput(f"the gene names have {name!r}, which is none; every gene has one of its own")
+        if times > 1:
+            raise BadInput(f"the gene names have {name!r} more than once; every gene has one of its own")
+
+
+@contextlib.contextmanager
+def _filling(run: Run) -> Iterator[Run]:
+    """A run to write to, which becomes `run`, whole, when the block ends; else that is as it was.
+
+    A folder that is there already, empty, is filled and not replaced: somebody's shell may stand in it.
+    """
+    if not run.path.exists():
+        with replacing(run.path) as partial:
+            partial.mkdir()
+            yield Run(partial)
+        return
+    with writing(run.path), tempfile.TemporaryDirectory(prefix=".", dir=run.path) as folder:
+        partial = Run(Path(folder))
+        yield partial
+        flush(partial.path)
+        os.replace(partial.checkpoints_path, run.checkpoints_path)
+        os.replace(partial.config_path, run.config_path)  # the last, because without it a folder is no run

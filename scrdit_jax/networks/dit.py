@@ -45,7 +45,9 @@ class Block(nn.Module):
         attended = jax.nn.dot_product_attention(q, k, v, implementation=self.attention).reshape(x.shape)
         x = x + gate_attention * nn.Dense(self.width, kernel_init=_xavier, name="projection")(attended)
         h = modulate(_normalise(x), shift_mlp, scale_mlp)
-        h = nn.gelu(nn.Dense(int(self.mlp_ratio * self.width), kernel_init=_xavier, name="mlp_in")(h), approximate=True)
+        h = nn.gelu(
+            nn.Dense(round(self.mlp_ratio * self.width), kernel_init=_xavier, name="mlp_in")(h), approximate=True
+        )
         return x + gate_mlp * nn.Dense(self.width, kernel_init=_xavier, name="mlp_out")(h), None
 
 
@@ -133,7 +135,7 @@ def flops_per_evaluation(config: NetworkConfig, genes: int, outputs: int = 1) ->
     """
     tokens, width = genes // config.genes_per_token, config.width
     attending = tokens + config.summary_token
-    dense = 4 * width**2 + 2 * width * int(config.mlp_ratio * width)
+    dense = 4 * width**2 + 2 * width * round(config.mlp_ratio * width)
     blocks = config.depth * attending * (dense + 2 * attending * width)
     ends = tokens * config.genes_per_token * width * (1 + outputs)
     summary = config.summary_token * genes * width * (1 + outputs)

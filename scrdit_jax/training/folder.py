@@ -15,6 +15,7 @@ from ..data.conditions import label_codes
 from ..data.preparing import Facts, Prepared
 from ..data.writing import write_cells
 from ..errors import OutputExists, RunMismatch, ScrditError, writing
+from ..files import check_parents
 from .hosts import agreed_text, writes
 
 
@@ -27,6 +28,7 @@ def claimed(run: Run, config: RunConfig) -> Iterator[None]:
     """
     with together():
         if writes():
+            check_parents(run.path)
             _require_ours(run, config)
             new = not run.path.exists()
             with writing(run.path):

@@ -39,7 +39,7 @@ def refused(path) -> str:
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(str(path))
-    assert "fetch it again" in message
+    assert f"delete {path} and run scripts/fetch_datasets.py gse103322 again" in message
     return message
 
 

@@ -11,6 +11,7 @@ import pytest
 import scrdit_jax as scrdit
 from scrdit_jax.checkpoint import load_model
 from scrdit_jax.errors import BadInput
+from scrdit_jax.importing.reference import reference_network, reference_params
 from scrdit_jax.importing.tensors import read_tensors
 from scrdit_jax.networks.kinds import make_network
 
@@ -82,6 +83,42 @@ def test_a_checkpoint_that_is_cut_short_is_one_line(keep, tmp_path):
     with pytest.raises(BadInput, match=r"cut\.pt (is cut short|cannot)") as caught:
         read_tensors(tmp_path / "cut.pt")
     assert "\n" not in str(caught.value)
+
+
+def test_state_dicts_under_numbers_are_chosen_by_them(oracle, tmp_path):
+    first, last = (oracle.random_network(s, genes=20, patch=10, width=8, depth=1, heads=2).state_dict() for s in (1, 2))
+    torch.save({1: first, 2: last}, tmp_path / "epochs.pt")
+    name = "x_embedder.proj.weight"
+    np.testing.assert_array_equal(read_tensors(tmp_path / "epochs.pt", key="2")[name], last[name].numpy())
+    with pytest.raises(BadInput, match="several state dicts \\(1, 2\\); choose one with --key"):
+        read_tensors(tmp_path / "epochs.pt")
+    torch.save({7: last, "epoch": 7}, tmp_path / "epoch.pt")
+    np.testing.assert_array_equal(read_tensors(tmp_path / "epoch.pt")[name], last[name].numpy())
+
+
+@pytest.mark.parametrize("make", [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr, lambda x: x.to("meta")])
+def test_what_is_no_dense_tensor_is_named(tmp_path, make):
+    torch.save({"a": torch.eye(3), "b": make(torch.eye(3))}, tmp_path / "odd.pt")
+    with pytest.raises(BadInput, match=r"odd\.pt: tensor b is no dense array .*; save it dense") as caught:
+        read_tensors(tmp_path / "odd.pt")
+    assert "\n" not in str(caught.value)
+
+
+def test_fixed_positions_agree_with_pytorchs(oracle):
+    network = oracle.random_network(8, genes=60, patch=5, width=24, depth=1, heads=3)
+    angles = torch.arange(12).double()[:, None] / 10000.0 ** (torch.arange(12).double() / 12)[None]
+    with torch.no_grad():
+        network.pos_embed.copy_(torch.cat([angles.sin(), angles.cos()], dim=1)[None])
+    state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    config, genes = reference_network(state, heads=3)
+    assert config.positions == "sincos"
+    cells, timesteps = torch.randn(5, 60, generator=torch.Generator().manual_seed(2)), torch.arange(1, 1000, 200)
+    with torch.inference_mode():
+        theirs = network(cells, timesteps).numpy()
+    ours = make_network(config, genes).apply(
+        reference_params(state, config), jnp.asarray(cells.numpy()), jnp.asarray(timesteps.numpy())
+    )
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 def test_a_list_and_a_text_are_no_checkpoints(tmp_path):

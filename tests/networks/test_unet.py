@@ -14,10 +14,15 @@ GENES, OUTPUTS = 24, 3
 
 
 @pytest.fixture(scope="module")
-def network_and_params():
+def initialised():
     network = make_network(CONFIG, GENES, OUTPUTS)
-    shapes = network.init(jax.random.key(0), jnp.zeros((1, GENES)), jnp.ones((1,), jnp.int32))
-    leaves, tree = jax.tree.flatten(shapes)
+    return network, network.init(jax.random.key(0), jnp.zeros((1, GENES)), jnp.ones((1,), jnp.int32))
+
+
+@pytest.fixture(scope="module")
+def network_and_params(initialised):
+    network, params = initialised
+    leaves, tree = jax.tree.flatten(params)
     random = np.random.default_rng(3)
     # Every weight random: layers that begin at zero would hide mistakes.
     return network, jax.tree.unflatten(
@@ -111,9 +116,16 @@ def test_it_has_64_to_512_channels():
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 2000)), jnp.ones((1,), jnp.int32))
     channels = [shapes["params"][f"blocks_{i}"]["convolution_in"]["kernel"].shape[-1] for i in range(8)]
     assert channels == [64, 128, 256, 512, 512, 256, 128, 64]
-    assert not np.any(
-        network.apply(jax.tree.map(lambda x: jnp.zeros(x.shape), shapes), jnp.ones((1, 2000)), jnp.ones(1))
-    )
+
+
+def test_it_predicts_zero_before_training(initialised):
+    network, params = initialised
+    cells, timesteps = jax.random.normal(jax.random.key(1), (3, GENES)), jnp.array([1, 500, 900])
+    assert not np.any(network.apply(params, cells, timesteps))
+    # By its last layer alone: what comes before it is no network of zeros.
+    last = {"kernel": jnp.ones((3, CONFIG.channels, OUTPUTS)), "bias": jnp.zeros(OUTPUTS)}
+    predicted = network.apply({"params": params["params"] | {"convolution_out": last}}, cells, timesteps)
+    assert np.all(np.abs(predicted).max(axis=(1, 2)) > 1e-2)
 
 
 def test_flops_are_the_compilers():

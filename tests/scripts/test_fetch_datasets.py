@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from scipy import io as scipy_io
 from scipy import sparse
 
+from scrdit_jax.data import downloading
 from scrdit_jax.data.checking import notes_of
 from scrdit_jax.data.reading import read_cells
 
@@ -37,10 +38,10 @@ def script():
 
 
 @pytest.fixture(autouse=True)
-def patient(script, monkeypatch):
+def patient(monkeypatch):
     """No waiting between attempts, and pieces small enough that an interruption falls within the file."""
-    monkeypatch.setattr(script, "WAIT_SECONDS", 0.0)
-    monkeypatch.setattr(script, "CHUNK", 1024)
+    monkeypatch.setattr(downloading, "WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(downloading, "CHUNK", 1024)
 
 
 def tumour_table() -> bytes:
@@ -185,8 +186,47 @@ def test_what_is_there_is_not_fetched_again_but_checked(fetch, server, tmp_path)
     assert len(server.seen) == before
     (tmp_path / "data" / "gse103322.h5ad").unlink()
     (tmp_path / "data" / WHOLE[0]).write_bytes(TABLE[:-1])
-    assert "it was changed or is damaged: delete it" in fetch(status=2)
+    message = fetch(status=2)
+    assert f"recorded in {tmp_path / 'data' / 'datasets.lock.json'}; delete {tmp_path / 'data' / WHOLE[0]}" in message
     assert len(server.seen) == before
+
+
+def test_what_was_put_there_is_checked_too_and_not_recorded_as_fetched(fetch, server, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / WHOLE[0]).write_bytes(TABLE[:-300])
+    message = fetch(status=2)
+    assert f"{folder / WHOLE[0]} is not whole (Compressed file ended" in message
+    assert f"delete {folder / WHOLE[0]} and run this command again" in message
+    (folder / WHOLE[0]).write_bytes(TABLE)
+    fetch()
+    assert server.seen == []
+    assert names(folder) == [WHOLE[0], WHOLE[2]]
+
+
+def test_a_damaged_line_is_mended_by_doing_what_it_says(fetch, server, tmp_path):
+    folder = tmp_path / "data"
+    server.content = gzip.compress(gzip.decompress(TABLE).replace(b"'G7'", b"'G7"))
+    message = fetch(status=2)
+    assert f"delete {folder / WHOLE[0]} and run scripts/fetch_datasets.py gse103322 again" in message
+    (folder / WHOLE[0]).unlink()
+    server.content = TABLE
+    message = fetch(status=2)
+    assert (
+        f"if that repeats, the file was replaced there: delete its entry in {folder / 'datasets.lock.json'}" in message
+    )
+    (folder / "datasets.lock.json").write_text("{}")
+    fetch()
+    assert names(folder) == WHOLE
+
+
+def test_a_mirror_whose_address_has_no_ending_is_checked_too(fetch, server, tmp_path):
+    server.content = b"<html>maintenance</html>" * 400
+    mirror = server.url.replace("file.gz", "get?id=5")
+    assert f"{mirror} is not whole (Not a gzipped file" in fetch("--url", mirror, status=2)
+    assert not (tmp_path / "data").exists()
+    server.content = TABLE
+    fetch("--url", mirror)
 
 
 def test_a_connection_that_breaks_is_resumed_where_it_broke(fetch, server, tmp_path):
@@ -197,8 +237,8 @@ def test_a_connection_that_breaks_is_resumed_where_it_broke(fetch, server, tmp_p
     assert names(tmp_path / "data") == WHOLE
 
 
-def test_a_command_that_gave_up_goes_on_when_typed_again(fetch, server, script, tmp_path, monkeypatch):
-    monkeypatch.setattr(script, "ATTEMPTS", 1)
+def test_a_command_that_gave_up_goes_on_when_typed_again(fetch, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloading, "ATTEMPTS", 1)
     server.plan = ["break", 503]
     message = fetch(status=2)
     assert "Service Unavailable" in message
@@ -210,8 +250,8 @@ def test_a_command_that_gave_up_goes_on_when_typed_again(fetch, server, script, 
 
 
 @pytest.mark.parametrize("how", ["other file", "no ranges", "no tag"])
-def test_pieces_of_two_files_are_never_joined(fetch, server, script, tmp_path, monkeypatch, how):
-    monkeypatch.setattr(script, "ATTEMPTS", 1)
+def test_pieces_of_two_files_are_never_joined(fetch, server, tmp_path, monkeypatch, how):
+    monkeypatch.setattr(downloading, "ATTEMPTS", 1)
     if how == "no tag":
         server.tag = ""
     server.plan = ["break", 503]
@@ -244,15 +284,15 @@ def test_more_had_come_than_there_is(fetch, server, tmp_path):
 def test_a_file_that_is_not_there(fetch, server, tmp_path):
     server.plan = [404]
     message = fetch(status=2)
-    assert "answers 404 Not Found; it has moved" in message
+    assert "answers 404 Not Found; it is not there: look for it on the series' page at GEO" in message
     assert len(server.seen) == 1
     assert not (tmp_path / "data").exists()
 
 
-def test_a_server_that_does_not_recover(fetch, server, script):
+def test_a_server_that_does_not_recover(fetch, server):
     server.plan = [500] * 20
     assert "cannot be fetched (Internal Server Error)" in fetch(status=2)
-    assert len(server.seen) == script.ATTEMPTS
+    assert len(server.seen) == downloading.ATTEMPTS
 
 
 def test_no_network(fetch, server, tmp_path):
@@ -280,6 +320,16 @@ def test_a_wrong_checksum_keeps_nothing(fetch, script, tmp_path, monkeypatch, by
     message = fetch(*(["--sha256", "0" * 64] if by == "option" else []), status=2)
     assert f"has SHA-256 {hashlib.sha256(TABLE).hexdigest()}, but {'0' * 64} is expected" in message
     assert names(folder) == (["datasets.lock.json"] if by == "lock" else [])
+    remedies = {"option": "give the right --sha256", "table": "give --from", "lock": "delete its entry in"}
+    assert [name for name, remedy in remedies.items() if remedy in message] == [by]
+
+
+def test_a_wrong_checksum_of_what_is_there_blames_who_said_so(fetch, server, tmp_path):
+    fetch()
+    (tmp_path / "data" / "gse103322.h5ad").unlink()
+    message = fetch("--sha256", "0" * 64, status=2)
+    assert f"delete {tmp_path / 'data' / WHOLE[0]} and run this command again, or give the right --sha256" in message
+    assert "entry" not in message
 
 
 def test_the_right_checksum_by_option(fetch):
@@ -288,7 +338,7 @@ def test_the_right_checksum_by_option(fetch):
 
 def test_what_is_no_gz_is_not_kept(fetch, server, tmp_path):
     server.content = b"<html>maintenance</html>" * 400
-    assert "came to its end but is not whole (Not a gzipped file" in fetch(status=2)
+    assert "is not whole (Not a gzipped file" in fetch(status=2)
     server.content = TABLE[:-300]
     assert "is not whole (Compressed file ended" in fetch(status=2)
     assert names(tmp_path / "data") == []
@@ -316,15 +366,23 @@ def test_a_file_of_the_users_own_needs_no_network(scrdit, tmp_path):
 @pytest.mark.parametrize(
     ("damage", "words", "message"),
     [
-        (lambda data: data, [], r"mine.txt.gz ends after line 306 and holds 6 cells x 300 genes, but .* 5902 x 23686"),
-        (lambda data: data[:-200], ["--allow-partial"], r"mine.txt.gz is cut short after line \d+ .*fetch it again"),
+        (
+            lambda data: data,
+            [],
+            r"mine.txt.gz ends after line 306 and holds 6 cells x 300 genes, but .* 5902 x 23686; give the whole",
+        ),
+        (
+            lambda data: data[:-200],
+            ["--allow-partial"],
+            r"mine.txt.gz is cut short after line \d+ .*delete .*mine.txt.gz and run",
+        ),
         (lambda data: gzip.compress(b"a\tb\nc\t1\n"), [], "is not the table of GSE103322"),
         (
             lambda data: gzip.compress(gzip.decompress(data).replace(b"'G7'", b"'G7")),
             [],
             "line 14 begins with .*quotes",
         ),
-        (lambda data: data, ["--sha256", "0" * 64], "is expected; fetch it again"),
+        (lambda data: data, ["--sha256", "0" * 64], "is expected, given as --sha256; give another file"),
     ],
 )
 def test_a_file_that_cannot_be_used(scrdit, tmp_path, damage, words, message):
@@ -367,5 +425,8 @@ def test_a_damaged_archive(scrdit, tmp_path):
     path = tmp_path / "mine.tar"
     path.write_bytes(ARCHIVE[:5000])
     words = ["gse181297", "--from", path, "--out", tmp_path / "data"]
-    assert re.search(r"mine.tar is no whole archive .*; fetch it again", scrdit(*words, status=2))
+    assert re.search(
+        r"mine.tar is no whole archive .*; delete .*mine.tar and run scripts/fetch_datasets.py gse181297",
+        scrdit(*words, status=2),
+    )
     assert not (tmp_path / "data").exists()

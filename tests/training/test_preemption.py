@@ -57,11 +57,12 @@ class Told:
 def test_sigterm_saves_where_it_comes_and_the_run_ends_with_the_same_bits(prepared, tiny_config, tiny_run, tmp_path):
     config = tiny_config.with_settings({"evaluate_every": 0.3})
     judge = Told(at=2)
+    before = signal.getsignal(signal.SIGTERM)
     run = train(prepared, config, tmp_path / "run", Options(judge=lambda held_out: judge))
     assert run.stopped.startswith("SIGTERM received at step ")
     stopped_at = load_model(run).step
     assert 0 < stopped_at < 12 and f"step {stopped_at} of 12" in run.stopped
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
     again = train(prepared, config, tmp_path / "run")
     assert again.stopped is None and digest(again) == digest(tiny_run)
 
