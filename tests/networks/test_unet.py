@@ -1,5 +1,7 @@
 """The UNet against a NumPy transcription that shares no code with it."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +18,7 @@ GENES, OUTPUTS = 24, 3
 @pytest.fixture(scope="module")
 def initialised():
     network = make_network(CONFIG, GENES, OUTPUTS)
-    return network, network.init(jax.random.key(0), jnp.zeros((1, GENES)), jnp.ones((1,), jnp.int32))
+    return network, jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, GENES)), jnp.ones((1,), jnp.int32))
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,7 @@ def test_forward_pass_agrees_with_the_slow_loops(network_and_params):
     network, params = network_and_params
     cells = np.random.default_rng(0).normal(size=(3, GENES))
     timesteps = np.array([1, 500, 1000])
-    ours = network.apply(params, jnp.asarray(cells, jnp.float32), jnp.asarray(timesteps))
+    ours = jax.jit(network.apply)(params, jnp.asarray(cells, jnp.float32), jnp.asarray(timesteps))
     slow = np.stack([one_cell(params["params"], cell, t) for cell, t in zip(cells, timesteps, strict=True)])
     assert ours.shape == (3, GENES, OUTPUTS)
     np.testing.assert_allclose(ours, slow, rtol=1e-3, atol=1e-3)
@@ -106,9 +108,11 @@ def test_forward_pass_agrees_with_the_slow_loops(network_and_params):
 def test_a_table_of_conditioning_equals_conditioning_each_cell(network_and_params):
     network, params = network_and_params
     cells = jax.random.normal(jax.random.key(1), (4, GENES))
-    each = network.apply(params, cells, jnp.full((4,), 37))
+    each = jax.jit(network.apply)(params, cells, jnp.full((4,), 37))
     table = network.apply(params, jnp.array([37]), method="modulations")
-    np.testing.assert_allclose(network.apply(params, cells, table, method="denoise"), each, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        jax.jit(partial(network.apply, method="denoise"))(params, cells, table), each, rtol=1e-5, atol=1e-5
+    )
 
 
 def test_it_has_64_to_512_channels():
@@ -121,16 +125,16 @@ def test_it_has_64_to_512_channels():
 def test_it_predicts_zero_before_training(initialised):
     network, params = initialised
     cells, timesteps = jax.random.normal(jax.random.key(1), (3, GENES)), jnp.array([1, 500, 900])
-    assert not np.any(network.apply(params, cells, timesteps))
+    assert not np.any(jax.jit(network.apply)(params, cells, timesteps))
     # By its last layer alone: what comes before it is no network of zeros.
     last = {"kernel": jnp.ones((3, CONFIG.channels, OUTPUTS)), "bias": jnp.zeros(OUTPUTS)}
-    predicted = network.apply({"params": params["params"] | {"convolution_out": last}}, cells, timesteps)
+    predicted = jax.jit(network.apply)({"params": params["params"] | {"convolution_out": last}}, cells, timesteps)
     assert np.all(np.abs(predicted).max(axis=(1, 2)) > 1e-2)
 
 
 def test_flops_are_the_compilers():
     network = make_network(NetworkConfig(architecture="unet", channels=16), 400)
-    params = network.init(jax.random.key(0), jnp.zeros((1, 400)), jnp.ones((1,), jnp.int32))
+    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 400)), jnp.ones((1,), jnp.int32))
     table = network.apply(params, jnp.ones((1,), jnp.int32), method="modulations")
     denoise = jax.jit(lambda x: network.apply(params, x, table, method="denoise"))
     counted = denoise.lower(jnp.zeros((4, 400))).cost_analysis()["flops"] / 4
