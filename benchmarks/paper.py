@@ -1,6 +1,6 @@
 """Everything the paper measured, anew: tables 1 to 3, figures 3a-c and 4a-c, and why its cells collapse at 100x.
 
-    python -m benchmarks.paper --quick --set maynard_lung.h5ad:Fibroblast --out DIR       20 minutes on two CPU cores
+    python -m benchmarks.paper --quick --set maynard_lung.h5ad:Fibroblast --out DIR       minutes on two CPU cores
     python -m benchmarks.paper --set gse103322.h5ad:Fibroblast --set gse103322.h5ad:malignant --out DIR      on a GPU
 
 One DiT with zero-negation, one without, one standardised and one UNet are trained for each set of cells. Every row is
@@ -312,7 +312,7 @@ class Bench:
 @click.command()
 @click.option("--set", "sets", multiple=True, metavar="DATA[:TYPE]", help=f"Repeatable.  [default: {EMBEDDED}]")
 @click.option("--cell-type-key", default="cell_type", show_default=True)
-@click.option("--quick", is_flag=True, help="Small networks, few epochs and cells: 20 minutes on two CPU cores.")
+@click.option("--quick", is_flag=True, help="Small networks, few epochs and cells: 23 minutes on two busy CPU cores.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 def main(sets: tuple[str, ...], cell_type_key: str, quick: bool, out: Path) -> None:
     """Measure what is missing, then write tables and figures."""
