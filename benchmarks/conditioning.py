@@ -19,6 +19,7 @@ from anndata import AnnData
 from scipy.stats import ks_2samp
 
 import scrdit_jax as scrdit
+from benchmarks.generators import training_seconds
 from scrdit_jax.checkpoint import Model, Run, load_model
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.devices import describe_devices, use_every_core
@@ -132,16 +133,6 @@ def gather_cost(model: Model) -> dict[str, float]:
         engine = make_engine(model, SamplingConfig(steps=10, batch_size=BATCH, guidance=guidance), labels)
         found[name] = seconds_a_call(lambda engine=engine: engine.dispatch(0), least_seconds=8.0)
     return found
-
-
-def training_seconds(run: Run) -> float:
-    """All logged intervals, compiling among them."""
-    batch, seconds, step = run.config().training.batch_size, 0.0, 0
-    for line in map(json.loads, run.metrics_path.read_text().splitlines()):
-        if "cells_per_second" in line:
-            seconds += (line["step"] - step) * batch / line["cells_per_second"]
-            step = line["step"]
-    return seconds
 
 
 def table(rows: list[dict[str, Any]]) -> str:

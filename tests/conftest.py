@@ -18,8 +18,10 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from scipy import sparse
 
+from scrdit_jax.cli import main
 from scrdit_jax.config import RunConfig
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -27,6 +29,20 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(prefix="scrdit_test_programs_"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+@pytest.fixture
+def scrdit(tmp_path, monkeypatch):
+    """Runs `scrdit ...` in an empty folder; returns (exit status, all that was printed)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        result = CliRunner().invoke(main, [str(word) for word in words])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.output
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -18,20 +18,6 @@ from scipy import sparse
 from scrdit_jax.cli import main
 
 
-@pytest.fixture
-def scrdit(tmp_path, monkeypatch):
-    """Runs `scrdit ...` in an empty folder; returns (exit status, all that was printed)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        result = CliRunner().invoke(main, [str(word) for word in words])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result.exit_code, result.output
-
-    return run
-
-
 @pytest.fixture(scope="session")
 def preset(tiny_config, tmp_path_factory):
     path = tmp_path_factory.mktemp("preset") / "tiny.json"

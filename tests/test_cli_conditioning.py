@@ -5,23 +5,6 @@ import json
 import anndata
 import pandas as pd
 import pytest
-from click.testing import CliRunner
-
-from scrdit_jax.cli import main
-
-
-@pytest.fixture
-def scrdit(tmp_path, monkeypatch):
-    """Runs `scrdit ...` in an empty folder; returns (exit status, all that was printed)."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        result = CliRunner().invoke(main, [str(word) for word in words])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result.exit_code, result.output
-
-    return run
 
 
 def test_quotas_from_a_file_to_the_report(scrdit, labelled_run, tmp_path):

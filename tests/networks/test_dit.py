@@ -15,15 +15,10 @@ GENES, OUTPUTS = 20, 3
 
 
 @pytest.fixture(scope="module")
-def network_and_params():
+def network_and_params(with_random_weights):
     network = DiT(CONFIG, GENES, OUTPUTS)
     shapes = network.init(jax.random.key(0), jnp.zeros((1, GENES)), jnp.ones((1,), jnp.int32))
-    leaves, tree = jax.tree.flatten(shapes)
-    random = np.random.default_rng(3)
-    # Every weight random: the zeros of adaLN-Zero would hide mistakes.
-    return network, jax.tree.unflatten(
-        tree, [jnp.asarray(0.3 * random.normal(size=x.shape), jnp.float32) for x in leaves]
-    )
+    return network, with_random_weights(shapes)
 
 
 def dense(params, x):

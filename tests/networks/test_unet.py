@@ -22,14 +22,9 @@ def initialised():
 
 
 @pytest.fixture(scope="module")
-def network_and_params(initialised):
+def network_and_params(initialised, with_random_weights):
     network, params = initialised
-    leaves, tree = jax.tree.flatten(params)
-    random = np.random.default_rng(3)
-    # Every weight random: layers that begin at zero would hide mistakes.
-    return network, jax.tree.unflatten(
-        tree, [jnp.asarray(0.3 * random.normal(size=x.shape), jnp.float32) for x in leaves]
-    )
+    return network, with_random_weights(params)
 
 
 def dense(params, x):
