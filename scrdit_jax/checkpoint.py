@@ -106,7 +106,7 @@ class Run:
 
 @dataclass(frozen=True)
 class TrainingCells:
-    """Of every training cell its library size (cell,) float32 and its labels (cell, column) int32."""
+    """Of every training cell its library size (cell,) float32 and its labels (cell, column) int32, the group last."""
 
     library_size: np.ndarray
     labels: np.ndarray
@@ -243,7 +243,7 @@ class Checkpoints:
         found = self._restore(ocp.args.Composite(**items))
         params, cells = jax.tree.map(np.asarray, (found[name], found.get("cells")))
         if cells is not None:
-            labels = cells["labels"] if facts.conditions else np.zeros((facts.n_train, 0), np.int32)
+            labels = cells["labels"] if facts.told else np.zeros((facts.n_train, 0), np.int32)
             cells = TrainingCells(cells["library_size"], labels)
         return Model(config, facts, params, model["step"], cells)
 

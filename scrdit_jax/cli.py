@@ -70,6 +70,7 @@ data_options = options(
     click.option("--cell-type-key", metavar="COLUMN", help="The column of obs with cell types.  [default: cell_type]"),
     click.option("--cell-type", "cell_types", multiple=True, metavar="NAME", help="Use these cells only; repeatable."),
     click.option("--condition-on", multiple=True, metavar="COLUMN", help="Tell the model this label; repeatable."),
+    click.option("--groups", type=int, help="Tell the model a group of similar cells, of so many.  0: none."),
     click.option("--genes", type=int, help="How many genes to model.  [default: the preset's]"),
     click.option("--gene-selection", type=click.Choice(GENE_SELECTIONS), help="hvg: highly variable; cv: eq. 1."),
     click.option("--min-cells", type=int, help="Leave out genes expressed in fewer training cells."),

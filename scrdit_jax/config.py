@@ -52,7 +52,8 @@ def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 class DataConfig:
     """How cells become training vectors. Genes are counted after selection; `held_out` is a share of cells.
 
-    `condition_on` are columns of obs whose label the model is told of every cell, and can be asked for.
+    `condition_on` are columns of obs whose label the model is told of every cell, and can be asked for. So many
+    `groups` of similar cells, at most, are found in the cells themselves and told too, and drawn for each new cell.
     """
 
     normalize: str = "auto"
@@ -66,6 +67,7 @@ class DataConfig:
     cell_type_key: str | None = None
     cell_types: tuple[str, ...] = ()
     condition_on: tuple[str, ...] = ()
+    groups: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -76,6 +78,7 @@ class DataConfig:
         _require_real("target_sum", self.target_sum, 0, open_low=True)
         _require_whole("genes", self.genes, 1)
         _require_whole("min_cells", self.min_cells, 0)
+        _require_whole("groups", self.groups, 0)
         _require_whole("seed", self.seed, 0)
         if self.zero_value is not None:
             _require_real("zero_value", self.zero_value, -1e6, 0)

@@ -17,6 +17,7 @@ from scipy import sparse
 
 from ..config import DataConfig
 from ..errors import BadConfig, BadInput, GeneMismatch, OutputExists, UnknownCellType
+from . import grouping
 from .checking import Matrix, check_cells, listed, notes_of, source_digest, with_notes
 from .conditions import Condition, categorical, find_conditions
 from .genes import choose_genes
@@ -36,7 +37,8 @@ class Facts:
 
     `genes` are in the model's order; `cell_types` counts training cells by name; `settings` are what was asked for,
     with the share and the seed of the split; `digest` is of the cells as they came; `notes` are sentences for the user.
-    `conditions` are the columns of labels that the model is told.
+    `conditions` are the columns of labels that the model is told, `groups` what was found in the cells and it is told
+    too.
     """
 
     genes: tuple[str, ...]
@@ -51,11 +53,17 @@ class Facts:
     digest: str
     notes: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
+    groups: Condition | None = None
+
+    @property
+    def told(self) -> tuple[Condition, ...]:
+        """All that the model is told of a cell: the conditions, and last its group."""
+        return self.conditions if self.groups is None else (*self.conditions, self.groups)
 
     @property
     def label_sizes(self) -> tuple[int, ...]:
-        """How many names each condition has, as a network wants it."""
-        return tuple(len(condition.names) for condition in self.conditions)
+        """How many names each column of what is told has, as a network wants it."""
+        return tuple(len(condition.names) for condition in self.told)
 
     @property
     def type_column(self) -> int:
@@ -80,6 +88,7 @@ class Facts:
                 "settings": DataConfig(**values["settings"]),
                 "notes": tuple(values["notes"]),
                 "conditions": tuple(map(Condition.from_dict, values.get("conditions", ()))),
+                "groups": Condition.from_dict(values["groups"]) if values.get("groups") else None,
             }
         )
 
@@ -117,7 +126,7 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
     digest = source_digest(cells)
     cells, key, notes = _cells_of_types(cells, config, source)
     cells = categorical(cells, config.condition_on, source)
-    replaced = [name for name in ("library_size", "split") if name in cells.obs]
+    replaced = [name for name in ("library_size", "split", grouping.COLUMN) if name in cells.obs]
     cells, normalization = normalize(cells, config, source=source)
     notes = [*notes_of(cells), *notes, normalization.sentence]
     notes += [f"the column {name!r} of obs was replaced" for name in replaced]
@@ -138,8 +147,13 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
         sentences.append("conditioned on " + ", ".join(f"{c.column} ({len(c.names)} names)" for c in conditions))
 
     split = pd.Categorical(np.where(held_out, "held_out", "train"), categories=["train", "held_out"])
-    obs = _plain(cells.obs.assign(split=split))
-    chosen = make_cells(_rows(cells.X[:, columns]), obs, _plain(cells.var.iloc[columns]))
+    obs = _plain(cells.obs.drop(columns=grouping.COLUMN, errors="ignore").assign(split=split))
+    x, groups = _rows(cells.X[:, columns]), None
+    if config.groups:
+        obs[grouping.COLUMN] = grouping.find_groups(x, held_out, config.groups, seed=config.seed)
+        (groups,) = find_conditions(obs[~held_out], [grouping.COLUMN], source)
+        sentences.append(f"told which of {len(groups.names)} groups of similar cells a cell is in")
+    chosen = make_cells(x, obs, _plain(cells.var.iloc[columns]))
     facts = Facts(
         genes=tuple(chosen.var_names),
         normalization=normalization,
@@ -153,21 +167,24 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
         digest=digest,
         notes=(*notes, *sentences),
         conditions=conditions,
+        groups=groups,
     )
     return Prepared(chosen, facts)
 
 
 def of_type(prepared: Prepared, name: str) -> Prepared:
-    """Only the cells of one cell type, with the genes and the scaling of all."""
+    """Only the cells of one cell type, with the genes and the scaling of all, and without groups."""
     facts = prepared.facts
     cells = prepared.cells[(prepared.cells.obs[facts.cell_type_key] == name).to_numpy()].copy()
     held_out = int((cells.obs["split"] == "held_out").sum())
+    cells.obs = cells.obs.drop(columns=grouping.COLUMN, errors="ignore")
     facts = replace(
         facts,
         cell_types={name: cells.n_obs - held_out},
+        groups=None,
         n_train=cells.n_obs - held_out,
         n_held_out=held_out,
-        settings=replace(facts.settings, cell_type_key=facts.cell_type_key, cell_types=(name,)),
+        settings=replace(facts.settings, cell_type_key=facts.cell_type_key, cell_types=(name,), groups=0),
         digest=hashlib.sha256(f"{facts.digest}\n{name}".encode()).hexdigest(),
         notes=(*facts.notes, f"of these the cells of type {name!r}: {cells.n_obs - held_out} for training"),
     )

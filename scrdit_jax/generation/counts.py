@@ -10,14 +10,15 @@ from scipy import sparse
 from ..checkpoint import Model
 from ..config import SamplingConfig
 from ..errors import BadConfig
-from .labels import Labels
+from .labels import Told
 
 
 @dataclass(frozen=True)
 class Counting:
-    """How counts are drawn. `pools` hold, for each of the request's labels, the library sizes of the training cells of
-    that cell type; with `depth` every cell has that one. `target_sum` is what log1p was taken after; None where that
-    is not known: the values are then read as log1p of something proportional, and `depth` is over the model's genes.
+    """How counts are drawn. `pools` hold, for each row of what cells are told, the library sizes of the training cells
+    of that cell type and group; with `depth` every cell has that one. `target_sum` is what log1p was taken after; None
+    where that is not known: the values are then read as log1p of something proportional, and `depth` is over the
+    model's genes.
     """
 
     pools: tuple[np.ndarray, ...]
@@ -55,27 +56,29 @@ class Counting:
         return counts, library
 
 
-def make_counting(model: Model, config: SamplingConfig, labels: Labels) -> Counting | None:
+def make_counting(model: Model, config: SamplingConfig, told: Told) -> Counting | None:
     """None unless `config` wants counts; BadConfig where the training cells do not say how to make them."""
     if config.output != "counts":
         return None
     known = model.facts.normalization
     target_sum = known.target_sum if known.method == "log1p" else None
     if config.depth is not None:
-        return Counting((np.empty(0, np.float32),) * len(labels.distinct), target_sum, config.depth, config.seed)
+        return Counting((np.empty(0, np.float32),) * len(told.codes), target_sum, config.depth, config.seed)
     if target_sum is None or not known.were_counts or model.cells is None:
         raise BadConfig(
             f"{model.facts.source} held no raw counts, so the cells' library sizes are not known; "
             "say how many counts each cell is to have, e.g. --depth 10000"
         )
-    return Counting(_pools(model, labels), target_sum, None, config.seed)
+    return Counting(_pools(model, told), target_sum, None, config.seed)
 
 
-def _pools(model: Model, labels: Labels) -> tuple[np.ndarray, ...]:
+def _pools(model: Model, told: Told) -> tuple[np.ndarray, ...]:
     """Sorted, so that they do not depend on the order of the training cells."""
-    if labels.distinct.shape[1] == 0:
-        return (np.sort(model.cells.library_size),)
-    column = model.facts.type_column
-    return tuple(
-        np.sort(model.cells.library_size[model.cells.labels[:, column] == codes[column]]) for codes in labels.distinct
-    )
+    columns = [model.facts.type_column] if model.facts.conditions else []
+    columns += [len(model.facts.conditions)] if model.facts.groups is not None else []
+    sizes, labels, pools = model.cells.library_size, model.cells.labels, []
+    for codes in told.codes:
+        # Of labels that no training cell has together with the group, those of the group alone.
+        tries = [(labels[:, columns[i:]] == codes[columns[i:]]).all(axis=1) for i in range(len(columns) + 1)]
+        pools.append(np.sort(sizes[next(same for same in tries if same.any())]))
+    return tuple(pools)

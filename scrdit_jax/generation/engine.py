@@ -28,7 +28,7 @@ from ..sampling.solvers import Coefficients, find_solver, make_coefficients, noi
 from . import tuning
 from .counts import Counting, make_counting
 from .growing import Block, to_csr
-from .labels import Labels, Runs
+from .labels import Labels, Runs, Told
 
 DEFAULT_STEPS = 25
 CELLS_AXIS = "cells"
@@ -172,7 +172,7 @@ class Engine:
     program: Any
     variants: tuple[tuple[Any, ...], ...]
     shared_out: NamedSharding
-    labels: Labels
+    told: Told
     counting: Counting | None
 
     @property
@@ -187,9 +187,9 @@ class Engine:
     def dispatch(self, first: int, recycled: jax.Array | None = None) -> Integrated:
         """Begin the batch of cells `first`, `first` + 1, ...; returns at once. `recycled` is used up."""
         indices = np.arange(first, first + self.batch_size, dtype=np.uint32)
-        rows = self.labels.rows(first, self.batch_size)
+        rows = self.told.rows(first, self.batch_size)
         if len(self.variants) == 1:
-            rows = rows if len(self.labels.distinct) > 1 else None
+            rows = rows if len(self.told.codes) > 1 else None
             return self.program(*self.variants[0], indices, rows, self.empty() if recycled is None else recycled)
         batch = None
         for row in np.unique(rows):
@@ -208,9 +208,10 @@ class Engine:
 
     def block(self, cells: np.ndarray, first: int) -> Block:
         """Cells that were fetched, from index `first` on, sparse, with their labels and, where wanted, counts."""
-        rows, matrix = self.labels.rows(first, len(cells)), to_csr(cells)
+        rows, matrix = self.told.rows(first, len(cells)), to_csr(cells)
         counts, library = (None, None) if self.counting is None else self.counting.draw(matrix, first, rows)
-        return Block(matrix, self.labels.distinct[rows], counts, library)
+        columns = self.told.labels.distinct.shape[1]
+        return Block(matrix, self.told.codes[rows, :columns], counts, library)
 
     def batches(self, cells: int) -> Iterator[np.ndarray]:
         """Cells 0 to `cells` - 1 on the log scale, batch by batch; the next is dispatched before one is fetched."""
@@ -253,10 +254,10 @@ def make_engine(
     if batch_size is None:
         batch_size = tuned_batch_size(model, network, prediction, config.dtype)
     placement = place(usable_devices(batch_size) if devices is None else devices)
-    told = Labels.of(labels, model.facts.conditions)
+    told = Told.of(Labels.of(labels, model.facts.conditions), model, config.seed)
     variants = _variants(model, network, config, told, coefficients, placement)
     indices = jax.ShapeDtypeStruct((batch_size,), np.uint32, sharding=placement.shared_out)
-    several = len(variants) == 1 and len(told.distinct) > 1
+    several = len(variants) == 1 and len(told.codes) > 1
     rows = jax.ShapeDtypeStruct((batch_size,), np.int32, sharding=placement.shared_out) if several else None
     recycled = jax.ShapeDtypeStruct((batch_size, network.genes), np.float32, sharding=placement.shared_out)
     shapes = (*jax.tree.map(_shape, variants[0]), indices, rows, recycled)
@@ -284,7 +285,7 @@ def _variants(
     model: Model,
     network: nn.Module,
     config: SamplingConfig,
-    told: Labels,
+    told: Told,
     coefficients: Coefficients,
     placement: Placement,
 ) -> tuple[tuple[Any, ...], ...]:
@@ -295,9 +296,9 @@ def _variants(
     seed = jax.device_put(np.uint32(config.seed), on_each)
     guided = is_guided(model, config)
     if model.members:
-        each = [(model.params[model.members[code]], None) for code in told.distinct[:, 0]]
+        each = [(model.params[model.members[code]], None) for code in told.codes[:, 0]]
     else:
-        each = [(model.params, _padded(told.distinct) if told.distinct.size and config.guidance else None)]
+        each = [(model.params, _padded(told.codes) if told.codes.size and config.guidance else None)]
     variants = []
     for params, labels in each:
         params, labels = jax.device_put((params, labels), on_each)

@@ -36,7 +36,7 @@ def fit_timesteps(model: Model, steps: int, *, seed: int = 0) -> np.ndarray:
     levels = noise_levels(schedule, make_timesteps("logsnr", schedule, most))
     params = jax.device_put(model.params)
     labels = None
-    if model.facts.conditions:
+    if model.facts.told:
         drawn = np.random.default_rng([seed, 1]).integers(len(model.cells.labels), size=CELLS)
         labels = jnp.asarray(model.cells.labels[drawn])
 

@@ -1,4 +1,4 @@
-"""Which labels each cell of a request bears: runs of equal labels, in the order of the cells."""
+"""What each cell of a request is told: its labels, in runs of equal ones, and the group that is drawn for it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..checkpoint import Model
 from ..data.conditions import Condition
 
 # ((name in each column, how many cells), ...), none for cells without labels
 Runs = tuple[tuple[tuple[str, ...], int], ...]
+
+# Apart from every other number drawn under the same seed.
+GROUPS_KEY = 0x6709
 
 
 @dataclass(frozen=True)
@@ -38,3 +42,58 @@ class Labels:
         """For cells `first`, `first` + 1, ... their rows in `distinct`, (count,) int32; past the end the last one's."""
         places = np.searchsorted(self.ends, first + np.arange(count), side="right")
         return self.runs[np.minimum(places, len(self.runs) - 1)]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the network is told: the rows of `codes` (row, column) int32, labels and group, of which each cell has one.
+
+    A cell with row r of `labels.distinct` has one of rows `first[r]` to `first[r + 1]` - 1, drawn by its index and the
+    seed: `shares` (row,) add up to 1 over them, and are those of the training cells with these labels. Of a model
+    without groups both have the same rows.
+    """
+
+    labels: Labels
+    codes: np.ndarray
+    first: np.ndarray
+    shares: np.ndarray
+    seed: int
+
+    @classmethod
+    def of(cls, labels: Labels, model: Model, seed: int) -> Told:
+        """Where no training cell has a label together with the others, the groups are those of its cell type."""
+        distinct = labels.distinct
+        if model.facts.groups is None:
+            return cls(labels, distinct, np.arange(len(distinct) + 1), np.ones(len(distinct)), seed)
+        codes, first, shares = [], [0], []
+        for row in distinct:
+            groups, counts = np.unique(_groups_of(row, model), return_counts=True)
+            codes.append(np.column_stack([np.tile(row, (len(groups), 1)), groups]))
+            first.append(first[-1] + len(groups))
+            shares.append(counts / counts.sum())
+        return cls(labels, np.concatenate(codes).astype(np.int32), np.array(first), np.concatenate(shares), seed)
+
+    def rows(self, first: int, count: int) -> np.ndarray:
+        """For cells `first`, `first` + 1, ... their rows in `codes`, (count,) int32."""
+        rows = self.labels.rows(first, count)
+        if len(self.codes) == len(self.labels.distinct):
+            return rows
+        # A block of four words a cell, named by its index. Raw words are the same in every version of NumPy.
+        words = np.random.Philox(key=[self.seed % 2**64, GROUPS_KEY], counter=[first, 0, 0, 0]).random_raw(4 * count)
+        uniform = (words[::4] >> np.uint64(11)) * 2.0**-53
+        chosen = np.empty(count, np.int32)
+        for row in np.unique(rows):
+            here, begin, end = rows == row, self.first[row], self.first[row + 1]
+            place = np.searchsorted(np.cumsum(self.shares[begin:end]), uniform[here], side="right")
+            chosen[here] = begin + np.minimum(place, end - begin - 1)
+        return chosen
+
+
+def _groups_of(labels: np.ndarray, model: Model) -> np.ndarray:
+    """The groups of the training cells with these labels."""
+    known, groups = model.cells.labels[:, :-1], model.cells.labels[:, -1]
+    column = model.facts.type_column
+    for same in ((known == labels).all(axis=1), known[:, column : column + 1].ravel() == labels[column : column + 1]):
+        if same.any():
+            return groups[same]
+    return groups

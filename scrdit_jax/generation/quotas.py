@@ -98,7 +98,8 @@ Codes = tuple[int, ...]
 
 def _combinations(model: Model) -> dict[Codes, int]:
     """How many training cells bear each combination of labels, in the order of the names."""
-    found, counts = np.unique(model.cells.labels, axis=0, return_counts=True)
+    labels = model.cells.labels[:, : len(model.facts.conditions)]
+    found, counts = np.unique(labels, axis=0, return_counts=True)
     return {tuple(map(int, codes)): int(count) for codes, count in zip(found, counts, strict=True)}
 
 

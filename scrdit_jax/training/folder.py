@@ -93,13 +93,13 @@ def require_same_origin(checkpoints: Checkpoints, config: RunConfig, facts: Fact
 
 def about_cells(obs: pd.DataFrame, facts: Facts) -> dict[str, np.ndarray]:
     """Of every training cell its library size (float32), its cell-type code (int32, -1 without types; order of
-    facts.cell_types) and its labels (cell, column) int32, which are one column of -1 without conditions.
+    facts.cell_types) and its labels (cell, column) int32, those of facts.told; one column of -1 where nothing is.
     """
     codes = np.full(len(obs), -1, np.int32)
     if facts.cell_type_key is not None:
         codes = pd.Categorical(obs[facts.cell_type_key], categories=list(facts.cell_types)).codes.astype(np.int32)
     # Orbax keeps no empty arrays.
-    labels = label_codes(obs, facts.conditions) if facts.conditions else np.full((len(obs), 1), -1, np.int32)
+    labels = label_codes(obs, facts.told) if facts.told else np.full((len(obs), 1), -1, np.int32)
     return {"library_size": obs["library_size"].to_numpy(np.float32), "cell_type_code": codes, "labels": labels}
 
 

@@ -113,7 +113,7 @@ class _Session:
         if settings.evaluate_every is not None and writes():
             held_out = prepared.held_out.copy()
             judge = None if options.judge is None else options.judge(held_out)
-            labels = label_codes(held_out.obs, self.facts.conditions) if sizes else None
+            labels = label_codes(held_out.obs, self.facts.told) if sizes else None
             about = TrainingCells(self.about_cells["library_size"], self.about_cells["labels"])
             self.held_out = HeldOut(
                 run, self.network, config, prepared.facts, Batch(held_out.X, labels), judge, training=about
