@@ -1,7 +1,7 @@
 """Groups of similar cells, found in the cells themselves: what a model is told where nobody has labelled them.
 
-Which kind of cell is to be made is the hardest thing for a diffusion model to learn, and the first that it decides. Of a
-model that is told a group, each group is drawn as often as training cells are in it, so rare kinds keep their share
+Which kind of cell is to be made is the hardest thing for a diffusion model to learn, and the first that it decides. Of
+a model that is told a group, each group is drawn as often as training cells are in it, so rare kinds keep their share
 (cluster-conditioned diffusion: Hu et al. 2023; Adaloglou et al. 2024).
 """
 
