@@ -20,6 +20,7 @@ __all__ = [
     "import_torch",
     "load_preset",
     "prepare",
+    "pretrained",
     "sample",
     "settings",
     "train",

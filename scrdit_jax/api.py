@@ -184,6 +184,13 @@ def import_torch(
     )
 
 
+def pretrained(name: str = "pbmc3k", *, out: Path | str) -> Run:
+    """A run in the folder `out` with a model that ships with the package: "pbmc3k", trained on the embedded cells."""
+    from .importing.pretrained import unpack
+
+    return unpack(name, out)
+
+
 def sample(
     run: Run | Path | str,
     cells: int | None = None,

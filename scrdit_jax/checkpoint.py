@@ -106,7 +106,7 @@ class Run:
 
 @dataclass(frozen=True)
 class TrainingCells:
-    """Of every training cell its library size (cell,) float32 and its labels (cell, column) int32, the group last."""
+    """Of every training cell its library size (cell,) float32 and its labels (cell, column) int32, see `Facts.told`."""
 
     library_size: np.ndarray
     labels: np.ndarray

@@ -21,7 +21,7 @@ from .config import (
     SamplingConfig,
     preset_names,
 )
-from .errors import ScrditError
+from .errors import BadConfig, ScrditError
 
 PRESET_HELP = (
     f"Settings as data: {', '.join(preset_names())}, each a file under {PRESET_FOLDER}, or a .json file of your own."
@@ -70,7 +70,7 @@ data_options = options(
     click.option("--cell-type-key", metavar="COLUMN", help="The column of obs with cell types.  [default: cell_type]"),
     click.option("--cell-type", "cell_types", multiple=True, metavar="NAME", help="Use these cells only; repeatable."),
     click.option("--condition-on", multiple=True, metavar="COLUMN", help="Tell the model this label; repeatable."),
-    click.option("--groups", type=int, help="Tell the model a group of similar cells, of so many.  0: none."),
+    click.option("--groups", type=int, help="Kinds of cells to find, and to tell the model.  0: none."),
     click.option("--genes", type=int, help="How many genes to model.  [default: the preset's]"),
     click.option("--gene-selection", type=click.Choice(GENE_SELECTIONS), help="hvg: highly variable; cv: eq. 1."),
     click.option("--min-cells", type=int, help="Leave out genes expressed in fewer training cells."),
@@ -350,19 +350,25 @@ def benchmark(run: Path | None, out: Path, cases: tuple[str, ...], **options: An
     click.echo(api.benchmark(run, out=out, cases=cases, **given(**options)))
 
 
-@main.command(epilog=examples("scrdit demo", "scrdit demo --out somewhere --cells 5000"))
+@main.command(epilog=examples("scrdit demo", "scrdit demo --pretrained", "scrdit demo --out somewhere --cells 5000"))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("scrdit_demo"), show_default=True, help="Folder.")
 @click.option("--cells", type=int, default=2000, show_default=True, help="How many to generate.")
 @click.option("--steps", type=int, help="Training steps.  [default: the demo preset's]")
+@click.option("--pretrained", is_flag=True, help="Do not train: take the model that ships with the package.")
 @click.option("--seed", type=int, help="Decides everything random.")
-def demo(out: Path, cells: int, steps: int | None, seed: int | None) -> None:
+def demo(out: Path, cells: int, steps: int | None, pretrained: bool, seed: int | None) -> None:
     """Everything once on the embedded PBMC 3k: train, sample, evaluate; minutes on two CPU cores."""
     from . import api
 
-    config = api.settings("demo", **given(steps=steps, seed=seed))
-    prepared = api.prepare("pbmc3k", preset=config)
-    _say(prepared.facts.notes)
-    run = api.train(prepared, out=out / "run", preset=config)
+    if pretrained and steps is not None:
+        raise BadConfig("--pretrained trains nothing, so --steps has no meaning; give one of them")
+    if pretrained:
+        run = api.pretrained("pbmc3k", out=out / "run")
+    else:
+        config = api.settings("demo", **given(steps=steps, seed=seed))
+        prepared = api.prepare("pbmc3k", preset=config)
+        _say(prepared.facts.notes)
+        run = api.train(prepared, out=out / "run", preset=config)
     synthetic = api.sample(run, cells, out=out / "cells.h5ad", **given(seed=seed))
     click.echo(str(api.evaluate(run, synthetic, out=out / "report")))
     click.echo(f"\ncells:  {synthetic}\nreport: {out / 'report' / 'report.html'}")

@@ -52,8 +52,8 @@ def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 class DataConfig:
     """How cells become training vectors. Genes are counted after selection; `held_out` is a share of cells.
 
-    `condition_on` are columns of obs whose label the model is told of every cell, and can be asked for. So many
-    `groups` of similar cells, at most, are found in the cells themselves and told too, and drawn for each new cell.
+    `condition_on` are columns of obs whose label the model is told of every cell, and can be asked for. With `groups`,
+    that many kinds of cells at most, and cells' sizes, are found in the cells, told too, and drawn for each new cell.
     """
 
     normalize: str = "auto"

@@ -1,8 +1,8 @@
-"""Groups of similar cells, found in the cells themselves: what a model is told where nobody has labelled them.
+"""What a cell is like, found in the cells themselves: told to a model where nobody has labelled them.
 
-Which kind of cell is to be made is the hardest thing for a diffusion model to learn, and the first that it decides. Of
-a model that is told a group, each group is drawn as often as training cells are in it, so rare kinds keep their share
-(cluster-conditioned diffusion: Hu et al. 2023; Adaloglou et al. 2024).
+Which kind of cell is to be made, and how large a one, is the hardest thing for a diffusion model to learn, and the
+first that it decides. Told both, it need not; and as both are drawn as training cells have them, rare kinds keep their
+share (cluster-conditioned diffusion: Hu et al. 2023; Adaloglou et al. 2024).
 """
 
 from __future__ import annotations
@@ -17,42 +17,54 @@ from scipy.linalg import eigh
 from .checking import Matrix, row_blocks
 from .stored import StoredRows
 
-COLUMN = "scrdit_group"
+KIND, SIZE = COLUMNS = "scrdit_kind", "scrdit_size"
 COMPONENTS = 20
 RESTARTS = 5
 ITERATIONS = 50
-# A group of fewer training cells is given to its neighbours: nothing of it could be learnt.
+# A kind of fewer training cells is given to its neighbours: nothing of it could be learnt.
 LEAST_CELLS = 8
-CELLS_FOR_EACH = 30
+CELLS_FOR_EACH = 24
+SIZES = 8
 # Groups are found from so many values of the training cells at most; all cells are then put into them.
 MOST_VALUES = 1 << 27
 
 
-def find_groups(x: Matrix, held_out: np.ndarray, groups: int, *, seed: int) -> pd.Categorical:
-    """For each cell of `x` (cell, gene), log scale, its group's number as a word: "0" is the largest group.
+def find_groups(x: Matrix, held_out: np.ndarray, groups: int, *, seed: int) -> dict[str, pd.Categorical]:
+    """For each cell of `x` (cell, gene), log scale, its kind and its size as numbers in words, by column.
 
-    k-means in the first 20 principal components, both of training cells alone; the best of five starts. At most one
-    group for 30 training cells; groups of under 8 training cells are dissolved, so there may be fewer than `groups`.
+    `groups` kinds by k-means in the first 20 principal components, the best of five starts; and eight classes of how
+    many genes a cell expresses, equally frequent. Training cells alone decide. For few of them there are fewer: one
+    kind or class for 24 cells at most, and kinds of under 8 are dissolved.
     """
+    kinds = find_kinds(x, held_out, groups, seed=seed)
+    expressed = np.concatenate([np.asarray((block > 0).sum(axis=1)).ravel() for block in row_blocks(x)])
+    training = expressed[~held_out]
+    classes = max(1, min(SIZES, len(training) // CELLS_FOR_EACH))
+    edges = np.unique(np.quantile(training, np.arange(1, classes) / classes, method="lower"))
+    sizes = np.searchsorted(edges[edges < training.max()], expressed)
+    return {KIND: _words(kinds), SIZE: _words(sizes)}
+
+
+def find_kinds(x: Matrix, held_out: np.ndarray, kinds: int, *, seed: int) -> np.ndarray:
+    """For each cell the number of its kind, (cell,) int: the largest kind is 0; see `find_groups`."""
     training = np.flatnonzero(~held_out)
     rng = np.random.default_rng(seed)
-    groups = min(groups, len(training) // CELLS_FOR_EACH)
+    kinds = min(kinds, len(training) // CELLS_FOR_EACH)
     components = min(COMPONENTS, len(training) - 1, x.shape[1] - 1)
-    if groups < 2 or components < 1:
-        return pd.Categorical(["0"] * x.shape[0])
-    sample = np.sort(rng.permutation(training)[: max(MOST_VALUES // x.shape[1], groups * CELLS_FOR_EACH)])
+    if kinds < 2 or components < 1:
+        return np.zeros(x.shape[0], np.int64)
+    sample = np.sort(rng.permutation(training)[: max(MOST_VALUES // x.shape[1], kinds * CELLS_FOR_EACH)])
     cells = (x.take(sample) if isinstance(x, StoredRows) else x[sample]).toarray()
     mean = cells.mean(axis=0)
     axes = _principal_axes(cells - mean, components)
     if not axes.size:
-        return pd.Categorical(["0"] * x.shape[0])
+        return np.zeros(x.shape[0], np.int64)
 
     def place(cells: np.ndarray) -> np.ndarray:
         return ((cells - mean) @ axes).astype(np.float64)
 
-    centres = _largest_first(place(cells), _k_means(place(cells), groups, rng))
-    codes = np.concatenate([vq(place(_dense(block)), centres)[0] for block in row_blocks(x)])
-    return pd.Categorical.from_codes(codes, [str(i) for i in range(len(centres))])
+    centres = _largest_first(place(cells), _k_means(place(cells), kinds, rng))
+    return np.concatenate([vq(place(_dense(block)), centres)[0] for block in row_blocks(x)])
 
 
 def _principal_axes(centred: np.ndarray, components: int) -> np.ndarray:
@@ -65,13 +77,13 @@ def _principal_axes(centred: np.ndarray, components: int) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=0)
 
 
-def _k_means(places: np.ndarray, groups: int, rng: np.random.Generator) -> np.ndarray:
-    """Centres of the start with the least sum of squared distances; fewer than `groups` where some are empty."""
+def _k_means(places: np.ndarray, kinds: int, rng: np.random.Generator) -> np.ndarray:
+    """Centres of the start with the least sum of squared distances; fewer than `kinds` where some are empty."""
     best, least = places[:1], np.inf
     for _ in range(RESTARTS):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an empty group is left out
-            centres, codes = kmeans2(places, groups, iter=ITERATIONS, minit="++", seed=rng)
+            warnings.simplefilter("ignore")  # an empty kind is left out
+            centres, codes = kmeans2(places, kinds, iter=ITERATIONS, minit="++", seed=rng)
         centres = centres[np.unique(codes)]
         error = float(np.square(vq(places, centres)[1]).sum())
         if error < least:
@@ -86,6 +98,10 @@ def _largest_first(places: np.ndarray, centres: np.ndarray) -> np.ndarray:
         if len(centres) == 1 or counts.min() >= LEAST_CELLS:
             return centres[np.argsort(-counts, kind="stable")]
         centres = np.delete(centres, counts.argmin(), axis=0)
+
+
+def _words(codes: np.ndarray) -> pd.Categorical:
+    return pd.Categorical.from_codes(codes, [str(i) for i in range(codes.max() + 1)])
 
 
 def _dense(block) -> np.ndarray:

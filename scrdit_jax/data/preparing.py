@@ -37,8 +37,8 @@ class Facts:
 
     `genes` are in the model's order; `cell_types` counts training cells by name; `settings` are what was asked for,
     with the share and the seed of the split; `digest` is of the cells as they came; `notes` are sentences for the user.
-    `conditions` are the columns of labels that the model is told, `groups` what was found in the cells and it is told
-    too.
+    `conditions` are the columns of labels that the model is told, `groups` those that were found in the cells and are
+    told too.
     """
 
     genes: tuple[str, ...]
@@ -53,12 +53,12 @@ class Facts:
     digest: str
     notes: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
-    groups: Condition | None = None
+    groups: tuple[Condition, ...] = ()
 
     @property
     def told(self) -> tuple[Condition, ...]:
-        """All that the model is told of a cell: the conditions, and last its group."""
-        return self.conditions if self.groups is None else (*self.conditions, self.groups)
+        """All that the model is told of a cell: the conditions first, then what was found."""
+        return (*self.conditions, *self.groups)
 
     @property
     def label_sizes(self) -> tuple[int, ...]:
@@ -88,7 +88,7 @@ class Facts:
                 "settings": DataConfig(**values["settings"]),
                 "notes": tuple(values["notes"]),
                 "conditions": tuple(map(Condition.from_dict, values.get("conditions", ()))),
-                "groups": Condition.from_dict(values["groups"]) if values.get("groups") else None,
+                "groups": tuple(map(Condition.from_dict, values.get("groups", ()))),
             }
         )
 
@@ -126,7 +126,7 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
     digest = source_digest(cells)
     cells, key, notes = _cells_of_types(cells, config, source)
     cells = categorical(cells, config.condition_on, source)
-    replaced = [name for name in ("library_size", "split", grouping.COLUMN) if name in cells.obs]
+    replaced = [name for name in ("library_size", "split", *grouping.COLUMNS) if name in cells.obs]
     cells, normalization = normalize(cells, config, source=source)
     notes = [*notes_of(cells), *notes, normalization.sentence]
     notes += [f"the column {name!r} of obs was replaced" for name in replaced]
@@ -147,12 +147,13 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
         sentences.append("conditioned on " + ", ".join(f"{c.column} ({len(c.names)} names)" for c in conditions))
 
     split = pd.Categorical(np.where(held_out, "held_out", "train"), categories=["train", "held_out"])
-    obs = _plain(cells.obs.drop(columns=grouping.COLUMN, errors="ignore").assign(split=split))
-    x, groups = _rows(cells.X[:, columns]), None
+    obs = _plain(cells.obs.drop(columns=list(grouping.COLUMNS), errors="ignore").assign(split=split))
+    x, groups = _rows(cells.X[:, columns]), ()
     if config.groups:
-        obs[grouping.COLUMN] = grouping.find_groups(x, held_out, config.groups, seed=config.seed)
-        (groups,) = find_conditions(obs[~held_out], [grouping.COLUMN], source)
-        sentences.append(f"told which of {len(groups.names)} groups of similar cells a cell is in")
+        obs = obs.assign(**grouping.find_groups(x, held_out, config.groups, seed=config.seed))
+        groups = find_conditions(obs[~held_out], grouping.COLUMNS, source)
+        kinds, sizes = (len(condition.names) for condition in groups)
+        sentences.append(f"told each cell's kind ({kinds} found) and size ({sizes} classes of genes expressed)")
     chosen = make_cells(x, obs, _plain(cells.var.iloc[columns]))
     facts = Facts(
         genes=tuple(chosen.var_names),
@@ -177,11 +178,11 @@ def of_type(prepared: Prepared, name: str) -> Prepared:
     facts = prepared.facts
     cells = prepared.cells[(prepared.cells.obs[facts.cell_type_key] == name).to_numpy()].copy()
     held_out = int((cells.obs["split"] == "held_out").sum())
-    cells.obs = cells.obs.drop(columns=grouping.COLUMN, errors="ignore")
+    cells.obs = cells.obs.drop(columns=list(grouping.COLUMNS), errors="ignore")
     facts = replace(
         facts,
         cell_types={name: cells.n_obs - held_out},
-        groups=None,
+        groups=(),
         n_train=cells.n_obs - held_out,
         n_held_out=held_out,
         settings=replace(facts.settings, cell_type_key=facts.cell_type_key, cell_types=(name,), groups=0),

@@ -10,15 +10,15 @@ from scipy import sparse
 from ..checkpoint import Model
 from ..config import SamplingConfig
 from ..errors import BadConfig
-from .labels import Told
+from .labels import Drawn
 
 
 @dataclass(frozen=True)
 class Counting:
     """How counts are drawn. `pools` hold, for each row of what cells are told, the library sizes of the training cells
-    of that cell type and group; with `depth` every cell has that one. `target_sum` is what log1p was taken after; None
-    where that is not known: the values are then read as log1p of something proportional, and `depth` is over the
-    model's genes.
+    of that cell type and those groups; with `depth` every cell has that one. `target_sum` is what log1p was taken
+    after; None where that is not known: the values are then read as log1p of something proportional, and `depth` is
+    over the model's genes.
     """
 
     pools: tuple[np.ndarray, ...]
@@ -56,7 +56,7 @@ class Counting:
         return counts, library
 
 
-def make_counting(model: Model, config: SamplingConfig, told: Told) -> Counting | None:
+def make_counting(model: Model, config: SamplingConfig, told: Drawn) -> Counting | None:
     """None unless `config` wants counts; BadConfig where the training cells do not say how to make them."""
     if config.output != "counts":
         return None
@@ -72,13 +72,13 @@ def make_counting(model: Model, config: SamplingConfig, told: Told) -> Counting 
     return Counting(_pools(model, told), target_sum, None, config.seed)
 
 
-def _pools(model: Model, told: Told) -> tuple[np.ndarray, ...]:
+def _pools(model: Model, told: Drawn) -> tuple[np.ndarray, ...]:
     """Sorted, so that they do not depend on the order of the training cells."""
-    columns = [model.facts.type_column] if model.facts.conditions else []
-    columns += [len(model.facts.conditions)] if model.facts.groups is not None else []
+    columns = [model.facts.type_column] if told.labels.distinct.size else []
+    columns += range(told.labels.distinct.shape[1], told.codes.shape[1])
     sizes, labels, pools = model.cells.library_size, model.cells.labels, []
     for codes in told.codes:
-        # Of labels that no training cell has together with the group, those of the group alone.
+        # Of labels that no training cell has together with the groups, those of the groups alone.
         tries = [(labels[:, columns[i:]] == codes[columns[i:]]).all(axis=1) for i in range(len(columns) + 1)]
         pools.append(np.sort(sizes[next(same for same in tries if same.any())]))
     return tuple(pools)

@@ -28,7 +28,7 @@ from ..sampling.solvers import Coefficients, find_solver, make_coefficients, noi
 from . import tuning
 from .counts import Counting, make_counting
 from .growing import Block, to_csr
-from .labels import Labels, Runs, Told
+from .labels import Drawn, Labels, Runs
 
 DEFAULT_STEPS = 25
 CELLS_AXIS = "cells"
@@ -59,18 +59,12 @@ def network_of(model: Model) -> tuple[nn.Module, Prediction]:
 
 
 @partial(jax.jit, static_argnames=("network", "dtype"))
-def prepare(
-    params: Any, timesteps: jax.Array, labels: jax.Array | None = None, *, network: nn.Module, dtype: str
-) -> tuple[Any, jax.Array]:
-    """What does not change from batch to batch: (weights of `denoise`, modulations with axes step, label, ...).
+def prepare(params: Any, timesteps: jax.Array, *, network: nn.Module, dtype: str) -> tuple[Any, jax.Array]:
+    """What does not change from batch to batch: (weights of `denoise`, modulations of no label (step, 1, ...)).
 
-    All cells share t, so every shift, scale and gate is computed once a step and label, in float32, and not once a
-    cell. `labels` are (label, column); without any there is one row, of no label.
+    All cells share t, so every shift, scale and gate is computed once a step, in float32, and not once a cell.
     """
-    rows = 1 if labels is None else len(labels)
-    repeated = None if labels is None else jnp.tile(labels, (len(timesteps), 1))
-    table = network.apply(params, jnp.repeat(timesteps, rows), repeated, method="modulations")
-    table = table.reshape(len(timesteps), rows, *table.shape[1:])
+    table = network.apply(params, timesteps, method="modulations")[:, None]
     layers = {name: layer for name, layer in params["params"].items() if name not in CONDITIONING_LAYERS}
     return jax.tree.map(lambda leaf: leaf.astype(dtype), ({"params": layers}, table))
 
@@ -89,11 +83,22 @@ def evaluate(
     return prediction.clean(noisy, predicted.astype(jnp.float32), alpha_bar)
 
 
-class Conditioning(NamedTuple):
-    """Modulations with axes step, label, ...; with guidance, those of no label (step, 1, ...) and the weight ()."""
+class Told(NamedTuple):
+    """Rows of labels (row, column), and the params, float32, that make modulations of them.
 
-    table: jax.Array
-    unlabelled: jax.Array | None = None
+    Those of a step are computed as it comes, once for all cells of a row: kept for every step, those of many rows and
+    steps would take gigabytes.
+    """
+
+    params: Any
+    labels: jax.Array
+
+
+class Conditioning(NamedTuple):
+    """Modulations of no label (step, 1, ...), or what cells are `told`; with guidance both, and its weight ()."""
+
+    table: jax.Array | None = None
+    told: Told | None = None
     guidance: jax.Array | None = None
 
 
@@ -113,22 +118,28 @@ def sample_batch(
 ) -> Integrated:
     """Cells (cell, gene) on the log scale, zeros restored, for global `cell_indices` (cell,); see `prepare`.
 
-    `rows` (cell,) say which label of the table is a cell's; None where there is but one. With guidance w the predicted
+    `rows` (cell,) say which row of what is told is a cell's; None where there is but one. With guidance w the predicted
     clean cells are those without labels plus w times what the labels change (Ho & Salimans 2022; Saharia et al. 2022).
     The solver's state is float32. The result takes the place of `recycled` (cell, gene), whose values do not matter.
     """
     predict = partial(evaluate, weights, network=network, prediction=prediction)
 
+    dtype = jax.tree.leaves(weights)[0].dtype
+
     def predict_clean(noisy, alpha_bar, step):
-        table, unlabelled = step
-        clean = predict(table if rows is None else table[rows], noisy, alpha_bar)
+        timestep, unlabelled = step
+        if conditioning.told is None:
+            return predict(unlabelled, noisy, alpha_bar)
+        params, labels = conditioning.told
+        told = network.apply(params, jnp.repeat(timestep, len(labels)), labels, method="modulations").astype(dtype)
+        clean = predict(told if rows is None else told[rows], noisy, alpha_bar)
         if unlabelled is None:
             return clean
         plain = predict(unlabelled, noisy, alpha_bar)
         return plain + conditioning.guidance * (clean - plain)
 
     keys = cell_keys(jax.random.key(seed), cell_indices)
-    steps = (conditioning.table, conditioning.unlabelled)
+    steps = (coefficients.timestep, conditioning.table)
     done = integrate(predict_clean, keys, coefficients, steps, genes=network.genes)
     return Integrated(scaling.unscale(done.cells), done.finite_steps)
 
@@ -159,7 +170,7 @@ def _choose(first: Integrated, second: Integrated, from_second: jax.Array) -> In
 class Engine:
     """A compiled sampler with all it needs but the cells' indices; `bytes_needed` is per device.
 
-    `variants` are what the program is given: once, with a table of the request's labels; or, for a family, once for
+    `variants` are what the program is given: once, with the labels that cells are told; or, for a family, once for
     each label, as each has a model of its own.
     """
 
@@ -172,7 +183,7 @@ class Engine:
     program: Any
     variants: tuple[tuple[Any, ...], ...]
     shared_out: NamedSharding
-    told: Told
+    told: Drawn
     counting: Counting | None
 
     @property
@@ -254,7 +265,7 @@ def make_engine(
     if batch_size is None:
         batch_size = tuned_batch_size(model, network, prediction, config.dtype)
     placement = place(usable_devices(batch_size) if devices is None else devices)
-    told = Told.of(Labels.of(labels, model.facts.conditions), model, config.seed)
+    told = Drawn.of(Labels.of(labels, model.facts.conditions), model, config.seed)
     variants = _variants(model, network, config, told, coefficients, placement)
     indices = jax.ShapeDtypeStruct((batch_size,), np.uint32, sharding=placement.shared_out)
     several = len(variants) == 1 and len(told.codes) > 1
@@ -285,7 +296,7 @@ def _variants(
     model: Model,
     network: nn.Module,
     config: SamplingConfig,
-    told: Told,
+    told: Drawn,
     coefficients: Coefficients,
     placement: Placement,
 ) -> tuple[tuple[Any, ...], ...]:
@@ -302,11 +313,11 @@ def _variants(
     variants = []
     for params, labels in each:
         params, labels = jax.device_put((params, labels), on_each)
-        weights, table = prepare(params, timesteps, labels, network=network, dtype=config.dtype)
+        weights, table = prepare(params, timesteps, network=network, dtype=config.dtype)
         conditioning = Conditioning(table)
-        if guided:
-            _, unlabelled = prepare(params, timesteps, network=network, dtype=config.dtype)
-            conditioning = Conditioning(table, unlabelled, jax.device_put(np.float32(config.guidance), on_each))
+        if labels is not None:
+            guidance = jax.device_put(np.float32(config.guidance), on_each) if guided else None
+            conditioning = Conditioning(table if guided else None, Told(params, labels), guidance)
         variants.append((weights, conditioning, steps, seed))
     return tuple(variants)
 

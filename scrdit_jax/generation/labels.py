@@ -1,4 +1,4 @@
-"""What each cell of a request is told: its labels, in runs of equal ones, and the group that is drawn for it."""
+"""What each cell of a request is told: its labels, in runs of equal ones, and kind and size, drawn for it."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What the network is told: the rows of `codes` (row, column) int32, labels and group, of which each cell has one.
+class Drawn:
+    """What the network is told: rows of `codes` (row, column) int32, labels and groups, of which each cell has one.
 
     A cell with row r of `labels.distinct` has one of rows `first[r]` to `first[r + 1]` - 1, drawn by its index and the
     seed: `shares` (row,) add up to 1 over them, and are those of the training cells with these labels. Of a model
@@ -60,14 +60,15 @@ class Told:
     seed: int
 
     @classmethod
-    def of(cls, labels: Labels, model: Model, seed: int) -> Told:
+    def of(cls, labels: Labels, model: Model, seed: int) -> Drawn:
         """Where no training cell has a label together with the others, the groups are those of its cell type."""
         distinct = labels.distinct
-        if model.facts.groups is None:
+        unlabelled = distinct.shape[1] < len(model.facts.conditions)
+        if unlabelled or not model.facts.groups:
             return cls(labels, distinct, np.arange(len(distinct) + 1), np.ones(len(distinct)), seed)
         codes, first, shares = [], [0], []
         for row in distinct:
-            groups, counts = np.unique(_groups_of(row, model), return_counts=True)
+            groups, counts = np.unique(_groups_of(row, model), axis=0, return_counts=True)
             codes.append(np.column_stack([np.tile(row, (len(groups), 1)), groups]))
             first.append(first[-1] + len(groups))
             shares.append(counts / counts.sum())
@@ -90,8 +91,8 @@ class Told:
 
 
 def _groups_of(labels: np.ndarray, model: Model) -> np.ndarray:
-    """The groups of the training cells with these labels."""
-    known, groups = model.cells.labels[:, :-1], model.cells.labels[:, -1]
+    """The groups (cell, column) of the training cells with these labels."""
+    known, groups = np.split(model.cells.labels, [len(labels)], axis=1)
     column = model.facts.type_column
     for same in ((known == labels).all(axis=1), known[:, column : column + 1].ravel() == labels[column : column + 1]):
         if same.any():

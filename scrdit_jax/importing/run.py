@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
-import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -19,9 +15,10 @@ from ..config import RunConfig, load_preset
 from ..data.normalizing import Normalization
 from ..data.preparing import Facts
 from ..data.scaling import Scaling
-from ..errors import BadInput, GeneMismatch, OutputExists, writing
-from ..files import check_parents, flush, replacing
+from ..errors import BadInput, GeneMismatch, OutputExists
+from ..files import check_parents
 from ..training.state import TrainState, make_optimizer
+from .filling import filling, is_empty
 from .reference import reference_network, reference_params
 from .tensors import read_tensors
 
@@ -46,7 +43,7 @@ def import_reference(
     """
     checkpoint, run = Path(checkpoint), Run(Path(out))
     check_parents(run.path)
-    if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+    if not is_empty(run.path):
         raise OutputExists(f"{run.path} is there already; give a new folder as --out")
     state = read_tensors(checkpoint, key=key)
     try:
@@ -77,7 +74,7 @@ def import_reference(
         notes=(f"imported from {checkpoint.name}: {len(state)} tensors",),
     )
     begun = TrainState(jnp.zeros((), jnp.int32), params, None, make_optimizer(config.training).init(params))
-    with _filling(run) as partial:
+    with filling(run) as partial:
         partial.write_config(config)
         with Checkpoints(partial) as checkpoints:
             checkpoints.save(begun, config, facts, {})
@@ -92,22 +89,3 @@ def _check_names(names: tuple[str, ...], count: int, checkpoint: Path) -> None:
             raise BadInput(f"the gene names have {name!r}, which is none; every gene has one of its own")
         if times > 1:
             raise BadInput(f"the gene names have {name!r} more than once; every gene has one of its own")
-
-
-@contextlib.contextmanager
-def _filling(run: Run) -> Iterator[Run]:
-    """A run to write to, which becomes `run`, whole, when the block ends; else that is as it was.
-
-    A folder that is there already, empty, is filled and not replaced: somebody's shell may stand in it.
-    """
-    if not run.path.exists():
-        with replacing(run.path) as partial:
-            partial.mkdir()
-            yield Run(partial)
-        return
-    with writing(run.path), tempfile.TemporaryDirectory(prefix=".", dir=run.path) as folder:
-        partial = Run(Path(folder))
-        yield partial
-        flush(partial.path)
-        os.replace(partial.checkpoints_path, run.checkpoints_path)
-        os.replace(partial.config_path, run.config_path)  # the last, because without it a folder is no run

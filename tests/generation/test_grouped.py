@@ -1,4 +1,4 @@
-"""Groups that the model was told and draws: against the network asked cell by cell, and against the training cells."""
+"""Kinds and sizes that a model draws: against the network asked cell by cell, and against the training cells."""
 
 import anndata
 import jax
@@ -13,7 +13,7 @@ from scrdit_jax.config import SamplingConfig
 from scrdit_jax.errors import BadConfig
 from scrdit_jax.generation.counts import make_counting
 from scrdit_jax.generation.engine import coefficients_for, make_engine, network_of
-from scrdit_jax.generation.labels import Labels, Told
+from scrdit_jax.generation.labels import Drawn, Labels
 from scrdit_jax.generation.quotas import Wanted, resolve
 from scrdit_jax.sampling.sampler import cell_keys, integrate
 
@@ -45,7 +45,7 @@ def test_cells_are_told_the_groups_that_were_drawn(runs):
     table = coefficients_for(model.config.diffusion, SamplingConfig(steps=6))
     engine = make_engine(model, SamplingConfig(steps=6, batch_size=8))
     own = jnp.asarray(engine.told.codes[engine.told.rows(0, 16)])
-    assert own.shape == (16, 1) and len(np.unique(own)) > 1
+    assert own.shape == (16, 2) and len(np.unique(own, axis=0)) > 1
 
     def predict_clean(noisy, alpha_bar, timestep):
         return prediction.clean(noisy, network.apply(params, noisy, jnp.full(16, timestep), own), alpha_bar)
@@ -61,7 +61,7 @@ def test_cells_are_told_the_groups_that_were_drawn(runs):
 def test_groups_are_drawn_as_the_training_cells_have_them(runs, name):
     model = load_model(runs[name])
     _, labels = resolve(Wanted(cells=40_000), model)
-    told = Told.of(Labels.of(labels, model.facts.conditions), model, seed=5)
+    told = Drawn.of(Labels.of(labels, model.facts.conditions), model, seed=5)
     drawn = told.codes[told.rows(0, 40_000)]
     for codes in np.unique(model.cells.labels, axis=0):
         there = (model.cells.labels == codes).all(axis=1).mean()
@@ -72,9 +72,9 @@ def test_groups_are_drawn_as_the_training_cells_have_them(runs, name):
 
 def test_a_cells_group_depends_on_its_index_and_the_seed_alone(runs):
     model = load_model(runs["plain"])
-    told = Told.of(Labels.of((), ()), model, seed=5)
+    told = Drawn.of(Labels.of((), ()), model, seed=5)
     np.testing.assert_array_equal(told.rows(37, 100), told.rows(0, 500)[37:137])
-    other = Told.of(Labels.of((), ()), model, seed=6)
+    other = Drawn.of(Labels.of((), ()), model, seed=6)
     assert (other.rows(0, 500) != told.rows(0, 500)).mean() > 0.3
     few, many = (scrdit.sample(runs["plain"], n, steps=3, batch_size=8) for n in (11, 30))
     np.testing.assert_array_equal(many.X[:11].toarray(), few.X.toarray())
@@ -82,11 +82,11 @@ def test_a_cells_group_depends_on_its_index_and_the_seed_alone(runs):
 
 def test_a_label_that_no_training_cell_has_with_the_others_has_its_types_groups(runs):
     model = load_model(runs["typed"])
-    labels, groups = model.cells.labels[:, 0], model.cells.labels[:, 1]
+    labels, groups = model.cells.labels[:, 0], model.cells.labels[:, 1:]
     for name in ("T cell", "B cell"):
         code = model.facts.conditions[0].code(name)
-        told = Told.of(Labels.of((((name,), 5),), model.facts.conditions), model, seed=0)
-        assert told.codes[:, 1].tolist() == np.unique(groups[labels == code]).tolist()
+        told = Drawn.of(Labels.of((((name,), 5),), model.facts.conditions), model, seed=0)
+        assert told.codes[:, 1:].tolist() == np.unique(groups[labels == code], axis=0).tolist()
         np.testing.assert_allclose(told.shares.sum(), 1)
 
 
@@ -95,7 +95,7 @@ def test_quotas_files_and_counts_of_a_model_with_groups(runs, tmp_path):
     memory = scrdit.sample(runs["typed"], **options)
     file = anndata.read_h5ad(scrdit.sample(runs["typed"], **options, out=tmp_path / "cells.h5ad"))
     assert memory.obs["cell_type"].value_counts().to_dict() == {"T cell": 6, "B cell": 3}
-    assert "scrdit_group" not in memory.obs
+    assert not {"scrdit_kind", "scrdit_size"} & set(memory.obs)
     np.testing.assert_array_equal(file.X.toarray(), memory.X.toarray())
     with pytest.raises(BadConfig, match="without labels"):
         scrdit.sample(runs["plain"], cell_types=["T cell"], cells=4, steps=3)
@@ -106,7 +106,7 @@ def test_quotas_files_and_counts_of_a_model_with_groups(runs, tmp_path):
 def test_library_sizes_are_those_of_the_group(runs):
     model = load_model(runs["typed"])
     _, labels = resolve(Wanted(cells=20), model)
-    told = Told.of(Labels.of(labels, model.facts.conditions), model, 0)
+    told = Drawn.of(Labels.of(labels, model.facts.conditions), model, 0)
     counting = make_counting(model, SamplingConfig(output="counts"), told)
     for codes, pool in zip(told.codes, counting.pools, strict=True):
         same = (model.cells.labels == codes).all(axis=1)
@@ -116,4 +116,4 @@ def test_library_sizes_are_those_of_the_group(runs):
 def test_a_family_has_no_groups(cells, tiny_config, tmp_path):
     run = scrdit.train(cells, out=tmp_path / "family", preset=tiny_config, groups=4, per_cell_type=True)
     made = scrdit.sample(run, 8, steps=3, batch_size=8)
-    assert made.n_obs == 8 and load_model(run.path / "B_cell").facts.groups is None
+    assert made.n_obs == 8 and load_model(run.path / "B_cell").facts.groups == ()

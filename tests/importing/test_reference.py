@@ -224,7 +224,7 @@ def test_an_empty_folder_stays_empty_where_writing_fails(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("scrdit_jax.importing.run.flush", fail)
+    monkeypatch.setattr("scrdit_jax.importing.filling.flush", fail)
     with pytest.raises(DiskFull):
         scrdit.import_torch(STATE, out=tmp_path, heads=HEADS)
     assert not list(tmp_path.iterdir())

@@ -1,0 +1,112 @@
+"""Models that ship with the package: one file each, weights in half precision with all that a run knows of itself.
+
+NAME.npz holds the averaged params (float16), what is known of each training cell, and as JSON the settings, the facts
+and where the model comes from. The cells it was trained on ship too, so that it can be judged by those held out.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.traverse_util
+import jax.numpy as jnp
+import numpy as np
+
+from ..checkpoint import Checkpoints, Run, load_model
+from ..config import RunConfig
+from ..data.preparing import Facts
+from ..data.sources import load_prepared
+from ..data.writing import write_cells
+from ..errors import BadConfig, BadInput, OutputExists, RunMismatch
+from ..files import check_parents, replacing
+from ..training.state import TrainState, make_optimizer
+from .filling import filling, is_empty
+
+FOLDER = Path(__file__).parent.parent / "pretrained"
+ABOUT, PARAMS, CELLS = "about", "params/", "cells/"
+
+
+def names() -> list[str]:
+    """Models that ship with the package; each is called as the data set it was trained on."""
+    return sorted(path.stem for path in FOLDER.glob("*.npz"))
+
+
+def pack(run: Run | Path | str, path: Path, about: Mapping[str, Any]) -> Path:
+    """Write the newest model of `run` to `path`; `about` says how it was trained and what it scored."""
+    model = load_model(run)
+    if model.cells is None:
+        raise BadInput("the model knows nothing of its training cells; pack one that was trained here")
+    arrays = {PARAMS + name: np.asarray(leaf, np.float16) for name, leaf in _flat(model.params).items()}
+    arrays |= {CELLS + "library_size": model.cells.library_size}
+    if model.cells.labels.size:
+        arrays[CELLS + "labels"] = model.cells.labels.astype(np.int16)
+    known = {"config": model.config.to_dict(), "facts": model.facts.to_dict(), "step": model.step, "about": dict(about)}
+    arrays[ABOUT] = np.frombuffer(json.dumps(known).encode(), np.uint8)
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    return path
+
+
+def about(name: str) -> dict[str, Any]:
+    """How the model was trained and what it scored."""
+    return json.loads(bytes(_read(name)[ABOUT]))["about"]
+
+
+def unpack(name: str, out: Path | str) -> Run:
+    """A run in the folder `out` with the model called `name`: it samples and is judged as any other.
+
+    One that is there already is left as it is. Raises BadConfig for a name that does not ship, OutputExists where `out`
+    holds something else.
+    """
+    arrays, run = _read(name), Run(Path(out))
+    check_parents(run.path)
+    known = json.loads(bytes(arrays[ABOUT]))
+    config, facts = RunConfig.from_dict(known["config"]), Facts.from_dict(known["facts"])
+    if not is_empty(run.path):
+        if not _holds(run, config, facts, known["step"]):
+            raise OutputExists(f"{run.path} holds something else already; give a new folder as --out")
+        return run
+    prepared = load_prepared(name, facts.settings, multiple_of=config.network.gene_multiple)
+    if (prepared.facts.digest, prepared.facts.genes) != (facts.digest, facts.genes):
+        raise BadInput(f"the cells called {name!r} are not those the model was trained on; move the file of that name")
+    weights = {key: jnp.asarray(array, jnp.float32) for key, array in arrays.items() if key.startswith(PARAMS)}
+    params = flax.traverse_util.unflatten_dict({key[len(PARAMS) :]: array for key, array in weights.items()}, sep="/")
+    ema = None if config.training.ema_decay is None else params
+    state = TrainState(jnp.asarray(known["step"], jnp.int32), params, ema, make_optimizer(config.training).init(params))
+    labels = arrays.get(CELLS + "labels", np.full((facts.n_train, 1), -1)).astype(np.int32)
+    cells = {"library_size": arrays[CELLS + "library_size"], "labels": labels}
+    with filling(run) as partial:
+        partial.write_config(config)
+        write_cells(prepared.held_out.copy(), partial.held_out_path)
+        with Checkpoints(partial) as checkpoints:
+            checkpoints.save(state, config, facts, cells)
+    return run
+
+
+def _holds(run: Run, config: RunConfig, facts: Facts, step: int) -> bool:
+    try:
+        if run.config() != config:
+            return False
+        with Checkpoints(run) as checkpoints:
+            return checkpoints.latest() == step and checkpoints.origin() == (config, facts)
+    except RunMismatch:
+        return False
+
+
+def _read(name: str) -> dict[str, np.ndarray]:
+    path = FOLDER / f"{name}.npz"
+    if not path.is_file():
+        raise BadConfig(f"no pretrained model {name!r}; there are {', '.join(names()) or 'none'}")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{path} cannot be read ({' '.join(str(error).split())}); install the package again") from None
+
+
+def _flat(params: Any) -> dict[str, np.ndarray]:
+    return flax.traverse_util.flatten_dict(params, sep="/")

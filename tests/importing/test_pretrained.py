@@ -1,0 +1,84 @@
+"""Models that ship: packed from a run and unpacked to one that makes the same cells, to half precision."""
+
+import json
+
+import numpy as np
+import pytest
+
+import scrdit_jax as scrdit
+from scrdit_jax.checkpoint import load_model
+from scrdit_jax.errors import BadConfig, BadInput, OutputExists
+from scrdit_jax.evaluation.metrics import dense
+from scrdit_jax.importing import pretrained
+
+ABOUT = {"command": "scrdit train pbmc3k", "scores": {"random_forest_auc": 0.5}}
+
+
+@pytest.fixture(scope="module")
+def run(tiny_config, tmp_path_factory):
+    out = tmp_path_factory.mktemp("pretrained") / "run"
+    return scrdit.train("pbmc3k", out=out, preset=tiny_config, groups=5, genes=40)
+
+
+@pytest.fixture
+def shipped(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "shipped")
+    (tmp_path / "shipped").mkdir()
+    return pretrained.pack(run, tmp_path / "shipped" / "pbmc3k.npz", ABOUT)
+
+
+def test_what_was_packed_makes_the_same_cells(run, shipped, tmp_path):
+    assert pretrained.names() == ["pbmc3k"] and pretrained.about("pbmc3k") == ABOUT
+    again = scrdit.pretrained("pbmc3k", out=tmp_path / "run")
+    here, there = load_model(run), load_model(again)
+    assert (there.config, there.facts, there.step) == (here.config, here.facts, here.step)
+    np.testing.assert_array_equal(there.cells.labels, here.cells.labels)
+    options = {"steps": 4, "batch_size": 16, "output": "counts"}
+    made, expected = (scrdit.sample(r, 32, **options) for r in (again, run))
+    # float16 keeps three digits of a weight.
+    np.testing.assert_allclose(dense(made.X), dense(expected.X), atol=0.02)
+    np.testing.assert_array_equal(made.obs["library_size"], expected.obs["library_size"])
+    assert "Random forest" in str(scrdit.evaluate(again, made, out=tmp_path / "report"))
+
+
+def test_a_second_time_it_is_left_and_anything_else_is_not_touched(shipped, tmp_path):
+    first = scrdit.pretrained("pbmc3k", out=tmp_path / "run")
+    before = {p: p.stat().st_mtime_ns for p in first.path.rglob("*") if p.is_file()}
+    assert scrdit.pretrained("pbmc3k", out=tmp_path / "run").path == first.path
+    assert {p: p.stat().st_mtime_ns for p in first.path.rglob("*") if p.is_file()} == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputExists, match="something else"):
+        scrdit.pretrained("pbmc3k", out=tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_unknown_names_and_broken_files_are_one_line(shipped, tmp_path):
+    with pytest.raises(BadConfig, match="no pretrained model 'brain'; there are pbmc3k"):
+        scrdit.pretrained("brain", out=tmp_path / "run")
+    shipped.write_bytes(shipped.read_bytes()[:2000])
+    with pytest.raises(BadInput, match=r"cannot be read .* install the package again"):
+        scrdit.pretrained("pbmc3k", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_cells_of_that_name_are_refused(shipped, tmp_path, monkeypatch, tiny_cells):
+    monkeypatch.chdir(tmp_path)
+    tiny_cells.write_h5ad("pbmc3k")
+    with pytest.raises(BadInput):
+        scrdit.pretrained("pbmc3k", out=tmp_path / "run")
+
+
+def test_the_model_that_ships_is_small_and_says_where_it_comes_from():
+    path = pretrained.FOLDER / "pbmc3k.npz"
+    assert path.stat().st_size <= 8_000_000
+    known = pretrained.about("pbmc3k")
+    assert known["command"].startswith("scrdit train pbmc3k") and known["scores"]
+    json.dumps(known)
+
+
+def test_the_command(scrdit, shipped):
+    status, printed = scrdit("demo", "--pretrained", "--cells", 60, "--out", "demo")
+    assert status == 0 and "report.html" in printed
+    status, printed = scrdit("demo", "--pretrained", "--steps", 5)
+    assert status == 2 and "give one of them" in printed
