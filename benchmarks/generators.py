@@ -17,7 +17,7 @@ from benchmarks.cell_sets import OF_THE_MODEL, CellSet, Skipped
 from benchmarks.copula import Copula
 from benchmarks.rows import slug
 from scrdit_jax.checkpoint import Run
-from scrdit_jax.config import RunConfig
+from scrdit_jax.config import OPERATIONAL, RunConfig
 from scrdit_jax.evaluation.metrics import dense
 from scrdit_jax.families import Family, is_family, load
 
@@ -81,6 +81,8 @@ def ours_from_preset(name: str, config: RunConfig, work: Path, sampling: Mapping
     """Trained anew with every seed, into a folder below `work`; runs that are there are gone on with."""
     settings = config.to_dict()
     settings["data"] = {key: settings["data"][key] for key in OF_THE_MODEL}
+    for key in OPERATIONAL:
+        del settings["training"][key]
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=4).hexdigest()
 
     def make(cells: CellSet, count: int, seed: int) -> Made:
@@ -104,7 +106,7 @@ def ours_from_run(name: str, path: Path, sampling: Mapping[str, Any]) -> Generat
         same_split = all(getattr(here.settings, name) == getattr(there.settings, name) for name in ("seed", "held_out"))
         if here.genes != there.genes or not same_split:
             raise Skipped("was trained with other genes or another split")
-        if model.config.training.evaluate_every is not None and cells.side == "test":
+        if model.config.training.evaluate_every is not None and cells.side != "validation":
             raise Skipped("held-out cells, test cells among them, were looked at in its training (--evaluate-every)")
         return _sampled(path, cells, count, seed, sampling)
 

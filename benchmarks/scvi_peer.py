@@ -1,4 +1,8 @@
-"""scVI (Lopez et al. 2018) as a generator, through scvi-tools with its own defaults. Needs the extra `fidelity`."""
+"""scVI (Lopez et al. 2018) as a generator, through scvi-tools with its own defaults. Needs the extra `fidelity`.
+
+Where cells came as counts it is given those; else their log values, with its normal likelihood, and what it draws below
+zero is zero.
+"""
 
 from __future__ import annotations
 
@@ -23,12 +27,19 @@ POSTERIOR, PRIOR = "scvi", "scvi-prior"
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained model, and what it takes to bring its counts to the log scale."""
+    """A trained model; each training cell's sum over the chosen genes, as the model sees it, and its library size, None
+    for a model of log values."""
 
     model: Any
     gene_sums: np.ndarray
-    library_sizes: np.ndarray
+    library_sizes: np.ndarray | None
     seconds: float
+
+    def to_log_scale(self, drawn: np.ndarray, rows: np.ndarray, cells: CellSet) -> np.ndarray:
+        """What was drawn for these training cells, (cell, gene) float32 on their scale."""
+        if self.library_sizes is None:
+            return np.maximum(np.asarray(drawn, np.float32), 0)
+        return to_log_scale(drawn, self.library_sizes[rows], target_of(cells))
 
 
 def generators(epochs: int | None = None) -> list[Generator]:
@@ -43,7 +54,7 @@ def generators(epochs: int | None = None) -> list[Generator]:
         rows = rng.permutation(np.resize(rng.permutation(len(cells.training)), count))
         started = time.perf_counter()
         drawn = fit_.model.posterior_predictive_sample(indices=rows, n_samples=1)
-        values = to_log_scale(drawn.todense(), fit_.library_sizes[rows], target_of(cells))
+        values = fit_.to_log_scale(drawn.todense(), rows, cells)
         types = None if cells.training_types is None else cells.training_types[rows]
         return Made(values, types, fit_.seconds, count / (time.perf_counter() - started))
 
@@ -60,7 +71,7 @@ def generators(epochs: int | None = None) -> list[Generator]:
             library = torch.log(torch.tensor(fit_.gene_sums[rows], dtype=torch.float32, device=device))[:, None]
             batch = torch.zeros(count, 1, dtype=torch.long, device=device)
             drawn = module.generative(z=latent, library=library, batch_index=batch)["px"].sample().cpu().numpy()
-        values = to_log_scale(drawn, fit_.library_sizes[rows], target_of(cells))
+        values = fit_.to_log_scale(drawn, rows, cells)
         return Made(values, None, fit_.seconds, count / (time.perf_counter() - started))
 
     record = {"epochs": epochs}
@@ -68,23 +79,27 @@ def generators(epochs: int | None = None) -> list[Generator]:
 
 
 def fit(cells: CellSet, seed: int, epochs: int | None) -> Fitted:
-    """Train scVI on the raw counts of the training cells in the chosen genes."""
-    counts, library_sizes = cells.training_counts
+    """Train scVI on the training cells in the chosen genes."""
+    likelihood, library_sizes = {}, None
+    if cells.prepared.facts.normalization.were_counts:
+        values, library_sizes = cells.training_counts
+    else:
+        values, likelihood = sparse.csr_matrix(cells.training), {"gene_likelihood": "normal"}
     try:
         scvi = optional("scvi", extra="fidelity")
     except MissingExtra as error:
         raise Skipped(str(error).replace("scvi is", "scvi-tools is")) from None
-    gene_sums = np.asarray(counts.sum(axis=1)).ravel()
+    gene_sums = np.asarray(values.sum(axis=1)).ravel()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     scvi.settings.verbosity = logging.ERROR
     scvi.settings.seed = seed
-    adata = AnnData(sparse.csr_matrix(counts))
+    adata = AnnData(sparse.csr_matrix(values))
     started = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scvi.model.SCVI.setup_anndata(adata)
-        model = scvi.model.SCVI(adata)
+        model = scvi.model.SCVI(adata, **likelihood)
         model.train(max_epochs=epochs, enable_progress_bar=False, logger=False, enable_checkpointing=False)
     return Fitted(model, np.maximum(gene_sums, 1), library_sizes, time.perf_counter() - started)
 

@@ -153,6 +153,12 @@ def test_validation_and_test_cells_share_the_held_out_ones_and_nothing_else(side
         assert not rows[0] & {cell.tobytes() for cell in cells.training}
 
 
+def test_both_are_all_held_out_cells(sides, folder, tiny_config):
+    both = CellSet.read(Source(f"{folder}/counts.h5ad", "kind"), tiny_config.data, "both", multiple_of=4)
+    expected = sorted(cell.tobytes() for cells in sides for cell in cells.reference)
+    assert sorted(cell.tobytes() for cell in both.reference) == expected
+
+
 def test_counts_of_the_training_cells_are_those_of_the_file(sides, folder):
     counts, library = sides[0].training_counts
     names = sides[0].prepared.train.obs_names
@@ -200,5 +206,7 @@ def test_scvi_says_why_it_cannot_be_used(sides, folder, tiny_config, monkeypatch
     with pytest.raises(Skipped, match=r"scvi-tools is not installed; run: pip install 'scrdit_jax\[fidelity\]'"):
         posterior.make(sides[0], 10, 0)
     logged = CellSet.read(Source(str(folder / "log.h5ad")), tiny_config.data, "test", multiple_of=4)
-    with pytest.raises(Skipped, match="needs raw counts"):
+    with pytest.raises(Skipped, match="scvi-tools is not installed"):
         prior.make(logged, 10, 0)
+    with pytest.raises(Skipped, match="needs raw counts"):
+        _ = logged.training_counts
