@@ -10,6 +10,7 @@ from scipy import sparse
 import scrdit_jax as scrdit
 from scrdit_jax.checkpoint import load_model
 from scrdit_jax.config import SamplingConfig
+from scrdit_jax.data.preparing import write_prepared
 from scrdit_jax.errors import BadConfig
 from scrdit_jax.generation.counts import make_counting
 from scrdit_jax.generation.engine import coefficients_for, make_engine, network_of
@@ -117,3 +118,22 @@ def test_a_family_has_no_groups(cells, tiny_config, tmp_path):
     run = scrdit.train(cells, out=tmp_path / "family", preset=tiny_config, groups=4, per_cell_type=True)
     made = scrdit.sample(run, 8, steps=3, batch_size=8)
     assert made.n_obs == 8 and load_model(run.path / "B_cell").facts.groups == ()
+
+
+def test_prepared_cells_keep_their_kinds_and_sizes(cells, runs, tiny_config, tmp_path):
+    options = {"groups": 4, "learning_rate": 0.02, "warmup_steps": 0}
+    for stream in (False, True):
+        cells.write_h5ad(tmp_path / "cells.h5ad")
+        made = scrdit.prepare(tmp_path / "cells.h5ad", preset=tiny_config, groups=4)
+        write_prepared(made, tmp_path / "prepared.h5ad")
+        run = scrdit.train(
+            tmp_path / "prepared.h5ad", out=tmp_path / f"run{stream}", preset=tiny_config, stream=stream, **options
+        )
+        model, direct = load_model(run), load_model(runs["plain"])
+        assert model.facts.groups == direct.facts.groups == made.facts.groups
+        for leaf, other in zip(jax.tree.leaves(model.params), jax.tree.leaves(direct.params), strict=True):
+            np.testing.assert_array_equal(leaf, other)
+
+
+def test_schedules_are_fitted_with_the_training_cells_kinds(runs):
+    assert len(scrdit.fit_schedule(runs["plain"], 4)) == 4
