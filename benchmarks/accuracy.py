@@ -18,10 +18,8 @@ import numpy as np
 from scrdit_jax.checkpoint import Model, load_model
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.devices import describe_devices, use_every_core
-from scrdit_jax.diffusion.predictions import make_prediction
 from scrdit_jax.files import replacing
-from scrdit_jax.generation.engine import coefficients_for, make_engine
-from scrdit_jax.networks.kinds import make_network
+from scrdit_jax.generation.engine import coefficients_for, make_engine, network_of
 from scrdit_jax.sampling.sampler import cell_keys, integrate
 
 CELLS, STEPS = 64, 20
@@ -37,13 +35,15 @@ def cells_of(model: Model, devices: list[jax.Device] | None = None, **options) -
 
 
 def conditioned_one_by_one(model: Model) -> np.ndarray:
-    """The same cells with every cell's timestep embedded for itself, as in training."""
-    prediction = make_prediction(model.config.diffusion.prediction, model.facts.scaling)
-    network = make_network(model.config.network, len(model.facts.genes), prediction.outputs)
+    """The same cells with every cell's timestep, and what it is told, embedded for itself, as in training."""
+    (network, prediction), params = network_of(model), jax.device_put(model.params)
+    drawn = make_engine(model, SamplingConfig(steps=STEPS, batch_size=CELLS)).told
+    labels = jnp.asarray(drawn.codes[drawn.rows(0, CELLS)]) if drawn.codes.size else None
     table = coefficients_for(model.config.diffusion, SamplingConfig(steps=STEPS))
 
     def predict_clean(noisy, alpha_bar, timestep):
-        return prediction.clean(noisy, network.apply(model.params, noisy, jnp.full(len(noisy), timestep)), alpha_bar)
+        predicted = network.apply(params, noisy, jnp.full(len(noisy), timestep), labels)
+        return prediction.clean(noisy, predicted, alpha_bar)
 
     keys = cell_keys(jax.random.key(0), jnp.arange(CELLS))
     run = jax.jit(lambda: integrate(predict_clean, keys, table, jnp.asarray(table.timestep), genes=network.genes).cells)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -34,6 +34,12 @@ LONGEST_BATCH_SECONDS = 4.0
 AGREEMENT = {"float32": 2e-3, "bfloat16": 0.05}
 
 Sample = Callable[[int], np.ndarray]
+
+
+def untold(model: Model) -> Model:
+    """The model without what it is told of a cell beside its timestep: both sides leave that out."""
+    layers = {name: layer for name, layer in model.params["params"].items() if name != "label_embeddings"}
+    return replace(model, facts=replace(model.facts, conditions=(), groups=()), params={"params": layers})
 
 
 def start_of(engine: Engine, genes: int, cells: int) -> torch.Tensor:
@@ -106,7 +112,7 @@ def side(name: str, batch: int, evaluations: int, timing: Timing, flops: int) ->
 def main(run: Path | None, preset: str | None, out: Path, dtype: str, steps: int, rounds: int) -> None:
     """Time both sides and write what came out."""
     use_every_core()
-    model = random_model(load_preset(preset)) if preset else load_model(run)
+    model = random_model(load_preset(preset)) if preset else untold(load_model(run))
     engine = make_engine(model, SamplingConfig(steps=steps, dtype=dtype))
     flops = flops_per_evaluation(model.config.network, len(model.facts.genes), engine.network.outputs)
     ways, difference = peers(model, engine, dtype)
