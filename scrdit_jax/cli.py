@@ -352,11 +352,11 @@ def benchmark(run: Path | None, out: Path, cases: tuple[str, ...], **options: An
 
 @main.command(epilog=examples("scrdit demo", "scrdit demo --pretrained", "scrdit demo --out somewhere --cells 5000"))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("scrdit_demo"), show_default=True, help="Folder.")
-@click.option("--cells", type=int, default=2000, show_default=True, help="How many to generate.")
+@click.option("--cells", type=int, help="How many to generate.  [default: 2000, with --pretrained 1000]")
 @click.option("--steps", type=int, help="Training steps.  [default: the demo preset's]")
 @click.option("--pretrained", is_flag=True, help="Do not train: take the model that ships with the package.")
 @click.option("--seed", type=int, help="Decides everything random.")
-def demo(out: Path, cells: int, steps: int | None, pretrained: bool, seed: int | None) -> None:
+def demo(out: Path, cells: int | None, steps: int | None, pretrained: bool, seed: int | None) -> None:
     """Everything once on the embedded PBMC 3k: train, sample, evaluate; minutes on two CPU cores."""
     from . import api
 
@@ -369,7 +369,8 @@ def demo(out: Path, cells: int, steps: int | None, pretrained: bool, seed: int |
         prepared = api.prepare("pbmc3k", preset=config)
         _say(prepared.facts.notes)
         run = api.train(prepared, out=out / "run", preset=config)
-    synthetic = api.sample(run, cells, out=out / "cells.h5ad", **given(seed=seed))
+    wanted = cells if cells is not None else 1000 if pretrained else 2000
+    synthetic = api.sample(run, wanted, out=out / "cells.h5ad", **given(seed=seed))
     click.echo(str(api.evaluate(run, synthetic, out=out / "report")))
     click.echo(f"\ncells:  {synthetic}\nreport: {out / 'report' / 'report.html'}")
 
