@@ -18,6 +18,7 @@ from benchmarks.copula import Copula
 from benchmarks.rows import slug
 from scrdit_jax.checkpoint import Run
 from scrdit_jax.config import OPERATIONAL, RunConfig
+from scrdit_jax.errors import ScrditError
 from scrdit_jax.evaluation.metrics import dense
 from scrdit_jax.families import Family, is_family, load
 
@@ -89,7 +90,7 @@ def ours_from_preset(name: str, config: RunConfig, work: Path, sampling: Mapping
         folder = work / f"{slug(cells.name)}.{digest}.{seed}"
         # Held-out cells are for judging here: none may stop the training or choose its checkpoint.
         training = {"seed": seed, "evaluate_every": None, "patience": None}
-        run = scrdit.train(cells.prepared_for(config), out=folder, preset=config.replace({"training": training}))
+        run = whole(scrdit.train(cells.prepared_for(config), out=folder, preset=config.replace({"training": training})))
         return _sampled(run.path, cells, count, seed, sampling)
 
     return Generator(name, {"settings": settings, "sampling": dict(sampling)}, make)
@@ -126,6 +127,13 @@ def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping
     members = Family.read(run).members.values() if is_family(run) else [""]
     seconds_to_fit = sum(training_seconds(Run(run / member)) for member in members)
     return Made(dense(made.X)[order], types, seconds_to_fit, count / seconds)
+
+
+def whole(run: Run) -> Run:
+    """The run; ScrditError where its training was stopped before its end: what it makes is not the recipe's."""
+    if run.stopped is not None:
+        raise ScrditError(f"stopped: {run.stopped}")
+    return run
 
 
 def training_seconds(run: Run) -> float:

@@ -30,6 +30,7 @@ sys.path[:0] = [] if __package__ else [str(Path(__file__).parent.parent)]
 
 import scrdit_jax as scrdit
 from benchmarks import paper_pages
+from benchmarks.generators import whole
 from benchmarks.rows import Rows, slug
 from scrdit_jax.checkpoint import load_model
 from scrdit_jax.config import RunConfig, SamplingConfig
@@ -163,7 +164,7 @@ def train_to(model: Model, out: Path) -> float:
     config = model.config.with_settings({"steps": steps, "checkpoint_every": steps, "log_every": 100})
     config = replace(config, data=model.prepared.facts.settings)
     started = time.perf_counter()
-    loop.train(model.prepared, config, out, loop.Options(stop_after=round(model.epochs * per_epoch)))
+    whole(loop.train(model.prepared, config, out, loop.Options(stop_after=round(model.epochs * per_epoch))))
     return time.perf_counter() - started
 
 

@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks.cell_sets import OF_THE_MODEL, CellSet, Source
 from benchmarks.fidelity import Refused, compare_all
 from benchmarks.fidelity_pages import mean_over_types
-from benchmarks.generators import REAL, Generator, controls, ours_from_preset, training_seconds
+from benchmarks.generators import REAL, Generator, controls, ours_from_preset, training_seconds, whole
 from benchmarks.rows import Row, Rows, markdown, put
 from scrdit_jax.api import train
 from scrdit_jax.config import RunConfig, SamplingConfig, load_preset
@@ -153,7 +153,7 @@ def steps_in(minutes: float, config: RunConfig, cells: CellSet, work: Path) -> i
     """Steps that `config` can do in so many minutes on this machine, by a trial of 60 that is then forgotten."""
     half = TRIAL_STEPS // 2
     trial = config.replace({"training": {"steps": TRIAL_STEPS, "warmup_steps": 0, "log_every": half}})
-    run = train(cells.prepared_for(config), out=work, preset=trial)
+    run = whole(train(cells.prepared_for(config), out=work, preset=trial))
     lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
     # The first half compiles; the second is what steps take.
     speed = next(line["cells_per_second"] for line in lines if line["step"] == TRIAL_STEPS)

@@ -210,3 +210,18 @@ def test_scvi_says_why_it_cannot_be_used(sides, folder, tiny_config, monkeypatch
         prior.make(logged, 10, 0)
     with pytest.raises(Skipped, match="needs raw counts"):
         _ = logged.training_counts
+
+
+def test_cells_of_a_training_that_was_stopped_are_no_row(folder, tiny_config, tmp_path, monkeypatch):
+    """As by SIGTERM: training saves what it has and returns."""
+    (tmp_path / "mine.json").write_text(json.dumps(tiny_config.to_dict()))
+    train, out = generators.scrdit.train, tmp_path / "out"
+    monkeypatch.setattr(
+        generators.scrdit, "train", lambda *a, **k: replace(train(*a, **k), stopped="told to stop at step 3 of 12")
+    )
+    common = ("--data", f"{folder}/counts.h5ad:kind", "--preset", tmp_path / "mine.json", "--no-peers", "--seeds", 1)
+    stopped = call(folder, *common, "--out", out)
+    assert stopped.exit_code == 2 and "told to stop at step 3 of 12" in stopped.output
+    assert not list((out / "rows").glob("*mine*"))
+    monkeypatch.undo()
+    assert call(folder, *common, "--out", out).exit_code == 0
