@@ -43,12 +43,12 @@ from scrdit_jax.generation.engine import coefficients_for
 BASELINE = "baseline"
 TRIAL_STEPS = 60
 # An idea is judged by the first two; the others are shown.
-JUDGED = {"random_forest_auc": "|AUC - 0.5|", "mmd_pca": "PCA-50 MMD"}
+JUDGED = {"random_forest_auc": "AUC to 0.5", "mmd_pca": "PCA-50 MMD"}
 SHOWN = {"gene_correlation_error": "gene-gene error", "zero_fraction_difference": "zero fraction, difference",
          "library_size_spread": "library size, sd ratio"}  # fmt: skip
 RULE = (
     "The rule: over the seeds, paired, an idea is kept if its mean difference from the baseline is better by more than "
-    "the differences' standard deviation in |AUC - 0.5| or in PCA-50 MMD, and in neither worse by more than that; else "
+    "the differences' standard deviation in its AUC's distance to 0.5 or in PCA-50 MMD, and in neither worse by more than that; else "
     "it is dropped. One seed decides nothing."
 )
 
