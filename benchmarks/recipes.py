@@ -48,8 +48,8 @@ SHOWN = {"gene_correlation_error": "gene-gene error", "zero_fraction_difference"
          "library_size_spread": "library size, sd ratio"}  # fmt: skip
 RULE = (
     "The rule: over the seeds, paired, an idea is kept if its mean difference from the baseline is better by more than "
-    "the differences' standard deviation in its AUC's distance to 0.5 or in PCA-50 MMD, and in neither worse by more than that; else "
-    "it is dropped. One seed decides nothing."
+    "the differences' standard deviation in its AUC's distance to 0.5 or in PCA-50 MMD, and in neither worse by more "
+    "than that; else it is dropped. One seed decides nothing."
 )
 
 
