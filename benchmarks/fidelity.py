@@ -100,7 +100,13 @@ def compare_all(
 
 
 def choose(
-    presets: Sequence[str], runs: Sequence[Path], peers: Sequence[str], evaluations: Sequence[int], out: Path
+    presets: Sequence[str],
+    runs: Sequence[Path],
+    peers: Sequence[str],
+    evaluations: Sequence[int],
+    out: Path,
+    *,
+    solver: str | None = None,
 ) -> tuple[list[Generator], DataConfig, int]:
     """(generators in the table's order, how cells are prepared for all of them, what the genes are a multiple of)."""
     if not presets and not runs:
@@ -116,6 +122,8 @@ def choose(
     found += [generator for generator in scvi_peer.generators() if generator.name in peers]
     for steps in evaluations or (None,):
         sampling, suffix = ({}, "") if steps is None else ({"steps": steps}, f", {steps} evaluations")
+        if solver is not None:
+            sampling, suffix = sampling | {"solver": solver}, f", {solver}{suffix}"
         for config in (*configs, *of_runs):
             coefficients_for(config.diffusion, SamplingConfig(**sampling))  # refused before anything is trained
         for name, config in zip(names, configs, strict=False):
@@ -131,6 +139,7 @@ def choose(
 @click.option("--preset", "presets", multiple=True, metavar="NAME|FILE", help="Ours, trained anew with every seed.")
 @click.option("--run", "runs", multiple=True, type=click.Path(path_type=Path), help="Ours, trained already.")
 @click.option("--evaluations", multiple=True, type=int, help="Network evaluations a cell of ours.  Repeatable.")
+@click.option("--solver", help="Of ours.  [default: the package's]")
 @click.option("--peer", "peers", multiple=True, type=click.Choice(PEERS), help="Repeatable.  [default: all]")
 @click.option("--no-peers", is_flag=True, help="Ours and the controls alone.")
 @click.option("--on", type=click.Choice(SIDES), default="validation", show_default=True, help="Which held-out cells.")
@@ -141,6 +150,7 @@ def main(
     presets: tuple[str, ...],
     runs: tuple[Path, ...],
     evaluations: tuple[int, ...],
+    solver: str | None,
     peers: tuple[str, ...],
     no_peers: bool,
     on: str,
@@ -156,7 +166,9 @@ def main(
             raise BadConfig("--peer and --no-peers exclude each other; give one of them")
         sources = [Source.parse(text) for text in data or (EMBEDDED,)]
         check_names(sources)
-        chosen, config, multiple = choose(presets, runs, () if no_peers else peers or PEERS, evaluations, out)
+        chosen, config, multiple = choose(
+            presets, runs, () if no_peers else peers or PEERS, evaluations, out, solver=solver
+        )
         sets = [CellSet.read(source, config, on, multiple_of=multiple) for source in sources]
         check_parents(out / "rows")
         if out.is_file():

@@ -122,6 +122,7 @@ def test_rows_of_another_recipe_are_not_taken_for_this_one(folder, tmp_path, tin
         (("--data", "counts.h5ad:kind", "--data", "log.h5ad", "--data", "counts.h5ad"), "two data sets are called"),
         (("--peer", "copula", "--no-peers"), "exclude each other"),
         (("--evaluations", "0"), "steps is 0; it must be"),
+        (("--solver", "euler"), "euler"),
         (("--evaluations", "50"), "50"),  # of 20 timesteps
     ],
 )
