@@ -124,9 +124,10 @@ def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping
     # Cells that know their types come type by type.
     order = np.random.default_rng([seed, 9]).permutation(count)
     types = made.obs[key].astype(str).to_numpy()[order] if key in made.obs else None
-    members = Family.read(run).members.values() if is_family(run) else [""]
-    seconds_to_fit = sum(training_seconds(Run(run / member)) for member in members)
-    return Made(dense(made.X)[order], types, seconds_to_fit, count / seconds)
+    runs = [Run(run / member) for member in (Family.read(run).members.values() if is_family(run) else [""])]
+    # A model that was trained elsewhere has no log.
+    logged = all(run.metrics_path.is_file() for run in runs)
+    return Made(dense(made.X)[order], types, sum(map(training_seconds, runs)) if logged else None, count / seconds)
 
 
 def whole(run: Run) -> Run:
