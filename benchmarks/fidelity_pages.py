@@ -224,6 +224,8 @@ def bars(rows: Sequence[Row]) -> bytes:
             axis.axvspan(floor.mean - floor.sd, floor.mean + floor.sd, color=plots.REAL, alpha=0.15, linewidth=0)
             axis.axvline(floor.mean, color=plots.REAL, linestyle="--", label=REAL)
         axis.set_title(title)
+        if axis not in (axes[0], axes[3]):
+            axis.tick_params(labelleft=False)  # the names stand once a line
         if title.startswith(("Random-forest", "AUC")):
             axis.set_xlim(min([0.4, *(one.mean - one.sd - 0.02 for one in found if one)]), 1.02)
     handles, labels = order[0].get_legend_handles_labels()

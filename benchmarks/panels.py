@@ -9,23 +9,29 @@ from scrdit_jax.extras import optional
 
 
 def tsne_panels(real: np.ndarray, drawn: list[tuple[str, np.ndarray]], *, columns: int = 4) -> bytes:
-    """One t-SNE of real cells and all (title, synthetic cells) together, in a panel for each."""
-    pcs = np.concatenate(metrics.joint_pcs(real, np.concatenate([cells for _, cells in drawn])))
-    embedding = optional("sklearn.manifold").TSNE(random_state=0, init="pca", max_iter=plots.TSNE_ITERATIONS)
-    with optional("threadpoolctl").threadpool_limits(1):
-        places = embedding.fit_transform(pcs)
+    """t-SNE of real cells with the (title, synthetic cells) of each panel.
+
+    Each panel is embedded by itself: generators that begin with the same noise make nearly the same cells, and triplets of
+    a cell push each other and the real cells apart. All begin at the same places, those of the shared PCs, and so resemble
+    each other.
+    """
+    real_pcs, made_pcs = metrics.joint_pcs(real, np.concatenate([cells for _, cells in drawn]))
+    scale = 1e-4 / real_pcs[:, 0].std()  # scikit-learn's own for init="pca"
     columns = min(columns, len(drawn))
     rows = -(-len(drawn) // columns)
     figure, axes = plots.blank_figure(rows, columns, width=4.2 * columns, height=4.6 * rows)
-    first = len(real)
+    first = 0
     for axis, (title, cells) in zip(axes, drawn, strict=False):
-        sides = (
-            (places[: len(real)], plots.REAL, "real"),
-            (places[first : first + len(cells)], plots.SYNTHETIC, "synthetic"),
+        pcs = np.concatenate([real_pcs, made_pcs[first : first + len(cells)]])
+        first += len(cells)
+        embedding = optional("sklearn.manifold").TSNE(
+            random_state=0, init=(pcs[:, :2] * scale).astype(np.float32), max_iter=plots.TSNE_ITERATIONS
         )
+        with optional("threadpoolctl").threadpool_limits(1):
+            places = embedding.fit_transform(pcs)
+        sides = ((places[: len(real)], plots.REAL, "real"), (places[len(real) :], plots.SYNTHETIC, "synthetic"))
         for side, colour, label in sides:
             axis.scatter(*side.T, s=9, c=colour, alpha=0.6, linewidths=0, label=f"{label} ({len(side)})")
-        first += len(cells)
         axis.spines[:].set_color(plots.GREY)
         axis.set(xticks=[], yticks=[], title=title)
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, frameon=False)

@@ -213,7 +213,7 @@ def curves(
 
 
 def fitting(stages: list[Row], name: str, work: Path) -> bytes:
-    """t-SNE of real cells and those of every stage together, a panel a stage (scRDiT fig. 3a; one stage: 3c)."""
+    """t-SNE of real cells and those of a stage, a panel each (scRDiT fig. 3a; one stage: 3c)."""
     real = _load(_real_path(work, name))[:PICTURED_CELLS]
     drawn = [_load(_kept(stage, work))[:PICTURED_CELLS] for stage in stages]
     titles = [f"{name}, {stage['epochs']} epochs" for stage in stages]

@@ -31,6 +31,13 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Compiled programs hold memory maps; at Linux's 65,530 of a process, which the suite reaches, XLA dies."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def scrdit(tmp_path, monkeypatch):
     """Runs `scrdit ...` in an empty folder; returns (exit status, all that was printed)."""

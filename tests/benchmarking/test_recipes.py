@@ -67,7 +67,7 @@ def trained(monkeypatch):
 
     def train(prepared, *, out, preset):
         folders.append(out)
-        return SimpleNamespace(path=out)
+        return SimpleNamespace(path=out, stopped=None)
 
     def sampled(run, cells, count, seed, sampling):
         rng = np.random.default_rng([seed, len(str(run)), *(len(name) for name in sampling)])

@@ -38,7 +38,7 @@ def test_what_was_packed_makes_the_same_cells(run, shipped, tmp_path):
     # float16 keeps three digits of a weight.
     np.testing.assert_allclose(dense(made.X), dense(expected.X), atol=0.02)
     np.testing.assert_array_equal(made.obs["library_size"], expected.obs["library_size"])
-    assert "Random forest" in str(scrdit.evaluate(again, made, out=tmp_path / "report"))
+    assert "random forest" in str(scrdit.evaluate(again, made, out=tmp_path / "report"))
 
 
 def test_a_second_time_it_is_left_and_anything_else_is_not_touched(shipped, tmp_path):
