@@ -11,9 +11,9 @@ from scrdit_jax.extras import optional
 def tsne_panels(real: np.ndarray, drawn: list[tuple[str, np.ndarray]], *, columns: int = 4) -> bytes:
     """t-SNE of real cells with the (title, synthetic cells) of each panel.
 
-    Each panel is embedded by itself: generators that begin with the same noise make nearly the same cells, and triplets of
-    a cell push each other and the real cells apart. All begin at the same places, those of the shared PCs, and so resemble
-    each other.
+    Each panel is embedded by itself: generators that begin with the same noise make nearly the same cells, and triplets
+    of a cell push each other and the real cells apart. All begin at the same places, those of the shared PCs, and so
+    resemble each other.
     """
     real_pcs, made_pcs = metrics.joint_pcs(real, np.concatenate([cells for _, cells in drawn]))
     scale = 1e-4 / real_pcs[:, 0].std()  # scikit-learn's own for init="pca"
