@@ -19,7 +19,7 @@ from scrdit_jax.extras import optional
 
 SIDES = ("validation", "test", "both")
 # What a recipe may change in how cells are prepared: it leaves the cells that are judged as they are.
-OF_THE_MODEL = ("zero_value", "standardize", "condition_on", "groups")
+OF_THE_MODEL = ("zero_value", "standardize", "condition_on", "groups", "components", "clip")
 LEAST_CELLS = 20
 MOST_REFERENCE = 2000
 COMPONENTS = 50

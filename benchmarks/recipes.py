@@ -98,10 +98,12 @@ IDEAS = (
     Idea(name="no-zero-negation", settings={"zero_value": None}, why="what zero-negation brings"),
     Idea(
         name="former-demo",
-        settings={"groups": 0, "genes_per_token": 50, "width": 128, "heads": 4},
+        settings={"groups": 0, "clip": False, "genes_per_token": 50, "width": 128, "heads": 4},
         why="what the demo was before kinds and sizes were told and tokens were wide",
     ),
     Idea(name="no-groups", settings={"groups": 0}, why="kind and size of a cell made out of noise, and not drawn"),
+    Idea(name="no-places", settings={"components": 0}, why="what varies within a kind made out of noise"),
+    Idea(name="no-clip", settings={"clip": False}, why="values below 0 are zeros, and any value is left"),
     Idea(name="groups-8", settings={"groups": 8}, why="only the coarsest kinds"),
     Idea(name="groups-96", settings={"groups": 96}, why="kinds as fine as the cells allow"),
     Idea(name="tokens-of-25", settings={"genes_per_token": 25}, why="more, narrower tokens"),

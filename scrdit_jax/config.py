@@ -53,7 +53,9 @@ class DataConfig:
     """How cells become training vectors. Genes are counted after selection; `held_out` is a share of cells.
 
     `condition_on` are columns of obs whose label the model is told of every cell, and can be asked for. With `groups`,
-    that many kinds of cells at most, and cells' sizes, are found in the cells, told too, and drawn for each new cell.
+    that many kinds of cells at most, and cells' sizes, are found in the cells, told too, and drawn for each new cell;
+    with `components` (20 at most) a cell's places along so many principal components as well. With `clip`, an expressed
+    gene of a new cell keeps within what training cells have of that gene.
     """
 
     normalize: str = "auto"
@@ -68,6 +70,8 @@ class DataConfig:
     cell_types: tuple[str, ...] = ()
     condition_on: tuple[str, ...] = ()
     groups: int = 0
+    components: int = 0
+    clip: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -79,6 +83,9 @@ class DataConfig:
         _require_whole("genes", self.genes, 1)
         _require_whole("min_cells", self.min_cells, 0)
         _require_whole("groups", self.groups, 0)
+        few = type(self.components) is int and 0 <= self.components <= 20
+        _require(few, "components", self.components, "a whole number from 0 to 20")
+        _require(isinstance(self.clip, bool), "clip", self.clip, "true or false")
         _require_whole("seed", self.seed, 0)
         if self.zero_value is not None:
             _require_real("zero_value", self.zero_value, -1e6, 0)

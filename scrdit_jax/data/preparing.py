@@ -126,7 +126,7 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
     digest = source_digest(cells)
     cells, key, notes = _cells_of_types(cells, config, source)
     cells = categorical(cells, config.condition_on, source)
-    replaced = [name for name in ("library_size", "split", *grouping.COLUMNS) if name in cells.obs]
+    replaced = [name for name in cells.obs if name in ("library_size", "split") or grouping.is_group(name)]
     cells, normalization = normalize(cells, config, source=source)
     notes = [*notes_of(cells), *notes, normalization.sentence]
     notes += [f"the column {name!r} of obs was replaced" for name in replaced]
@@ -141,19 +141,21 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
     notes.append(f"{n_train} cells for training, {n_held_out} held out")
     training = cells.X[~held_out]
     columns, sentences = choose_genes(training, config, multiple_of=multiple_of, source=source)
-    scaling = Scaling.fit(training[:, columns], config.zero_value, config.standardize)
+    scaling = Scaling.fit(training[:, columns], config.zero_value, config.standardize, clip=config.clip)
     conditions = find_conditions(cells.obs[~held_out], config.condition_on, source)
     if conditions:
         sentences.append("conditioned on " + ", ".join(f"{c.column} ({len(c.names)} names)" for c in conditions))
 
     split = pd.Categorical(np.where(held_out, "held_out", "train"), categories=["train", "held_out"])
-    obs = _plain(cells.obs.drop(columns=list(grouping.COLUMNS), errors="ignore").assign(split=split))
+    obs = _plain(_without_groups(cells.obs).assign(split=split))
     x, groups = _rows(cells.X[:, columns]), ()
     if config.groups:
-        obs = obs.assign(**grouping.find_groups(x, held_out, config.groups, seed=config.seed))
-        groups = find_conditions(obs[~held_out], grouping.COLUMNS, source)
-        kinds, sizes = (len(condition.names) for condition in groups)
-        sentences.append(f"told each cell's kind ({kinds} found) and size ({sizes} classes of genes expressed)")
+        found = grouping.find_groups(x, held_out, config.groups, config.components, seed=config.seed)
+        obs = obs.assign(**found)
+        groups = find_conditions(obs[~held_out], tuple(found), source)
+        kinds, sizes, *places = (len(condition.names) for condition in groups)
+        along = f", and its place along {len(places)} principal components" if places else ""
+        sentences.append(f"told each cell's kind ({kinds} found) and size ({sizes} classes of genes expressed){along}")
     chosen = make_cells(x, obs, _plain(cells.var.iloc[columns]))
     facts = Facts(
         genes=tuple(chosen.var_names),
@@ -173,12 +175,16 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
     return Prepared(chosen, facts)
 
 
+def _without_groups(obs: pd.DataFrame) -> pd.DataFrame:
+    return obs.drop(columns=[name for name in obs if grouping.is_group(name)])
+
+
 def of_type(prepared: Prepared, name: str) -> Prepared:
     """Only the cells of one cell type, with the genes and the scaling of all, and without groups."""
     facts = prepared.facts
     cells = prepared.cells[(prepared.cells.obs[facts.cell_type_key] == name).to_numpy()].copy()
     held_out = int((cells.obs["split"] == "held_out").sum())
-    cells.obs = cells.obs.drop(columns=list(grouping.COLUMNS), errors="ignore")
+    cells.obs = _without_groups(cells.obs)
     facts = replace(
         facts,
         cell_types={name: cells.n_obs - held_out},

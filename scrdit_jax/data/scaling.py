@@ -24,11 +24,15 @@ def restore_zeros(y):
 
 @dataclass(frozen=True)
 class Scaling:
-    """From log expression to what the network sees: zeros to `zero_value` (None: left), then one mean and deviation."""
+    """From log expression to what the network sees: zeros to `zero_value` (None: left), then one mean and deviation.
+
+    `ranges` are each gene's least and greatest expressed value, within which `unscale` keeps it (None: any value).
+    """
 
     zero_value: float | None
     mean: float
     std: float
+    ranges: tuple[tuple[float, float], ...] | None = None
 
     @property
     def zero(self) -> float:
@@ -42,18 +46,29 @@ class Scaling:
         return (x - self.mean) / self.std
 
     def unscale(self, y):
-        """The inverse of `scale`, cut off at zero: expression is never negative."""
-        return restore_zeros(y * self.std + self.mean)
+        """The inverse of `scale`, for (..., gene); expression is never negative.
+
+        Values below 0 become zeros (the paper). With `ranges`, only those nearer to `zero_value` than to 0 do; the
+        others are expressed, and cut to the gene's range. NaN stays NaN.
+        """
+        y = y * self.std + self.mean
+        if self.ranges is None:
+            return restore_zeros(y)
+        xp = y.__array_namespace__()
+        least, greatest = xp.reshape(xp.asarray(self.ranges, dtype=y.dtype).T, (2, *(1,) * (y.ndim - 1), y.shape[-1]))
+        return xp.where(y <= (self.zero_value or 0.0) / 2, 0, xp.clip(y, least, greatest))
 
     @classmethod
-    def fit(cls, x: Matrix, zero_value: float | None, standardize: bool) -> Scaling:
+    def fit(cls, x: Matrix, zero_value: float | None, standardize: bool, *, clip: bool = False) -> Scaling:
         """One mean and one population deviation over all entries of `x` after zero-negation, in float64.
 
         Without `standardize`, mean 0 and deviation 1 (the paper). Standardising each gene by itself was measured to be
-        much worse. Gone through a block of rows at a time.
+        much worse. With `clip`, the ranges of the genes too; a gene that no cell expresses has 0 to 0. Gone through a
+        block of rows at a time.
         """
+        ranges = _ranges(x) if clip else None
         if not standardize:
-            return cls(zero_value, 0.0, 1.0)
+            return cls(zero_value, 0.0, 1.0, ranges)
         negated = 0.0 if zero_value is None else zero_value
         size = x.shape[0] * x.shape[1]
         total, there = 0.0, 0
@@ -63,7 +78,7 @@ class Scaling:
         squares = (size - there) * (negated - mean) ** 2
         for values, _ in stored_values(x):
             squares += float(np.sum((values - mean) ** 2))
-        return cls(zero_value, mean, float(np.sqrt(squares / size)) or 1.0)
+        return cls(zero_value, mean, float(np.sqrt(squares / size)) or 1.0, ranges)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -71,5 +86,15 @@ class Scaling:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scaling:
-        """The inverse of `to_dict`."""
-        return cls(**values)
+        """The inverse of `to_dict`, also after a trip through JSON."""
+        ranges = values.get("ranges")
+        return cls(**{**values, "ranges": ranges and tuple((least, greatest) for least, greatest in ranges)})
+
+
+def _ranges(x: Matrix) -> tuple[tuple[float, float], ...]:
+    least, greatest = np.full(x.shape[1], np.inf), np.zeros(x.shape[1])
+    for values, genes in stored_values(x):
+        np.minimum.at(least, genes, values)
+        np.maximum.at(greatest, genes, values)
+    least[greatest == 0] = 0
+    return tuple(zip(least.tolist(), greatest.tolist(), strict=True))

@@ -9,6 +9,7 @@ from scipy import sparse
 
 from ..checkpoint import Model
 from ..config import SamplingConfig
+from ..data.grouping import KIND, SIZE
 from ..errors import BadConfig
 from .labels import Drawn
 
@@ -16,7 +17,7 @@ from .labels import Drawn
 @dataclass(frozen=True)
 class Counting:
     """How counts are drawn. `pools` hold, for each row of what cells are told, the library sizes of the training cells
-    of that cell type and those groups; with `depth` every cell has that one. `target_sum` is what log1p was taken
+    of that cell type, kind and size; with `depth` every cell has that one. `target_sum` is what log1p was taken
     after; None where that is not known: the values are then read as log1p of something proportional, and `depth` is
     over the model's genes.
     """
@@ -74,11 +75,17 @@ def make_counting(model: Model, config: SamplingConfig, told: Drawn) -> Counting
 
 def _pools(model: Model, told: Drawn) -> tuple[np.ndarray, ...]:
     """Sorted, so that they do not depend on the order of the training cells."""
-    columns = [model.facts.type_column] if told.labels.distinct.size else []
-    columns += range(told.labels.distinct.shape[1], told.codes.shape[1])
-    sizes, labels, pools = model.cells.library_size, model.cells.labels, []
-    for codes in told.codes:
+    labels, facts = told.labels.distinct.shape[1], model.facts
+    columns = [facts.type_column] if told.labels.distinct.size else []
+    groups = facts.groups[: told.codes.shape[1] - labels]
+    columns += [labels + i for i, group in enumerate(groups) if group.column in (KIND, SIZE)]
+    pools, which = [], np.zeros(len(told.codes), np.int64)
+    distinct = np.zeros((1, 0), np.int32)
+    if columns:
+        distinct, which = np.unique(told.codes[:, columns], axis=0, return_inverse=True)
+    known = model.cells.labels[:, columns]
+    for codes in distinct:
         # Of labels that no training cell has together with the groups, those of the groups alone.
-        tries = [(labels[:, columns[i:]] == codes[columns[i:]]).all(axis=1) for i in range(len(columns) + 1)]
-        pools.append(np.sort(sizes[next(same for same in tries if same.any())]))
-    return tuple(pools)
+        tries = [(known[:, i:] == codes[i:]).all(axis=1) for i in range(len(columns) + 1)]
+        pools.append(np.sort(model.cells.library_size[next(same for same in tries if same.any())]))
+    return tuple(pools[i] for i in which.ravel())

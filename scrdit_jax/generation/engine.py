@@ -83,22 +83,15 @@ def evaluate(
     return prediction.clean(noisy, predicted.astype(jnp.float32), alpha_bar)
 
 
-class Told(NamedTuple):
-    """Rows of labels (row, column), and the params, float32, that make modulations of them.
+class Conditioning(NamedTuple):
+    """Modulations of no label (step, 1, ...), or the params, float32, that make them of what a cell is told; with
+    guidance both, and its weight ().
 
-    Those of a step are computed as it comes, once for all cells of a row: kept for every step, those of many rows and
-    steps would take gigabytes.
+    Those of what cells are told are computed as a step comes: kept for every step they would take gigabytes.
     """
 
-    params: Any
-    labels: jax.Array
-
-
-class Conditioning(NamedTuple):
-    """Modulations of no label (step, 1, ...), or what cells are `told`; with guidance both, and its weight ()."""
-
     table: jax.Array | None = None
-    told: Told | None = None
+    params: Any = None
     guidance: jax.Array | None = None
 
 
@@ -109,7 +102,7 @@ def sample_batch(
     coefficients: Coefficients,
     seed: jax.Array,
     cell_indices: jax.Array,
-    rows: jax.Array | None,
+    labels: jax.Array | None,
     recycled: jax.Array,
     *,
     network: nn.Module,
@@ -118,7 +111,7 @@ def sample_batch(
 ) -> Integrated:
     """Cells (cell, gene) on the log scale, zeros restored, for global `cell_indices` (cell,); see `prepare`.
 
-    `rows` (cell,) say which row of what is told is a cell's; None where there is but one. With guidance w the predicted
+    `labels` (cell, column) are what each cell is told; None where that is nothing. With guidance w the predicted
     clean cells are those without labels plus w times what the labels change (Ho & Salimans 2022; Saharia et al. 2022).
     The solver's state is float32. The result takes the place of `recycled` (cell, gene), whose values do not matter.
     """
@@ -128,11 +121,11 @@ def sample_batch(
 
     def predict_clean(noisy, alpha_bar, step):
         timestep, unlabelled = step
-        if conditioning.told is None:
+        if labels is None:
             return predict(unlabelled, noisy, alpha_bar)
-        params, labels = conditioning.told
-        told = network.apply(params, jnp.repeat(timestep, len(labels)), labels, method="modulations").astype(dtype)
-        clean = predict(told if rows is None else told[rows], noisy, alpha_bar)
+        timesteps = jnp.repeat(timestep, len(labels))
+        told = network.apply(conditioning.params, timesteps, labels, method="modulations")
+        clean = predict(told.astype(dtype), noisy, alpha_bar)
         if unlabelled is None:
             return clean
         plain = predict(unlabelled, noisy, alpha_bar)
@@ -200,8 +193,9 @@ class Engine:
         indices = np.arange(first, first + self.batch_size, dtype=np.uint32)
         rows = self.told.rows(first, self.batch_size)
         if len(self.variants) == 1:
-            rows = rows if len(self.told.codes) > 1 else None
-            return self.program(*self.variants[0], indices, rows, self.empty() if recycled is None else recycled)
+            conditioning = self.variants[0][1]
+            labels = None if conditioning.params is None else self.told.codes[rows]
+            return self.program(*self.variants[0], indices, labels, self.empty() if recycled is None else recycled)
         batch = None
         for row in np.unique(rows):
             place = self.empty() if recycled is None else recycled
@@ -268,10 +262,11 @@ def make_engine(
     told = Drawn.of(Labels.of(labels, model.facts.conditions), model, config.seed)
     variants = _variants(model, network, config, told, coefficients, placement)
     indices = jax.ShapeDtypeStruct((batch_size,), np.uint32, sharding=placement.shared_out)
-    several = len(variants) == 1 and len(told.codes) > 1
-    rows = jax.ShapeDtypeStruct((batch_size,), np.int32, sharding=placement.shared_out) if several else None
+    told_as = (batch_size, told.codes.shape[1])
+    labels = jax.ShapeDtypeStruct(told_as, np.int32, sharding=placement.shared_out)
+    labels = None if variants[0][1].params is None else labels
     recycled = jax.ShapeDtypeStruct((batch_size, network.genes), np.float32, sharding=placement.shared_out)
-    shapes = (*jax.tree.map(_shape, variants[0]), indices, rows, recycled)
+    shapes = (*jax.tree.map(_shape, variants[0]), indices, labels, recycled)
     leaves, structure = jax.tree.flatten(shapes)
     program, seconds = _compiled(tuple(leaves), structure, network, prediction, scaling)
     needed = _require_fit(program, batch_size, placement, sum(leaf.nbytes for leaf in jax.tree.leaves(variants[0])))
@@ -306,25 +301,17 @@ def _variants(
     steps = jax.device_put(Coefficients(timesteps, *(c.astype(np.float32) for c in coefficients[1:])), on_each)
     seed = jax.device_put(np.uint32(config.seed), on_each)
     guided = is_guided(model, config)
-    if model.members:
-        each = [(model.params[model.members[code]], None) for code in told.codes[:, 0]]
-    else:
-        each = [(model.params, _padded(told.codes) if told.codes.size and config.guidance else None)]
+    each = [model.params[model.members[code]] for code in told.codes[:, 0]] if model.members else [model.params]
+    labelled = not model.members and told.codes.size > 0 and config.guidance != 0
     variants = []
-    for params, labels in each:
-        params, labels = jax.device_put((params, labels), on_each)
+    for params in jax.device_put(each, on_each):
         weights, table = prepare(params, timesteps, network=network, dtype=config.dtype)
         conditioning = Conditioning(table)
-        if labels is not None:
+        if labelled:
             guidance = jax.device_put(np.float32(config.guidance), on_each) if guided else None
-            conditioning = Conditioning(table if guided else None, Told(params, labels), guidance)
+            conditioning = Conditioning(table if guided else None, params, guidance)
         variants.append((weights, conditioning, steps, seed))
     return tuple(variants)
-
-
-def _padded(labels: np.ndarray) -> np.ndarray:
-    """To a power of two, so that requests with other numbers of labels use the same program."""
-    return np.pad(labels, ((0, (1 << (len(labels) - 1).bit_length()) - len(labels)), (0, 0)), mode="edge")
 
 
 def _shape(array: jax.Array) -> jax.ShapeDtypeStruct:

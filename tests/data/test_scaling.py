@@ -35,8 +35,9 @@ def test_restoring_cuts_negatives_and_keeps_nan(array):
 @pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
 @pytest.mark.parametrize("zero_value", [-10.0, -1.0, None])
 @pytest.mark.parametrize("standardize", [True, False])
-def test_unscale_inverts_scale(expression, array, zero_value, standardize):
-    fitted = Scaling.fit(expression, zero_value, standardize)
+@pytest.mark.parametrize("clip", [True, False])
+def test_unscale_inverts_scale(expression, array, zero_value, standardize, clip):
+    fitted = Scaling.fit(expression, zero_value, standardize, clip=clip)
     scaled = fitted.scale(array(expression))
     back = fitted.unscale(scaled)
     assert scaled.dtype == back.dtype == np.float32
@@ -69,6 +70,29 @@ def test_fit_of_the_paper_and_of_constant_cells(expression):
     assert Scaling.fit(np.full((3, 2), 4, np.float32), -10.0, True) == Scaling(-10.0, 4.0, 1.0)
 
 
-def test_json_round_trip(expression):
-    fitted = Scaling.fit(expression, -10.0, True)
+@pytest.mark.parametrize("clip", [True, False])
+def test_json_round_trip(expression, clip):
+    fitted = Scaling.fit(expression, -10.0, True, clip=clip)
     assert Scaling.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
+
+
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
+def test_ranges_are_those_of_the_expressed_values_of_each_gene(expression, form, monkeypatch):
+    monkeypatch.setattr(checking, "ROWS_PER_BLOCK", 7)
+    expression[:, 3] = 0
+    ranges = Scaling.fit(form(expression), -10.0, True, clip=True).ranges
+    for gene, (least, greatest) in zip(expression.T, ranges, strict=True):
+        expressed = [float(value) for value in gene if value > 0] or [0.0]
+        assert (least, greatest) == (min(expressed), max(expressed))
+    assert Scaling.fit(form(expression), -10.0, True).ranges is None
+
+
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+def test_values_are_cut_to_the_range_of_their_gene_and_zeros_are_what_is_nearer_to_zero(array):
+    scaling = Scaling(-10.0, 0.0, 2.0, ranges=((0.5, 3.0), (1.0, 2.0), (0.0, 0.0)))
+    log_values = np.float32([[-10, -6, 4], [-4, 0.2, -9], [2, 1.5, 0], [9, 99, np.nan]])
+    expected = [[0, 0, 0], [0.5, 1, 0], [2, 1.5, 0], [3, 2, np.nan]]
+    back = scaling.unscale(array(log_values / 2))
+    assert back.dtype == np.float32
+    np.testing.assert_allclose(back, expected)
+    np.testing.assert_allclose(jax.jit(scaling.unscale)(log_values / 2), expected)

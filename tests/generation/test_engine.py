@@ -11,7 +11,7 @@ from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.diffusion.predictions import make_prediction
 from scrdit_jax.errors import BadConfig, Diverged
 from scrdit_jax.generation import engine as engines
-from scrdit_jax.generation.engine import Conditioning, Told, coefficients_for, make_engine, prepare, sample_batch
+from scrdit_jax.generation.engine import Conditioning, coefficients_for, make_engine, prepare, sample_batch
 from scrdit_jax.networks.dit import DiT
 from scrdit_jax.sampling.sampler import cell_keys, integrate
 
@@ -152,10 +152,9 @@ def test_the_sampler_lowers_for_every_platform(model, dtype):
     def run(params, indices):
         weights, rows = prepare(params, jnp.asarray(table.timestep), network=network, dtype=dtype)
         # Labels for each cell, and guidance.
-        told = Told(params, jnp.zeros((2, 0), jnp.int32))
-        conditioning = Conditioning(rows, told, jnp.float32(2.0))
+        conditioning = Conditioning(rows, params, jnp.float32(2.0))
         return sample_batch(
-            weights, conditioning, table, jnp.uint32(0), indices, indices % 2, jnp.zeros((4, 24)),
+            weights, conditioning, table, jnp.uint32(0), indices, jnp.zeros((4, 0), jnp.int32), jnp.zeros((4, 24)),
             network=network, prediction=make_prediction("zero-inflated", SCALING), scaling=SCALING,
         )  # fmt: skip
 

@@ -34,7 +34,8 @@ def cells():
 def runs(cells, tiny_config, tmp_path_factory):
     out, found = tmp_path_factory.mktemp("grouped"), {}
     for name, columns in (("plain", []), ("typed", ["cell_type"])):
-        options = {"groups": 4, "learning_rate": 0.02, "warmup_steps": 0, "condition_on": columns}
+        options = {"groups": 4, "components": 2, "clip": True, "condition_on": columns}
+        options |= {"learning_rate": 0.02, "warmup_steps": 0}
         found[name] = scrdit.train(cells, out=out / name, preset=tiny_config, **options)
     return found
 
@@ -46,7 +47,7 @@ def test_cells_are_told_the_groups_that_were_drawn(runs):
     table = coefficients_for(model.config.diffusion, SamplingConfig(steps=6))
     engine = make_engine(model, SamplingConfig(steps=6, batch_size=8))
     own = jnp.asarray(engine.told.codes[engine.told.rows(0, 16)])
-    assert own.shape == (16, 2) and len(np.unique(own, axis=0)) > 1
+    assert own.shape == (16, 4) and len(np.unique(own, axis=0)) > 1
 
     def predict_clean(noisy, alpha_bar, timestep):
         return prediction.clean(noisy, network.apply(params, noisy, jnp.full(16, timestep), own), alpha_bar)
@@ -96,7 +97,7 @@ def test_quotas_files_and_counts_of_a_model_with_groups(runs, tmp_path):
     memory = scrdit.sample(runs["typed"], **options)
     file = anndata.read_h5ad(scrdit.sample(runs["typed"], **options, out=tmp_path / "cells.h5ad"))
     assert memory.obs["cell_type"].value_counts().to_dict() == {"T cell": 6, "B cell": 3}
-    assert not {"scrdit_kind", "scrdit_size"} & set(memory.obs)
+    assert not [column for column in memory.obs if column.startswith("scrdit_")]
     np.testing.assert_array_equal(file.X.toarray(), memory.X.toarray())
     with pytest.raises(BadConfig, match="without labels"):
         scrdit.sample(runs["plain"], cell_types=["T cell"], cells=4, steps=3)
@@ -104,13 +105,13 @@ def test_quotas_files_and_counts_of_a_model_with_groups(runs, tmp_path):
         scrdit.sample(runs["plain"], 4, steps=3, guidance=2.0)
 
 
-def test_library_sizes_are_those_of_the_group(runs):
+def test_library_sizes_are_those_of_the_type_kind_and_size(runs):
     model = load_model(runs["typed"])
     _, labels = resolve(Wanted(cells=20), model)
     told = Drawn.of(Labels.of(labels, model.facts.conditions), model, 0)
     counting = make_counting(model, SamplingConfig(output="counts"), told)
     for codes, pool in zip(told.codes, counting.pools, strict=True):
-        same = (model.cells.labels == codes).all(axis=1)
+        same = (model.cells.labels[:, :3] == codes[:3]).all(axis=1)
         np.testing.assert_array_equal(pool, np.sort(model.cells.library_size[same]))
 
 
@@ -121,10 +122,11 @@ def test_a_family_has_no_groups(cells, tiny_config, tmp_path):
 
 
 def test_prepared_cells_keep_their_kinds_and_sizes(cells, runs, tiny_config, tmp_path):
-    options = {"groups": 4, "learning_rate": 0.02, "warmup_steps": 0}
+    found = {"groups": 4, "components": 2, "clip": True}
+    options = {**found, "learning_rate": 0.02, "warmup_steps": 0}
     for stream in (False, True):
         cells.write_h5ad(tmp_path / "cells.h5ad")
-        made = scrdit.prepare(tmp_path / "cells.h5ad", preset=tiny_config, groups=4)
+        made = scrdit.prepare(tmp_path / "cells.h5ad", preset=tiny_config, **found)
         write_prepared(made, tmp_path / "prepared.h5ad")
         run = scrdit.train(
             tmp_path / "prepared.h5ad", out=tmp_path / f"run{stream}", preset=tiny_config, stream=stream, **options

@@ -78,8 +78,8 @@ def test_only_guidance_pays_for_a_second_evaluation(model, labelled_run):
         engine = make_engine(model, SamplingConfig(steps=6, batch_size=8, guidance=guidance), labels)
         return engine.program.cost_analysis()["flops"]
 
-    # Telling the labels costs a little: their modulations are computed once a step.
-    assert 1 <= flops(1.0) / flops(0.0) < 1.05 and 1.7 < flops(2.0) / flops(1.0) < 2.3
+    # Telling the labels costs each cell its modulations: of a network of seven tokens, that is much.
+    assert 1 <= flops(1.0) / flops(0.0) < 1.2 and 1.7 < flops(2.0) / flops(1.0) < 2.3
     made = [scrdit.sample(labelled_run, 4, steps=3, guidance=w, batch_size=4).uns["scrdit"] for w in (1.0, 2.0)]
     assert [record["network_evaluations"] for record in made] == [3, 6]
 
