@@ -9,24 +9,17 @@ from scrdit_jax.extras import optional
 
 
 def tsne_panels(real: np.ndarray, drawn: list[tuple[str, np.ndarray]], *, columns: int = 4) -> bytes:
-    """t-SNE of real cells with the (title, synthetic cells) of each panel.
+    """t-SNE of real cells with the (title, synthetic cells) of each panel, in their 50 principal components.
 
-    Each panel is embedded by itself: generators that begin with the same noise make nearly the same cells, and triplets
-    of a cell push each other and the real cells apart. All begin at the same places, those of the shared PCs, and so
-    resemble each other.
+    Each panel is by itself: generators that begin with the same noise make nearly the same cells, and three of a cell
+    push each other and the real cells apart, and take the components for themselves.
     """
-    real_pcs, made_pcs = metrics.joint_pcs(real, np.concatenate([cells for _, cells in drawn]))
-    scale = 1e-4 / real_pcs[:, 0].std()  # scikit-learn's own for init="pca"
     columns = min(columns, len(drawn))
     rows = -(-len(drawn) // columns)
     figure, axes = plots.blank_figure(rows, columns, width=4.2 * columns, height=4.6 * rows)
-    first = 0
     for axis, (title, cells) in zip(axes, drawn, strict=False):
-        pcs = np.concatenate([real_pcs, made_pcs[first : first + len(cells)]])
-        first += len(cells)
-        embedding = optional("sklearn.manifold").TSNE(
-            random_state=0, init=(pcs[:, :2] * scale).astype(np.float32), max_iter=plots.TSNE_ITERATIONS
-        )
+        pcs = np.concatenate(metrics.joint_pcs(real, cells))
+        embedding = optional("sklearn.manifold").TSNE(random_state=0, init="pca", max_iter=plots.TSNE_ITERATIONS)
         with optional("threadpoolctl").threadpool_limits(1):
             places = embedding.fit_transform(pcs)
         sides = ((places[: len(real)], plots.REAL, "real"), (places[len(real) :], plots.SYNTHETIC, "synthetic"))
