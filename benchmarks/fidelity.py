@@ -107,6 +107,7 @@ def choose(
     out: Path,
     *,
     solver: str | None = None,
+    fitted: bool = False,
 ) -> tuple[list[Generator], DataConfig, int]:
     """(generators in the table's order, how cells are prepared for all of them, what the genes are a multiple of)."""
     if not presets and not runs:
@@ -126,6 +127,8 @@ def choose(
             sampling, suffix = sampling | {"solver": solver}, f", {solver}{suffix}"
         for config in (*configs, *of_runs):
             coefficients_for(config.diffusion, SamplingConfig(**sampling))  # refused before anything is trained
+        if fitted:
+            sampling, suffix = sampling | {"schedule": generators.FITTED}, f"{suffix}, fitted"
         for name, config in zip(names, configs, strict=False):
             found.append(generators.ours_from_preset(name + suffix, config, out / "work" / "runs", sampling))
         for name, run in zip(names[len(configs) :], runs, strict=True):
@@ -140,6 +143,7 @@ def choose(
 @click.option("--run", "runs", multiple=True, type=click.Path(path_type=Path), help="Ours, trained already.")
 @click.option("--evaluations", multiple=True, type=int, help="Network evaluations a cell of ours.  Repeatable.")
 @click.option("--solver", help="Of ours.  [default: the package's]")
+@click.option("--fitted", is_flag=True, help="Ours at timesteps fitted to the model; with --evaluations.")
 @click.option("--peer", "peers", multiple=True, type=click.Choice(PEERS), help="Repeatable.  [default: all]")
 @click.option("--no-peers", is_flag=True, help="Ours and the controls alone.")
 @click.option("--on", type=click.Choice(SIDES), default="validation", show_default=True, help="Which held-out cells.")
@@ -151,6 +155,7 @@ def main(
     runs: tuple[Path, ...],
     evaluations: tuple[int, ...],
     solver: str | None,
+    fitted: bool,
     peers: tuple[str, ...],
     no_peers: bool,
     on: str,
@@ -164,10 +169,12 @@ def main(
         optional("matplotlib.figure"), optional("sklearn.decomposition")
         if no_peers and peers:
             raise BadConfig("--peer and --no-peers exclude each other; give one of them")
+        if fitted and not evaluations:
+            raise BadConfig("--fitted needs the number of timesteps; give --evaluations, e.g. --evaluations 10")
         sources = [Source.parse(text) for text in data or (EMBEDDED,)]
         check_names(sources)
         chosen, config, multiple = choose(
-            presets, runs, () if no_peers else peers or PEERS, evaluations, out, solver=solver
+            presets, runs, () if no_peers else peers or PEERS, evaluations, out, solver=solver, fitted=fitted
         )
         sets = [CellSet.read(source, config, on, multiple_of=multiple) for source in sources]
         check_parents(out / "rows")

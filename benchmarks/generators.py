@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from scrdit_jax.evaluation.metrics import dense
 from scrdit_jax.families import Family, is_family, load
 
 REAL, SHUFFLED, COPULA = "real vs real", "genes shuffled", "copula"
+# A schedule: timesteps fitted to the model by `scrdit schedule`.
+FITTED = "fitted"
 ONE_TYPE = "all cells"
 
 
@@ -116,10 +119,14 @@ def ours_from_run(name: str, path: Path, sampling: Mapping[str, Any]) -> Generat
 
 
 def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping[str, Any]) -> Made:
-    scrdit.sample(run, 1, seed=seed, **sampling)  # compiles; kept for the process
-    started = time.perf_counter()
-    made = scrdit.sample(run, count, seed=seed, **sampling)
-    seconds = time.perf_counter() - started
+    with tempfile.TemporaryDirectory() as folder:
+        if sampling.get("schedule") == FITTED:
+            sampling = {**sampling, "schedule": str(Path(folder) / "taus.json")}
+            scrdit.fit_schedule(run, sampling["steps"], out=sampling["schedule"])
+        scrdit.sample(run, 1, seed=seed, **sampling)  # compiles; kept for the process
+        started = time.perf_counter()
+        made = scrdit.sample(run, count, seed=seed, **sampling)
+        seconds = time.perf_counter() - started
     key = cells.prepared.facts.cell_type_key
     # Cells that know their types come type by type.
     order = np.random.default_rng([seed, 9]).permutation(count)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 CANDIDATES = ("synthetic", "real vs real", "genes shuffled")
 MINIMUM_CELLS = 20
 PRINCIPAL_COMPONENTS = 50
+# Random splits that are scored side by side; each needs copies of its cells.
+MOST_AT_ONCE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,24 +331,15 @@ def score_pools(pools: Pools, seed: int, repeats: int, max_cells: int) -> Scores
     if repeats < 1:
         raise BadConfig(f"repeats is {repeats}; it must be 1 or more")
     per_side = min(len(pools.real) // 2, len(pools.synthetic))
-    collected: dict[str, dict[str, list[float]]] = {
-        metric.name: {candidate: [] for candidate in CANDIDATES} for metric in METRICS
-    }
-    # On matrices this small, threads of linear algebra cost more by waiting than they bring; the forest has its own.
+    # On matrices this small, threads of linear algebra cost more by waiting than they bring.
     one_thread = optional("threadpoolctl").threadpool_limits(1)
     bar = tqdm(total=repeats * len(CANDIDATES), desc="scoring", unit="comparison", disable=None, leave=False)
-    with one_thread, bar:
-        for repeat in range(repeats):
-            rng = np.random.default_rng([seed, 1, repeat])
-            split = rng.permutation(len(pools.real))
-            reference, floor = pools.real[split[:per_side]], pools.real[split[per_side : 2 * per_side]]
-            drawn = pools.synthetic[rng.permutation(len(pools.synthetic))[:per_side]]
-            shuffled = rng.permuted(floor, axis=0)
-            pair_seed = int(rng.integers(2**31))
-            for candidate, cells in zip(CANDIDATES, (drawn, floor, shuffled), strict=True):
-                for name, value in compare(reference, cells, seed=pair_seed).items():
-                    collected[name][candidate].append(value)
-                bar.update()
+    with one_thread, bar, ThreadPoolExecutor(min(repeats, os.cpu_count() or 1, MOST_AT_ONCE)) as pool:
+        parts = list(pool.map(lambda repeat: _repeat(pools, per_side, seed, repeat, bar.update), range(repeats)))
+    collected = {
+        metric.name: {candidate: [part[candidate][metric.name] for part in parts] for candidate in CANDIDATES}
+        for metric in METRICS
+    }
     return Scores(
         values={
             name: {candidate: _estimate(values) for candidate, values in candidates.items()}
@@ -359,6 +354,22 @@ def score_pools(pools: Pools, seed: int, repeats: int, max_cells: int) -> Scores
         max_cells=max_cells,
         notes=pools.notes,
     )
+
+
+def _repeat(
+    pools: Pools, per_side: int, seed: int, repeat: int, done: Callable[[], object]
+) -> dict[str, dict[str, float]]:
+    """One random split of the held-out cells: by candidate, its metrics; each depends on `seed` and `repeat` alone."""
+    rng = np.random.default_rng([seed, 1, repeat])
+    split = rng.permutation(len(pools.real))
+    reference, floor = pools.real[split[:per_side]], pools.real[split[per_side : 2 * per_side]]
+    drawn = pools.synthetic[rng.permutation(len(pools.synthetic))[:per_side]]
+    shuffled = rng.permuted(floor, axis=0)
+    pair_seed, found = int(rng.integers(2**31)), {}
+    for candidate, cells in zip(CANDIDATES, (drawn, floor, shuffled), strict=True):
+        found[candidate] = compare(reference, cells, seed=pair_seed)
+        done()
+    return found
 
 
 def compare(reference: np.ndarray, cells: np.ndarray, *, seed: int) -> dict[str, float]:

@@ -109,7 +109,12 @@ def test_rows_of_another_recipe_are_not_taken_for_this_one(folder, tmp_path, tin
     preset.write_text(json.dumps(tiny_config.to_dict()))
     result = call(folder, *common, "--evaluations", 5)
     assert result.exit_code == 0 and "mine, 5 evaluations" in result.output
+    # So it is at timesteps fitted to it, with cells of their own.
+    result = call(folder, *common, "--evaluations", 5, "--solver", "unipc", "--fitted")
+    assert result.exit_code == 0 and "mine, unipc, 5 evaluations, fitted" in result.output
     assert set((out / "work" / "runs").iterdir()) == runs
+    even, fitted = (json.loads(path.read_text())["whole"] for path in sorted((out / "rows").glob("*mine-*.json")))
+    assert even["mmd_pca"] != fitted["mmd_pca"]
 
 
 @pytest.mark.parametrize(
@@ -123,6 +128,7 @@ def test_rows_of_another_recipe_are_not_taken_for_this_one(folder, tmp_path, tin
         (("--peer", "copula", "--no-peers"), "exclude each other"),
         (("--evaluations", "0"), "steps is 0; it must be"),
         (("--solver", "euler"), "euler"),
+        (("--fitted",), "give --evaluations"),
         (("--evaluations", "50"), "50"),  # of 20 timesteps
     ],
 )
