@@ -12,7 +12,7 @@ from scipy import sparse
 from scrdit_jax.config import DataConfig, RunConfig
 from scrdit_jax.data.preparing import Prepared
 from scrdit_jax.data.sources import EMBEDDED, load_cells, load_prepared
-from scrdit_jax.data.splitting import held_out_mask
+from scrdit_jax.data.splitting import validation_mask
 from scrdit_jax.errors import BadInput
 from scrdit_jax.evaluation.metrics import dense
 from scrdit_jax.extras import optional
@@ -60,12 +60,15 @@ class CellSet:
     prepared: Prepared
     side: str
     multiple_of: int
+    most: int = MOST_REFERENCE
 
     @classmethod
-    def read(cls, source: Source, config: DataConfig, side: str, *, multiple_of: int) -> CellSet:
-        """Prepare the cells; BadInput where there are too few."""
+    def read(
+        cls, source: Source, config: DataConfig, side: str, *, multiple_of: int, most: int = MOST_REFERENCE
+    ) -> CellSet:
+        """Prepare the cells, of which `most` are judged by; BadInput where there are too few."""
         config = replace(config, cell_type_key=source.cell_type_key, condition_on=())
-        cells = cls(source, load_prepared(source.data, config, multiple_of=multiple_of), side, multiple_of)
+        cells = cls(source, load_prepared(source.data, config, multiple_of=multiple_of), side, multiple_of, most)
         if len(cells.reference) < LEAST_CELLS:
             raise BadInput(
                 f"{source.data}: {len(cells.reference)} {side} cells are too few to judge by; give more cells, or a "
@@ -90,7 +93,7 @@ class CellSet:
 
     @cached_property
     def reference(self) -> np.ndarray:
-        """The held-out cells of the side, 2,000 at most."""
+        """The held-out cells of the side, `most` at most."""
         return dense(self.prepared.held_out.X[self._chosen])
 
     @cached_property
@@ -100,10 +103,10 @@ class CellSet:
 
     @cached_property
     def _chosen(self) -> np.ndarray:
-        first = held_out_mask(self.prepared.held_out.obs_names, 0.5, self.prepared.facts.settings.seed + 1)
+        first = validation_mask(self.prepared.held_out.obs_names, self.prepared.facts.settings.seed)
         both = np.full(len(first), self.side == "both")
         rows = np.flatnonzero(both | (first == (self.side == "validation")))
-        return np.sort(np.random.default_rng(0).permutation(rows)[:MOST_REFERENCE])
+        return np.sort(np.random.default_rng(0).permutation(rows)[: self.most])
 
     def _types(self, obs) -> np.ndarray | None:
         key = self.prepared.facts.cell_type_key

@@ -3,6 +3,9 @@
     python -m benchmarks.fidelity --preset demo --out DIR                                 trains and compares on PBMC 3k
     python -m benchmarks.fidelity --run RUN --on test --out DIR                           a run that is there
     python -m benchmarks.fidelity --data lung.h5ad --data b.h5ad:annotation --preset demo --preset mine.json --out DIR
+    python -m benchmarks.fidelity --sampler distributional:4 --sampler dpmpp-2m:25 --sampler ddpm:1000 --out DIR
+
+With several samplers of one model, each is held against the first seed by seed.
 
 Beside ours: a Gaussian copula for each cell type, scVI (extra `fidelity`), real cells and real cells with their genes
 shuffled. Held-out cells are halved once into validation cells, to choose by, and test cells, to report. DIR gets
@@ -18,6 +21,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +41,38 @@ from scrdit_jax.errors import BadConfig, OutputExists, ScrditError
 from scrdit_jax.extras import optional, versions
 from scrdit_jax.families import load
 from scrdit_jax.files import check_parents, replacing
-from scrdit_jax.generation.engine import coefficients_for
+from scrdit_jax.generation.settling import coefficients_for
 
 PEERS = (generators.COPULA, scvi_peer.POSTERIOR, scvi_peer.PRIOR)
 DEFAULT_PRESET = "demo"
 # Enough that most types have as many as the reference, whole comparisons take half.
 CELLS_FOR_EACH_REFERENCE = 2
+# A thousand evaluations a cell cost as much as all other samplers together.
+MANY_EVALUATIONS = 200
 LIBRARIES = ("scrdit_jax", "anndata", "numpy", "scipy", "scikit-learn", "scvi-tools")
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How ours are sampled: `options` are SamplingConfig's, `suffix` goes to the generator's name in the tables."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    suffix: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Sampler:
+        """SOLVER[:EVALUATIONS[:SCHEDULE]]."""
+        solver, _, rest = text.partition(":")
+        steps, _, schedule = rest.partition(":")
+        options: dict[str, Any] = {"solver": solver}
+        if steps:
+            if not steps.isdecimal():
+                raise BadConfig(f"--sampler {text}: {steps!r} is no number of evaluations; write e.g. {solver}:10")
+            options["steps"] = int(steps)
+        if schedule:
+            options["schedule"] = schedule
+        words = [solver, *([f"{steps} evaluations"] if steps else []), *([schedule] if schedule else [])]
+        return cls(options, ", " + ", ".join(words))
 
 
 def measure(cells: CellSet, generator: Generator, seed: int, rows: Rows, work: Path) -> Row:
@@ -54,7 +83,8 @@ def measure(cells: CellSet, generator: Generator, seed: int, rows: Rows, work: P
     )
 
     def measured() -> Row:
-        made = generator.make(cells, CELLS_FOR_EACH_REFERENCE * len(cells.reference), seed)
+        many = generator.record.get("sampling", {}).get("steps", 0) >= MANY_EVALUATIONS
+        made = generator.make(cells, (1 if many else CELLS_FOR_EACH_REFERENCE) * len(cells.reference), seed)
         if not np.isfinite(made.cells).all():
             raise Skipped("made values that are not finite")
         if seed == 0:
@@ -103,11 +133,10 @@ def choose(
     presets: Sequence[str],
     runs: Sequence[Path],
     peers: Sequence[str],
-    evaluations: Sequence[int],
+    samplers: Sequence[Sampler],
     out: Path,
     *,
-    solver: str | None = None,
-    fitted: bool = False,
+    condition_on: Sequence[str] = (),
 ) -> tuple[list[Generator], DataConfig, int]:
     """(generators in the table's order, how cells are prepared for all of them, what the genes are a multiple of)."""
     if not presets and not runs:
@@ -115,20 +144,19 @@ def choose(
     names = [Path(name).stem for name in (*presets, *(run.name for run in runs))]
     if len(set(names)) < len(names):
         names = [*presets, *map(str, runs)]
-    configs: list[RunConfig] = [load_preset(preset) for preset in presets]
+    told = {"condition_on": condition_on} if condition_on else {}
+    configs: list[RunConfig] = [load_preset(preset).with_settings(told) for preset in presets]
     of_runs = [load(run).config for run in runs]
     found = generators.controls()
     if generators.COPULA in peers:
         found.append(generators.copula())
     found += [generator for generator in scvi_peer.generators() if generator.name in peers]
-    for steps in evaluations or (None,):
-        sampling, suffix = ({}, "") if steps is None else ({"steps": steps}, f", {steps} evaluations")
-        if solver is not None:
-            sampling, suffix = sampling | {"solver": solver}, f", {solver}{suffix}"
+    for sampler in samplers or (Sampler(),):
+        sampling, suffix = sampler.options, sampler.suffix
         for config in (*configs, *of_runs):
-            coefficients_for(config.diffusion, SamplingConfig(**sampling))  # refused before anything is trained
-        if fitted:
-            sampling, suffix = sampling | {"schedule": generators.FITTED}, f"{suffix}, fitted"
+            # Refused before anything is trained; timesteps that are fitted come with the model.
+            plain = {key: value for key, value in sampling.items() if key != "schedule"}
+            coefficients_for(config.diffusion, SamplingConfig(**plain))
         for name, config in zip(names, configs, strict=False):
             found.append(generators.ours_from_preset(name + suffix, config, out / "work" / "runs", sampling))
         for name, run in zip(names[len(configs) :], runs, strict=True):
@@ -141,9 +169,15 @@ def choose(
 @click.option("--data", "data", multiple=True, metavar="PATH[:COLUMN]", help=f"Repeatable.  [default: {EMBEDDED}]")
 @click.option("--preset", "presets", multiple=True, metavar="NAME|FILE", help="Ours, trained anew with every seed.")
 @click.option("--run", "runs", multiple=True, type=click.Path(path_type=Path), help="Ours, trained already.")
-@click.option("--evaluations", multiple=True, type=int, help="Network evaluations a cell of ours.  Repeatable.")
-@click.option("--solver", help="Of ours.  [default: the package's]")
-@click.option("--fitted", is_flag=True, help="Ours at timesteps fitted to the model; with --evaluations.")
+@click.option(
+    "--sampler",
+    "samplers",
+    multiple=True,
+    metavar="SOLVER[:EVALUATIONS[:SCHEDULE]]",
+    help="Of ours; repeatable.  SCHEDULE as in scrdit sample; fit: fitted to the model here.  [default: the package's]",
+)
+@click.option("--condition-on", multiple=True, metavar="COLUMN", help="Of ours; repeatable.")
+@click.option("--cells", type=click.IntRange(20), help="Held-out cells to judge by, at most.  [default: 2000]")
 @click.option("--peer", "peers", multiple=True, type=click.Choice(PEERS), help="Repeatable.  [default: all]")
 @click.option("--no-peers", is_flag=True, help="Ours and the controls alone.")
 @click.option("--on", type=click.Choice(SIDES), default="validation", show_default=True, help="Which held-out cells.")
@@ -153,9 +187,9 @@ def main(
     data: tuple[str, ...],
     presets: tuple[str, ...],
     runs: tuple[Path, ...],
-    evaluations: tuple[int, ...],
-    solver: str | None,
-    fitted: bool,
+    samplers: tuple[str, ...],
+    condition_on: tuple[str, ...],
+    cells: int | None,
     peers: tuple[str, ...],
     no_peers: bool,
     on: str,
@@ -169,14 +203,14 @@ def main(
         optional("matplotlib.figure"), optional("sklearn.decomposition")
         if no_peers and peers:
             raise BadConfig("--peer and --no-peers exclude each other; give one of them")
-        if fitted and not evaluations:
-            raise BadConfig("--fitted needs the number of timesteps; give --evaluations, e.g. --evaluations 10")
         sources = [Source.parse(text) for text in data or (EMBEDDED,)]
         check_names(sources)
         chosen, config, multiple = choose(
-            presets, runs, () if no_peers else peers or PEERS, evaluations, out, solver=solver, fitted=fitted
-        )
-        sets = [CellSet.read(source, config, on, multiple_of=multiple) for source in sources]
+            presets, runs, () if no_peers else peers or PEERS, [Sampler.parse(text) for text in samplers], out,
+            condition_on=condition_on,
+        )  # fmt: skip
+        most = {} if cells is None else {"most": cells}
+        sets = [CellSet.read(source, config, on, multiple_of=multiple, **most) for source in sources]
         check_parents(out / "rows")
         if out.is_file():
             raise OutputExists(f"{out} is a file; give a folder as --out")

@@ -23,6 +23,7 @@ WHOLE = {
     "zero_fraction_error": "zero-fraction error", "gene_mean_correlation": "gene means, r",
     "coefficient_of_variation_error": "cv error",
 }  # fmt: skip
+PAIRED = {"random_forest_auc": "AUC", "mmd_pca": "PCA-50 MMD", "gene_correlation_error": "gene-gene error"}
 SIZES = {
     "zero_fraction_difference": "zero fraction, difference", "library_size_spread": "library size, sd ratio",
     "library_size_ks": "library size, KS", "detected_genes_ratio": "detected genes, mean ratio",
@@ -66,6 +67,8 @@ def page(rows: Sequence[Row], about: dict[str, Any]) -> str:
         )
         parts.append("### All cells\n\n" + _table(of, WHOLE, skipped))
         parts.append("### Sizes\n\n" + _table(of, SIZES, []))
+        if paired := _paired(of):
+            parts.append(paired)
         parts.append("### Types, copying and cost\n\n" + _details(of) + _label_note(of, cells))
         if cells["types"]:
             parts.append("### AUC (PCA-50 MMD) of each type\n\n" + _types(of, cells["types"]))
@@ -103,6 +106,31 @@ def _table(rows: Sequence[Row], columns: dict[str, str], skipped: Sequence[dict[
     ]
     lines += [[one["generator"], f"skipped: {one['reason']}", *[""] * (len(columns) - 1)] for one in skipped]
     return markdown(["generator", *columns.values()], lines)
+
+
+def _paired(rows: Sequence[Row]) -> str:
+    """Of several samplers of ours, the differences from the first, seed by seed; nothing where there are none."""
+    ours = [name for name in names_of(rows) if any(row["generator"] == name and _samples(row) for row in rows)]
+    if len(ours) < 2:
+        return ""
+    first, lines = {row["seed"]: row["whole"] for row in rows if row["generator"] == ours[0]}, []
+    for name in ours[1:]:
+        line = [name]
+        for score in PAIRED:
+            found = [
+                row["whole"][score] - first[row["seed"]][score]
+                for row in rows
+                if row["generator"] == name and row["seed"] in first
+            ]
+            deviation = np.std(found, ddof=1) if len(found) > 1 else 0.0
+            line.append(f"{np.mean(found):+.4f} ± {deviation:.4f}")
+        lines.append(line)
+    heading = f"### Differences from {ours[0]}, seed by seed\n\nAbove 0: worse than it.\n\n"
+    return heading + markdown(["generator", *PAIRED.values()], lines)
+
+
+def _samples(row: Row) -> bool:
+    return "sampling" in row["made_by"]
 
 
 def mean_over_types(row: Row, score: str) -> float | None:

@@ -24,8 +24,8 @@ from scrdit_jax.evaluation.metrics import dense
 from scrdit_jax.families import Family, is_family, load
 
 REAL, SHUFFLED, COPULA = "real vs real", "genes shuffled", "copula"
-# A schedule: timesteps fitted to the model by `scrdit schedule`.
-FITTED = "fitted"
+# A schedule: timesteps fitted to the model by `scrdit schedule` when cells are made.
+FIT = "fit"
 ONE_TYPE = "all cells"
 
 
@@ -120,9 +120,9 @@ def ours_from_run(name: str, path: Path, sampling: Mapping[str, Any]) -> Generat
 
 def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping[str, Any]) -> Made:
     with tempfile.TemporaryDirectory() as folder:
-        if sampling.get("schedule") == FITTED:
-            sampling = {**sampling, "schedule": str(Path(folder) / "taus.json")}
-            scrdit.fit_schedule(run, sampling["steps"], out=sampling["schedule"])
+        if sampling.get("schedule") == FIT:
+            sampling = {**sampling, "schedule": str(Path(folder) / "timesteps.json")}
+            scrdit.fit_schedule(run, sampling["steps"], solver=sampling["solver"], out=sampling["schedule"])
         scrdit.sample(run, 1, seed=seed, **sampling)  # compiles; kept for the process
         started = time.perf_counter()
         made = scrdit.sample(run, count, seed=seed, **sampling)

@@ -41,7 +41,8 @@ from scrdit_jax.errors import OutputExists, ScrditError
 from scrdit_jax.evaluation import metrics
 from scrdit_jax.extras import optional
 from scrdit_jax.files import check_parents, replacing
-from scrdit_jax.generation.engine import coefficients_for, evaluate, network_of, prepare
+from scrdit_jax.generation.program import evaluate, network_of, prepare
+from scrdit_jax.generation.settling import coefficients_for
 from scrdit_jax.sampling.solvers import Coefficients
 from scrdit_jax.training import loop
 

@@ -1,7 +1,8 @@
 """The same network and sampler in PyTorch, in turn with ours: python -m benchmarks.peer RUN --out FILE.json.
 
 Same weights, same evaluations, the batch that each side is fastest with; A B C A B C, and the ratio round by round.
-Needs the extra `peer`.
+Then, for a model that can be drawn from, ours as it samples by default against the peer's own DDIM at a tenth of the
+timesteps, cell for cell. Needs the extra `peer`.
 """
 
 from __future__ import annotations
@@ -23,14 +24,19 @@ from scrdit_jax.benchmarking.timing import Timing, in_turn, matrix_product_rate,
 from scrdit_jax.checkpoint import Model, load_model
 from scrdit_jax.config import DTYPES, SamplingConfig, load_preset
 from scrdit_jax.devices import describe_devices, use_every_core
-from scrdit_jax.diffusion.predictions import make_prediction
+from scrdit_jax.diffusion.predictions import is_distribution, make_prediction
 from scrdit_jax.files import replacing
 from scrdit_jax.generation.engine import Engine, make_engine
+from scrdit_jax.generation.settling import coefficients_for
 from scrdit_jax.networks.dit import flops_per_evaluation
 from scrdit_jax.sampling.sampler import cell_keys, cell_noise
+from scrdit_jax.sampling.solvers import Coefficients
 
 CPU_BATCHES, GPU_BATCHES = (4, 8, 16, 32, 64, 128), (256, 512, 1024, 2048)
 LONGEST_BATCH_SECONDS = 4.0
+# What both sides do alike; and what the peer would do by itself: the paper's accelerated sampler.
+ALIKE, OWN = "dpmpp-2m", {"solver": "ddim", "acceleration": 10.0}
+OWN_ROUNDS = 3
 AGREEMENT = {"float32": 2e-3, "bfloat16": 0.05}
 
 Sample = Callable[[int], np.ndarray]
@@ -60,8 +66,14 @@ def fastest_batch(sample: Sample, evaluations: int, batches: tuple[int, ...]) ->
     return max(found, key=found.__getitem__), found
 
 
-def peers(model: Model, engine: Engine, dtype: str) -> tuple[dict[str, Sample], Callable[[Sample], float]]:
-    """Ways for PyTorch to sample a batch, by name; and how far one is from our cells (median of |difference|)."""
+def peers(
+    model: Model, engine: Engine, dtype: str, coefficients: Coefficients | None = None
+) -> tuple[dict[str, Sample], Callable[[Sample], float]]:
+    """Ways for PyTorch to sample a batch, by name; and how far one is from our cells (median of |difference|).
+
+    By the engine's table, or by `coefficients` of their own.
+    """
+    coefficients = engine.coefficients if coefficients is None else coefficients
     genes = len(model.facts.genes)
     prediction = make_prediction(model.config.diffusion.prediction, model.facts.scaling)
     device = "cuda" if torch.cuda.is_available() and jax.local_devices()[0].platform == "gpu" else "cpu"
@@ -75,7 +87,7 @@ def peers(model: Model, engine: Engine, dtype: str) -> tuple[dict[str, Sample], 
             if batch not in starts:
                 starts[batch] = start_of(engine, genes, batch).to(device)
             return torch_dit.sample(
-                network, forward, prediction, model.facts.scaling, engine.coefficients, starts[batch],
+                network, forward, prediction, model.facts.scaling, coefficients, starts[batch],
                 dtype=getattr(torch, dtype),
             )  # fmt: skip
 
@@ -102,6 +114,21 @@ def side(name: str, batch: int, evaluations: int, timing: Timing, flops: int) ->
     }
 
 
+def against_its_own(model: Model, engine: Engine, dtype: str, batch: int) -> dict:
+    """Cells a second of ours, as sampled by default, over those of the peer by OWN, round by round."""
+    default = make_engine(model, SamplingConfig(dtype=dtype))
+    table = coefficients_for(model.config.diffusion, SamplingConfig(**OWN))
+    sample = peers(model, engine, dtype, table)[0]["eager"]
+    ours, theirs = in_turn([lambda: default.fetch(default.dispatch(0), 0, 0), lambda: sample(batch)], OWN_ROUNDS)
+    pairs = (np.array(theirs.seconds) / batch) / (np.array(ours.seconds) / default.batch_size)
+    return {
+        "ours": default.evaluations, "theirs": len(table.timestep),
+        "cells_per_second": default.batch_size / ours.median,
+        "cells_per_second_of_peer": batch / theirs.median,
+        "ratio": {"median": float(np.median(pairs)), "pairs": pairs.tolist()},
+    }  # fmt: skip
+
+
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path), required=False)
 @click.option("--preset", help="Instead of RUN: this preset's network with random weights.")
@@ -113,7 +140,7 @@ def main(run: Path | None, preset: str | None, out: Path, dtype: str, steps: int
     """Time both sides and write what came out."""
     use_every_core()
     model = random_model(load_preset(preset)) if preset else untold(load_model(run))
-    engine = make_engine(model, SamplingConfig(steps=steps, dtype=dtype))
+    engine = make_engine(model, SamplingConfig(solver=ALIKE, steps=steps, dtype=dtype))
     flops = flops_per_evaluation(model.config.network, len(model.facts.genes), engine.network.outputs)
     ways, difference = peers(model, engine, dtype)
     differences = {name: difference(sample) for name, sample in ways.items()} if not preset else {}
@@ -137,6 +164,10 @@ def main(run: Path | None, preset: str | None, out: Path, dtype: str, steps: int
         low, high = np.percentile(pairs, [25, 75])
         ratios[name] = {"median": float(np.median(pairs)), "low": low, "high": high, "pairs": pairs.tolist()}
         click.echo(f"{ratios[name]['median']:.2f} times {name} ({low:.2f} to {high:.2f})")
+    own = None
+    if is_distribution(model.config.diffusion.prediction):
+        own = against_its_own(model, engine, dtype, batches["eager"])
+        click.echo(f"{own['ratio']['median']:.1f} times the cells/s of its own DDIM with {own['theirs']} evaluations")
     values = {
         "device": describe_devices(),
         "versions": {"python": platform.python_version(), "jax": jax.__version__, "torch": torch.__version__},
@@ -151,6 +182,7 @@ def main(run: Path | None, preset: str | None, out: Path, dtype: str, steps: int
         "sweeps": sweeps,
         "sides": sides,
         "ratios": ratios,
+        "by_default": own,
     }  # fmt: skip
     with replacing(out) as partial:
         partial.write_text(json.dumps(values, indent=1) + "\n")

@@ -38,7 +38,7 @@ from scrdit_jax.errors import BadConfig, ScrditError
 from scrdit_jax.evaluation.scores import figure
 from scrdit_jax.extras import optional
 from scrdit_jax.files import check_parents
-from scrdit_jax.generation.engine import coefficients_for
+from scrdit_jax.generation.settling import coefficients_for
 
 BASELINE = "baseline"
 TRIAL_STEPS = 60
@@ -88,11 +88,33 @@ class Idea:
 
 IDEAS = (
     Idea(name=BASELINE, why="the preset as it is"),
-    Idea(name="v-prediction", settings={"prediction": "v"}, why="identity is decided where epsilon's loss is flat"),
-    Idea(name="epsilon", settings={"prediction": "epsilon"}, why="the paper's"),
-    Idea(name="levels-lower", settings={"log_snr_mean": -2.5}, why="more of training where cell identity is decided"),
+    Idea(
+        name="squared-error",
+        settings={"loss": "squared-error"},
+        why="the error of the posterior mean, as for solvers that take the mean",
+    ),
+    Idea(
+        name="squared-error-middle-levels",
+        settings={"loss": "squared-error", "log_snr_mean": -1.5, "log_snr_std": 1.5},
+        why="what the demo was before cells were drawn",
+    ),
+    Idea(
+        name="middle-levels",
+        settings={"log_snr_mean": -1.5, "log_snr_std": 1.5},
+        why="less of training at the highest noise, where the first draw is made",
+    ),
+    Idea(
+        name="levels-at-higher-noise",
+        settings={"log_snr_mean": -3.5, "log_snr_std": 2.5},
+        why="more of training there",
+    ),
+    Idea(
+        name="v-prediction",
+        settings={"prediction": "v", "loss": "squared-error"},
+        why="identity is decided where epsilon's loss is flat",
+    ),
+    Idea(name="epsilon", settings={"prediction": "epsilon", "loss": "squared-error"}, why="the paper's"),
     Idea(name="levels-higher", settings={"log_snr_mean": -0.5}, why="more of training where zeros are decided"),
-    Idea(name="levels-wider", settings={"log_snr_std": 2.25}, why="both of them, less of each"),
     Idea(name="zeros-at-5", settings={"zero_value": -5.0}, why="less of the variance is zero or not"),
     Idea(name="zeros-at-20", settings={"zero_value": -20.0}, why="more of the variance is zero or not"),
     Idea(name="no-zero-negation", settings={"zero_value": None}, why="what zero-negation brings"),

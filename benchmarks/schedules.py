@@ -27,7 +27,7 @@ def main(run: Path, out: Path, solver: str, seeds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for steps in (6, 8, 10):
             fitted = Path(folder) / f"{steps}.json"
-            scrdit.fit_schedule(run, steps, out=fitted)
+            scrdit.fit_schedule(run, steps, solver=solver, out=fitted)
             for name, schedule in (("logsnr", "logsnr"), ("fitted", str(fitted))):
                 options = {"solver": solver, "steps": steps, "schedule": schedule}
                 cells = [scrdit.sample(run, real.shape[0], seed=seed, **options).X for seed in range(seeds)]

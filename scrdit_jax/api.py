@@ -23,10 +23,10 @@ from .errors import BadConfig
 from .evaluation.sides import held_out_side
 from .extras import optional
 from .families import load
-from .generation import outputs, store
+from .generation import fitting, outputs, store
 from .generation import run as generation
 from .generation.assembling import assemble as assemble_shards
-from .generation.fitting import fit_timesteps
+from .generation.fitting import fit_carried
 from .generation.judging import Judge
 from .generation.outputs import is_finished
 from .generation.plan import SHARD_CELLS
@@ -135,6 +135,7 @@ def train(
         max_minutes=max_minutes,
         tensorboard=tensorboard,
         judge=Judge,
+        fit=fit_carried,
         matrix_rate=known_matrix_rate(config.training.dtype),
     )
     if per_cell_type:
@@ -315,14 +316,27 @@ def assemble(path: Path | str, *, out: Path | str) -> Path:
     return out
 
 
-def fit_schedule(run: Run | Path | str, steps: int, *, out: Path | str | None = None, seed: int = 0) -> list[int]:
-    """`steps` timesteps fitted to a trained model; with `out`, written there for `sample(..., schedule=out)`."""
+def fit_schedule(
+    run: Run | Path | str,
+    steps: int,
+    *,
+    solver: str | None = None,
+    out: Path | str | None = None,
+    seed: int = 0,
+) -> list[int]:
+    """`steps` timesteps fitted to a trained model; with `out`, written there for `sample(..., schedule=out)`.
+
+    For "distributional", of a model that can be drawn from, by the run's held-out cells; else for "unipc".
+    """
     _start_jax()
     if out is not None:
         outputs.check_timesteps_output(Path(out))
-    taus = fit_timesteps(load_model(run), steps, seed=seed).tolist()
+    run = run if isinstance(run, Run) else Run(Path(run))
+    model = load_model(run)
+    solver = solver or fitting.default_solver(model)
+    taus = fitting.fit(model, solver, steps, held_out=run.held_out_path, seed=seed).tolist()
     if out is not None:
-        outputs.write_timesteps(taus, Path(out))
+        outputs.write_timesteps(taus, Path(out), solver=solver, model=model.digest)
     return taus
 
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,8 @@ class TrainingCells:
 class Model:
     """What sampling needs: settings, what was learnt about the data, and params (averaged ones where there are).
 
-    `cells` is None for a model that was not trained. With `members`, it is a family of models, one for each name of
+    `cells` is None for a model that was not trained. `fitted` are timesteps fitted to it, by their number, for solvers
+    that draw clean cells. With `members`, it is a family of models, one for each name of
     the one condition: `params` are by member.
     """
 
@@ -126,6 +127,16 @@ class Model:
     step: int
     cells: TrainingCells | None = None
     members: tuple[str, ...] = ()
+    fitted: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 over the weights, with their names and shapes, the settings and what was learnt about the data."""
+        digest = hashlib.sha256()
+        digest.update(arrays_digest(self.params).encode())
+        known = {"config": self.config.to_dict(), "facts": self.facts.to_dict(), "step": self.step}
+        digest.update(json.dumps(known, sort_keys=True).encode())
+        return digest.hexdigest()
 
 
 class Checkpoints:
@@ -174,19 +185,34 @@ class Checkpoints:
         return min(scored, key=scored.__getitem__) if scored else None
 
     def save(
-        self, state: Any, config: RunConfig, facts: Facts, cells: dict[str, np.ndarray], *, score: float | None = None
+        self,
+        state: Any,
+        config: RunConfig,
+        facts: Facts,
+        cells: dict[str, np.ndarray],
+        *,
+        score: float | None = None,
+        fitted: Mapping[int, Sequence[int]] | None = None,
     ) -> None:
         """Save a TrainState with everything a model needs; returns while the files are still being written.
 
         Raises DiskFull, with nothing written, where there is no space for it.
         `cells` are arrays about the training cells: library sizes, codes of their cell types and labels; none
-        where the model was trained elsewhere. `score` is of its held-out cells, the lower the better.
+        where the model was trained elsewhere. `score` is of its held-out cells, the lower the better; `fitted`, see
+        Model.
         """
         state = _of_this_process(state)
         items = {
             "params": ocp.args.StandardSave(state.params),
             "optimizer": ocp.args.StandardSave({"state": state.optimizer, "step": state.step}),
-            "model": ocp.args.JsonSave({"config": config.to_dict(), "facts": facts.to_dict(), "step": int(state.step)}),
+            "model": ocp.args.JsonSave(
+                {
+                    "config": config.to_dict(),
+                    "facts": facts.to_dict(),
+                    "step": int(state.step),
+                    "fitted": {str(steps): list(map(int, taus)) for steps, taus in (fitted or {}).items()},
+                }
+            ),
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(state.ema)
@@ -245,7 +271,8 @@ class Checkpoints:
         if cells is not None:
             labels = cells["labels"] if facts.told else np.zeros((facts.n_train, 0), np.int32)
             cells = TrainingCells(cells["library_size"], labels)
-        return Model(config, facts, params, model["step"], cells)
+        fitted = {int(steps): tuple(taus) for steps, taus in model.get("fitted", {}).items()}
+        return Model(config, facts, params, model["step"], cells, fitted=fitted)
 
     def _restore(self, args: ocp.args.Composite) -> Any:
         step = self.latest()

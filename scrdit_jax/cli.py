@@ -14,11 +14,11 @@ from .config import (
     ARCHITECTURES,
     DTYPES,
     GENE_SELECTIONS,
+    LOSSES,
     NORMALIZATIONS,
     OUTPUTS,
     PREDICTIONS,
     PRESET_FOLDER,
-    SamplingConfig,
     preset_names,
 )
 from .errors import BadConfig, ScrditError
@@ -26,7 +26,10 @@ from .errors import BadConfig, ScrditError
 PRESET_HELP = (
     f"Settings as data: {', '.join(preset_names())}, each a file under {PRESET_FOLDER}, or a .json file of your own."
 )
-SOLVER_HELP = "ddpm, ddim, dpmpp-2m, dpmpp-2m-sde, dpmpp-3m or unipc."
+SOLVER_HELP = (
+    "distributional, ddpm, ddim, dpmpp-2m, dpmpp-2m-sde, dpmpp-3m or unipc.  [default: distributional, which draws "
+    "each gene from its predicted distribution; dpmpp-2m where the model predicts none]"
+)
 DATA_HELP = "DATA: .h5ad, .zarr, 10x .h5, 10x .mtx folder, .csv/.tsv(.gz), .npy, or 'pbmc3k' (embedded)."
 
 
@@ -149,6 +152,7 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, stream: bool | N
 @click.option("--batch-size", type=int, help="Cells a step, over all devices.")
 @click.option("--learning-rate", type=float, help="Peak learning rate of AdamW.")
 @click.option("--prediction", type=click.Choice(PREDICTIONS), help="What the network predicts.")
+@click.option("--loss", type=click.Choice(LOSSES), help="likelihood: of the predicted distribution.")
 @click.option("--dtype", type=click.Choice(DTYPES), help="What the network computes in; weights stay float32.")
 @click.option("--accumulate", type=int, metavar="N", help="Take a batch in N parts, for less memory.")
 @click.option("--checkpoint-every", type=int, help="Steps between checkpoints.")
@@ -194,20 +198,24 @@ def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) ->
 @click.option("--output", type=click.Choice(OUTPUTS), help="counts: whole numbers too, as a layer.  [default: log]")
 @click.option("--depth", type=float, metavar="D", help="Every cell's library size, instead of training cells'.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="cells.h5ad, cells.zarr, or a folder.")
-@click.option("--solver", default=SamplingConfig.solver, show_default=True, help=SOLVER_HELP)
-@click.option("--steps", type=int, help="Network evaluations a cell.  [default: 25; ddpm: every timestep]")
+@click.option("--solver", metavar="NAME", help=SOLVER_HELP)
+@click.option(
+    "--steps", type=int, help="Network evaluations a cell.  [default: distributional 4, ddpm every timestep, else 25]"
+)
 @click.option("--acceleration", type=float, metavar="R", help="Instead of --steps: every R-th timestep.")
 @click.option(
     "--schedule",
-    metavar="uniform|quadratic|logsnr|karras|paper|FILE",
-    help="Which timesteps; paper: 990, 980, ..., 10, 1 for 100 of 1000; a FILE lists them, descending.  "
-    "[default: uniform for ddpm and ddim, else logsnr]",
+    metavar="uniform|quadratic|logsnr|karras|paper|interior|fitted|FILE",
+    help="Which timesteps; paper: 990, 980, ..., 10, 1 for 100 of 1000; fitted: those that the run carries; a FILE "
+    "lists them, descending.  [default: distributional fitted or interior, ddpm and ddim uniform, else logsnr]",
 )
 @click.option("--eta", type=float, help="ddim only: 0 deterministic to 1 as random as DDPM.  [default: 0]")
 @click.option("--variance", metavar="beta|posterior", help="ddpm only: which sigma squared.  [default: beta]")
 @click.option("--seed", type=int, help="Cell i depends on model, seed and i alone.  [default: 0]")
 @click.option("--batch-size", type=int, help="Cells at once.  [default: the fastest here]")
-@click.option("--dtype", type=click.Choice(DTYPES), help="What the network computes in.  [default: float32]")
+@click.option(
+    "--dtype", type=click.Choice(DTYPES), help="What the network computes in.  [default: bfloat16 on GPU and TPU]"
+)
 @click.option("--shard-cells", type=click.IntRange(1), help="About how many to a file in a folder.  [default: 65536]")
 @distributed_options
 @click.option("--ray", metavar="ADDRESS", help="Shards as tasks of a Ray cluster: host:port, auto, or local.")
@@ -288,19 +296,26 @@ def assemble(shards: Path, out: Path) -> None:
 
 @main.command(
     epilog=examples(
-        "scrdit schedule run --steps 8 --out taus.json",
-        "scrdit sample run --cells 10000 --solver unipc --schedule taus.json --out cells.h5ad",
+        "scrdit schedule run --steps 6 --out timesteps.json",
+        "scrdit sample run --cells 10000 --schedule timesteps.json --out cells.h5ad",
+        "scrdit schedule run --solver unipc --steps 8 --out timesteps.json",
     )
 )
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--steps", type=int, required=True, help="Network evaluations a cell, 2 to 64.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A JSON list, for sample --schedule.")
+@click.option("--steps", type=int, required=True, help="Network evaluations a cell: 1 to 8, for unipc 2 to 64.")
+@click.option("--solver", metavar="NAME", help="distributional or unipc.  [default: as 'scrdit sample' would]")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A file for sample --schedule.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the cells the fit is made with.")
-def schedule(run: Path, steps: int, out: Path, seed: int) -> None:
-    """Fit the timesteps to RUN's own model, so that few steps miss least; seconds to a minute."""
+def schedule(run: Path, steps: int, solver: str | None, out: Path, seed: int) -> None:
+    """Fit the timesteps to RUN's own model, so that few steps miss least; seconds to a minute.
+
+    'scrdit train' has done so for 1 to 8 steps of distributional, and 'scrdit sample' uses them.
+    """
     from . import api
 
-    click.echo(f"{' '.join(map(str, api.fit_schedule(run, steps, out=out, seed=seed)))}\nwritten to {out}")
+    click.echo(
+        f"{' '.join(map(str, api.fit_schedule(run, steps, solver=solver, out=out, seed=seed)))}\nwritten to {out}"
+    )
 
 
 @main.command(
@@ -336,7 +351,9 @@ def evaluate(real: Path, synthetic: Path, out: Path, repeats: int, seed: int) ->
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for results.json, table, pictures.")
 @click.option("--preset", help="Instead of RUN: time this preset's network with random weights; nothing is scored.")
 @click.option("--case", "cases", multiple=True, metavar="NAME", help="Such as ddpm-1000 or 'unipc-*'; repeatable.")
-@click.option("--dtype", type=click.Choice(DTYPES), help="What the network computes in.  [default: float32]")
+@click.option(
+    "--dtype", type=click.Choice(DTYPES), help="What the network computes in.  [default: bfloat16 on GPU and TPU]"
+)
 @click.option("--batch-size", type=int, help="Cells at once.  [default: the fastest here]")
 @click.option("--seeds", type=click.IntRange(1), help="Samples to score of each case.  [default: 3]")
 @click.option("--repeats", type=click.IntRange(1), help="Least number of timed batches a case.  [default: 5]")

@@ -17,9 +17,12 @@ PRESET_FOLDER = Path(__file__).parent / "presets"
 NORMALIZATIONS = ("auto", "log1p", "none")
 GENE_SELECTIONS = ("hvg", "cv", "all")
 PREDICTIONS = ("epsilon", "v", "zero-inflated")
+# Those that say how a clean gene is distributed, and not only its mean.
+DISTRIBUTIONS = ("zero-inflated",)
 ARCHITECTURES = ("dit", "unet")
 POSITIONS = ("sincos", "learned")
 LEARNING_RATE_SCHEDULES = ("constant", "cosine")
+LOSSES = ("squared-error", "likelihood")
 DTYPES = ("float32", "bfloat16")
 OUTPUTS = ("log", "counts")
 # Training settings that may differ when a run is continued: with others it comes to the same model, or to rounding.
@@ -160,7 +163,8 @@ class DiffusionConfig:
 class TrainingConfig:
     """One run of the optimiser. `log_snr_mean`/`log_snr_std` draw noise levels from a normal over log-SNR;
     without them timesteps are uniform (paper, section 2.4). `label_dropout` is the share of cells whose labels are
-    withheld from a conditional model, so that it can also predict without (Ho & Salimans 2022).
+    withheld from a conditional model, so that it can also predict without (Ho & Salimans 2022). `loss` is the squared
+    error of what is predicted (scRDiT eq. 10), or, of a prediction that is a distribution, minus its log-likelihood.
 
     `dtype` is what the network computes in (params and optimiser are float32 always); `accumulate`, in how many parts
     a batch is taken. Every `evaluate_every` epochs the held-out cells are looked at, and after `patience` looks without
@@ -169,6 +173,7 @@ class TrainingConfig:
 
     steps: int = 10_000
     batch_size: int = 64
+    loss: str = "squared-error"
     learning_rate: float = 3e-4
     learning_rate_schedule: str = "constant"
     warmup_steps: int = 0
@@ -194,6 +199,7 @@ class TrainingConfig:
         for name in ("warmup_steps", "seed"):
             _require_whole(name, getattr(self, name), 0)
         _require_real("learning_rate", self.learning_rate, 0, open_low=True)
+        _require_choice("loss", self.loss, LOSSES)
         _require_choice("learning_rate_schedule", self.learning_rate_schedule, LEARNING_RATE_SCHEDULES)
         _require_real("weight_decay", self.weight_decay, 0)
         _require_real("label_dropout", self.label_dropout, 0, 1)
@@ -225,6 +231,13 @@ class RunConfig:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        if self.training.loss == "likelihood" and self.diffusion.prediction not in DISTRIBUTIONS:
+            raise BadConfig(
+                f"loss is 'likelihood', and a prediction of {self.diffusion.prediction} has none; use --prediction "
+                f"{DISTRIBUTIONS[0]}, or loss 'squared-error'"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, ready for JSON."""
@@ -323,13 +336,15 @@ def load_preset(name_or_path: str) -> RunConfig:
 class SamplingConfig:
     """How cells are drawn from a trained run. `steps` is the exact number of network evaluations a cell.
 
-    Without steps or acceleration: a schedule file's own steps, every timestep for ddpm, else DEFAULT_STEPS. Without a
-    batch size: the one that is fastest on the devices at hand. `guidance` W of a conditional model: predicted clean
-    cells are uncond + W (cond - uncond); 1, as asked, costs one evaluation a step, as does 0, which ignores the labels;
-    any other costs two. `output` "counts" adds counts as a layer, `depth` is every cell's library size in them.
+    What is None is settled for the model at hand (generation.settling): the solver by what it predicts; steps by a
+    schedule file, or as many as the solver needs; the schedule, timesteps fitted to the model if it carries them; the
+    dtype, bfloat16 on GPUs and TPUs. Without a batch size: the one that is fastest on the devices at hand. `guidance` W
+    of a conditional model: predicted clean cells are uncond + W (cond - uncond); 1, as asked, costs one evaluation a
+    step, as does 0, which ignores the labels; any other costs two. `output` "counts" adds counts as a layer, `depth` is
+    every cell's library size in them.
     """
 
-    solver: str = "dpmpp-2m"
+    solver: str | None = None
     steps: int | None = None
     acceleration: float | None = None
     schedule: str | None = None
@@ -337,7 +352,7 @@ class SamplingConfig:
     variance: str | None = None
     seed: int = 0
     batch_size: int | None = None
-    dtype: str = "float32"
+    dtype: str | None = None
     guidance: float = 1.0
     output: str = "log"
     depth: float | None = None
@@ -354,7 +369,8 @@ class SamplingConfig:
         _require_whole("seed", self.seed, 0)
         if self.batch_size is not None:
             _require_whole("batch_size", self.batch_size, 1)
-        _require_choice("dtype", self.dtype, DTYPES)
+        if self.dtype is not None:
+            _require_choice("dtype", self.dtype, DTYPES)
         _require_real("guidance", self.guidance, 0, 100)
         _require_choice("output", self.output, OUTPUTS)
         if self.depth is not None:

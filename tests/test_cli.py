@@ -198,10 +198,14 @@ def test_mistakes_in_sampling_get_one_line(scrdit, tiny_run, tmp_path):
     (tmp_path / "outside.txt").write_text("30 5 1")
     (tmp_path / "words.txt").write_text("ten five one")
     (tmp_path / "one.txt").write_text("20")
+    (tmp_path / "none.txt").write_text("")
     for words, expected in (
-        (["--steps", 21], ["21 steps", "2..20"]),
-        (["--steps", 1], ["1 steps", "2..20", "more"]),
-        (["--schedule", "one.txt"], ["1 timesteps", "at least 2"]),
+        (["--steps", 21], ["21 steps", "1..20"]),
+        (["--steps", 0], ["steps is 0", "1 or more"]),
+        (["--schedule", "none.txt"], ["0 timesteps", "at least 1"]),
+        (["--solver", "dpmpp-2m", "--steps", 21], ["21 steps", "2..20"]),
+        (["--solver", "dpmpp-2m", "--steps", 1], ["1 steps", "2..20", "more"]),
+        (["--solver", "dpmpp-2m", "--schedule", "one.txt"], ["1 timesteps", "at least 2"]),
         (["--steps", 3, "--batch-size", 10**9], ["the largest that fits", "--batch-size"]),
         (["--schedule", "ascending.txt"], ["descend", "5 follows 1"]),
         (["--schedule", "outside.txt"], ["timestep 30", "1..20"]),
@@ -209,7 +213,8 @@ def test_mistakes_in_sampling_get_one_line(scrdit, tiny_run, tmp_path):
         (["--schedule", "cosine"], ["'cosine'", "uniform, quadratic, logsnr, karras"]),
         (["--solver", "ddim", "--eta", 2], ["eta is 2", "at most 1"]),
         (["--solver", "ddpm", "--eta", 0.5], ["ddpm takes no eta"]),
-        (["--solver", "heun"], ["'heun'", "ddpm, ddim"]),
+        (["--eta", 0.5], ["distributional takes no eta"]),
+        (["--solver", "heun"], ["'heun'", "distributional, ddpm, ddim"]),
         (["--acceleration", 0.5], ["acceleration is 0.5"]),
         (["--steps", 5, "--acceleration", 2], ["give one of them"]),
     ):
@@ -227,20 +232,36 @@ def test_mistakes_in_sampling_get_one_line(scrdit, tiny_run, tmp_path):
 
 
 def test_a_fitted_schedule_is_written_and_sampled_with(scrdit, tiny_run, tmp_path):
-    status, text = scrdit("schedule", tiny_run.path, "--steps", 4, "--out", "taus.json")
-    taus = json.loads((tmp_path / "taus.json").read_text())
+    fit = ("schedule", tiny_run.path, "--solver", "unipc")
+    status, text = scrdit(*fit, "--steps", 4, "--out", "taus.json")
+    record = json.loads((tmp_path / "taus.json").read_text())
+    taus = record["timesteps"]
     assert status == 0 and len(taus) == 4 and taus[0] == 20 and taus == sorted(set(taus), reverse=True), text
-    assert scrdit("schedule", tiny_run.path, "--steps", 4, "--out", "taus.json")[0] == 0
-    assert json.loads((tmp_path / "taus.json").read_text()) == taus
-    assert scrdit("sample", tiny_run.path, "--cells", 3, "--schedule", "taus.json", "--out", "cells.h5ad")[0] == 0
+    assert record["solver"] == "unipc" and text.startswith(" ".join(map(str, taus)))
+    assert scrdit(*fit, "--steps", 4, "--out", "taus.json")[0] == 0
+    assert json.loads((tmp_path / "taus.json").read_text()) == record
+    words = ("sample", tiny_run.path, "--cells", 3, "--schedule", "taus.json", "--out", "cells.h5ad")
+    status, text = scrdit(*words)
+    assert status == 2 and "fitted for solver unipc, not distributional; use --solver unipc" in text, text
+    assert scrdit(*words, "--solver", "unipc")[0] == 0
+    assert json.loads(anndata.read_h5ad(tmp_path / "cells.h5ad").uns["scrdit"]["timesteps"]) == taus
     (tmp_path / "thesis.txt").write_text("years of work")
-    for steps, out, expected in (
-        (1, "t.json", "1 steps cannot be fitted, only 2 to 20"),
-        (21, "t.json", "21 steps cannot be fitted, only 2 to 20"),
-        (4, "thesis.txt", "holds no timesteps"),
-        (4, "thesis.txt/t.json", "is a file, so"),
+    for words, steps, out, expected in (
+        (fit, 1, "t.json", "1 steps cannot be fitted, only 2 to 20"),
+        (fit, 21, "t.json", "21 steps cannot be fitted, only 2 to 20"),
+        (fit, 4, "thesis.txt", "holds no timesteps"),
+        (fit, 4, "thesis.txt/t.json", "is a file, so"),
+        (fit[:2], 0, "t.json", "0 steps cannot be fitted, only 1 to 8"),
+        (fit[:2], 9, "t.json", "9 steps cannot be fitted, only 1 to 8"),
+        (fit[:2], 4, "t.json", "on 40 held-out cells or more, and there are"),
+        (
+            (*fit[:3], "ddim"),
+            4,
+            "t.json",
+            "no timesteps can be fitted for solver 'ddim'; there are distributional, unipc",
+        ),
     ):
-        status, text = scrdit("schedule", tiny_run.path, "--steps", steps, "--out", out)
+        status, text = scrdit(*words, "--steps", steps, "--out", out)
         assert status == 2 and expected in text and text.count("\n") == 1, text
     assert (tmp_path / "thesis.txt").read_text() == "years of work" and not (tmp_path / "t.json").exists()
 

@@ -17,6 +17,8 @@ FITTED_STEPS = (5, 6, 8, 10)
 FIRST_ORDER = ("ddpm", "ddim")
 HIGHER_ORDER = ("dpmpp-2m", "dpmpp-2m-sde", "dpmpp-3m", "unipc")
 FITTED_SOLVER = "unipc"
+DRAWING = "distributional"
+DRAWN_STEPS = (1, 2, 3, 4, 6, 8)
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,17 @@ def baseline(timesteps: int) -> Case:
     return Case("ddpm", timesteps)
 
 
-def standard_cases(timesteps: int, *, fitted: bool) -> list[Case]:
-    """The baseline first, then the others by solver and falling number of evaluations, none twice."""
+def standard_cases(timesteps: int, *, fitted: bool, draws: bool) -> list[Case]:
+    """The baseline first, then the others by solver and falling number of evaluations, none twice.
+
+    `draws`: the model's prediction can be drawn from; `fitted`: UniPC's timesteps can be fitted to it.
+    """
     slow = [*(steps_of_acceleration(timesteps, r) for r in ACCELERATIONS if r <= timesteps / 2)]
     cases = [baseline(timesteps), *(Case(solver, steps) for solver in FIRST_ORDER for steps in slow)]
     for solver in HIGHER_ORDER:
         cases += [Case(solver, n) for n in sorted({*slow, *FEW_STEPS}, reverse=True) if 2 <= n <= timesteps]
+    if draws:
+        cases += [Case(DRAWING, n) for n in reversed(DRAWN_STEPS) if n <= timesteps]
     if fitted:
         cases += [Case(FITTED_SOLVER, n, True) for n in reversed(FITTED_STEPS) if n <= timesteps]
     return list(dict.fromkeys(cases))

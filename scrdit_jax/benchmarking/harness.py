@@ -20,11 +20,11 @@ from ..devices import describe_devices, peak_memory, usable_cores
 from ..errors import Diverged
 from ..evaluation.scores import MINIMUM_CELLS, compare
 from ..extras import versions
-from ..generation.engine import make_engine, model_sweep, network_of
-from ..generation.fitting import fit_timesteps
+from ..generation.engine import make_engine, model_sweep
+from ..generation.fitting import fit_unipc
 from ..generation.outputs import write_timesteps
+from ..generation.program import network_of
 from ..generation.quotas import Wanted, resolve
-from ..generation.run import model_digest
 from ..generation.tuning import choose_batch_size
 from ..networks.kinds import flops_per_evaluation
 from .cases import Case
@@ -38,7 +38,7 @@ LIBRARIES = ("scrdit_jax", "jax", "jaxlib", "flax", "numpy", "scikit-learn")
 class Settings:
     """What is measured, beside the cases. `repeats` is the least number of timed batches a row."""
 
-    dtype: str = "float32"
+    dtype: str | None = None
     batch_size: int | None = None
     seeds: int = 3
     repeats: int = 5
@@ -153,7 +153,7 @@ def measure(
         schedule = None
         if case.fitted:
             schedule = str(Path(folder) / "taus.json")
-            write_timesteps(fit_timesteps(model, case.steps).tolist(), Path(schedule))
+            write_timesteps(fit_unipc(model, case.steps), Path(schedule), solver=case.solver, model=model.digest)
         seconds: list[float] = []
         scores, note = [], None
         for seed in range(settings.seeds):
@@ -208,7 +208,7 @@ def conditions(model: Model, settings: Settings, *, weights: str, cells: int) ->
         "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(model.params))),
         "genes": len(model.facts.genes),
         "weights": weights,
-        "model_digest": model_digest(model),
+        "model_digest": model.digest,
         "held_out_cells": cells,
         "settings": json.loads(json.dumps(asdict(settings))),
     }

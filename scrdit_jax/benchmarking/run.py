@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -15,10 +16,11 @@ from ..data.normalizing import Normalization
 from ..data.preparing import Facts
 from ..data.reading import read_cells
 from ..data.scaling import Scaling
-from ..diffusion.predictions import make_prediction
+from ..diffusion.predictions import is_distribution, make_prediction
 from ..errors import BadConfig
 from ..evaluation.metrics import dense
 from ..extras import optional
+from ..generation.settling import default_dtype
 from ..networks.kinds import make_network
 from .cases import choose, standard_cases
 from .harness import Settings, benchmark, conditions
@@ -78,7 +80,9 @@ def run_benchmark(source: Path | RunConfig, out: Path, settings: Settings, *, pa
         model = load_model(source)
         if Run(source).held_out_path.is_file():
             real = held_out_cells(source, model)
-    cases = choose(standard_cases(model.config.diffusion.timesteps, fitted=real is not None), patterns)
+    settings = replace(settings, dtype=settings.dtype or default_dtype())
+    draws = is_distribution(model.config.diffusion.prediction)
+    cases = choose(standard_cases(model.config.diffusion.timesteps, fitted=real is not None, draws=draws), patterns)
     if settings.seeds < 1 or settings.repeats < 1:
         raise BadConfig(f"seeds is {settings.seeds}, repeats {settings.repeats}; both must be 1 or more")
     weights = "trained" if isinstance(source, Path) else "random"

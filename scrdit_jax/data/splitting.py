@@ -22,3 +22,11 @@ def held_out_mask(names: Iterable[str], fraction: float, seed: int) -> np.ndarra
         return int.from_bytes(state.digest(), "little") / 2**64
 
     return np.fromiter((uniform(name) < fraction for name in names), dtype=bool)
+
+
+def validation_mask(held_out_names: Iterable[str], seed: int) -> np.ndarray:
+    """(cell,) bool: the half of the held-out cells that choices may be made by; the others are for the final test.
+
+    `seed` is that of the split into training and held-out cells.
+    """
+    return held_out_mask(held_out_names, 0.5, seed + 1)

@@ -1,15 +1,16 @@
 """What a network predicts, and what that says about the clean cells.
 
 A prediction is a frozen value with `outputs`, how many numbers the network gives a gene; `clean`, the clean cells that
-those numbers mean; and `error`, whose mean square is the training loss. Noisy and clean cells are (cell, gene),
-`alpha_bar` is (cell, 1) or (1, 1), `predicted` is what the network gave. Sampling sees nothing but `clean`.
+those numbers mean; and `error`, whose mean square is a training loss. One that `is_distribution` says how each clean
+gene is distributed, and has `draw`, `guide` and `log_likelihood` too. Noisy and clean cells are (cell, gene),
+`alpha_bar` is (cell, 1) or (1, 1), `predicted` is what the network gave. Sampling sees `clean` or `draw`, no more.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,10 @@ import jax.numpy as jnp
 # Deviations of log expression below and above these mean nothing; nor do values many deviations from the mean.
 LEAST_LOG_SPREAD, LARGEST_LOG_SPREAD = -5.0, 1.0
 FARTHEST = 4.0
+# The float32 below 1 at which the inverse error function is still finite to either side.
+LARGEST_SYMMETRIC = 1 - 2.0**-23
+# On the network's scale: no expressed value is so near to where zeros are, and rounding keeps within it.
+CLOSE_TO_ZERO = 1e-4
 
 
 class Prediction(Protocol):
@@ -32,12 +37,17 @@ class Prediction(Protocol):
     def error(self, clean: Any, noise: Any, noisy: Any, predicted: Any, alpha_bar: Any) -> Any:
         """What is to be made small in mean square, (cell, gene)."""
 
+    @property
+    def is_distribution(self) -> bool:
+        """Whether it can be drawn from."""
+
 
 @dataclass(frozen=True)
 class Epsilon:
     """The noise (scRDiT eq. 10)."""
 
     outputs = 1
+    is_distribution = False
 
     def clean(self, noisy, predicted, alpha_bar):
         """(x_t - sqrt(1 - abar) eps) / sqrt(abar), as in eq. 11."""
@@ -53,6 +63,7 @@ class Velocity:
     """v = sqrt(abar) eps - sqrt(1 - abar) x_0 (Salimans & Ho 2022)."""
 
     outputs = 1
+    is_distribution = False
 
     def clean(self, noisy, predicted, alpha_bar):
         """sqrt(abar) x_t - sqrt(1 - abar) v."""
@@ -61,6 +72,14 @@ class Velocity:
     def error(self, clean, noise, noisy, predicted, alpha_bar):
         """The difference from v."""
         return predicted - (alpha_bar**0.5 * noise - (1 - alpha_bar) ** 0.5 * clean)
+
+
+class Posterior(NamedTuple):
+    """A clean gene given its noisy value, (cell, gene) each: log-odds that it is expressed, mean and variance if so."""
+
+    log_odds: jax.Array
+    mean: jax.Array
+    variance: jax.Array
 
 
 @dataclass(frozen=True)
@@ -77,9 +96,10 @@ class ZeroInflated:
     mean: float
     std: float
     outputs = 3
+    is_distribution = True
 
-    def clean(self, noisy, predicted, alpha_bar):
-        """E[x_0 | x_t] = (1 - p) zero + p m, with p and m by Bayes' rule from x_t ~ N(sqrt(abar) x_0, 1 - abar)."""
+    def posterior(self, noisy, predicted, alpha_bar) -> Posterior:
+        """p(x_0 | x_t) of every gene by Bayes' rule from x_t ~ N(sqrt(abar) x_0, 1 - abar); in closed form."""
         log_odds, expressed = predicted[..., 0], (predicted[..., 1] - self.mean) / self.std
         log_spread = jnp.clip(predicted[..., 2], LEAST_LOG_SPREAD, LARGEST_LOG_SPREAD) - math.log(self.std)
         variance, noise, root = jnp.exp(2 * log_spread), 1 - alpha_bar, alpha_bar**0.5
@@ -89,7 +109,46 @@ class ZeroInflated:
         # Where the solver has left the data's range, the shift towards the noisy value would lead it further away.
         farthest = FARTHEST * jnp.exp(log_spread)
         value = expressed + jnp.clip(root * variance * from_expressed / total, -farthest, farthest)
-        return self.zero + jax.nn.sigmoid(log_odds + evidence) * (value - self.zero)
+        return Posterior(log_odds + evidence, value, variance * noise / total)
+
+    def clean(self, noisy, predicted, alpha_bar):
+        """E[x_0 | x_t] = (1 - p) zero + p m, p and m those of `posterior`."""
+        log_odds, value, _ = self.posterior(noisy, predicted, alpha_bar)
+        return self.zero + jax.nn.sigmoid(log_odds) * (value - self.zero)
+
+    def draw(self, noisy, predicted, alpha_bar, keys, noise=0.0):
+        """x_0 ~ p(x_0 | x_t), each gene by itself: zero, or a value of the posterior's Gaussian; (cell, gene).
+
+        With `noise`, x_0 + noise z, z standard normal: what is Gaussian already only becomes wider, so that a step that
+        adds noise to x_0 draws nothing more. The cell's key, (cell,), gives each gene one 32-bit word u in (0, 1): the
+        gene is expressed where u <= p; within either outcome u is uniform again and becomes the Gaussian's quantile. u
+        has 32 bits near 0 and 24 near 1, so that rare genes have values as fine as common ones; values are within 5.1
+        deviations.
+        """
+        log_odds, value, variance = self.posterior(noisy, predicted, alpha_bar)
+        words = jax.vmap(lambda key: jax.random.bits(key, noisy.shape[1:], jnp.uint32))(keys)
+        uniform = (words.astype(jnp.float32) + 0.5) * 2.0**-32
+        presence = jax.nn.sigmoid(log_odds)
+        expressed = uniform <= presence
+        within = jnp.where(expressed, uniform / presence, (uniform - presence) / (1 - presence))
+        normal = math.sqrt(2) * jax.scipy.special.erfinv(
+            jnp.clip(2 * within - 1, -LARGEST_SYMMETRIC, LARGEST_SYMMETRIC)
+        )
+        centre = jnp.where(expressed, value, self.zero)
+        return centre + jnp.sqrt(jnp.where(expressed, variance, 0.0) + noise**2) * normal
+
+    def guide(self, conditional, unconditional, weight):
+        """What is predicted under guidance, (cell, gene, outputs): log-odds and means moved away from the unconditional
+        ones by `weight` times their difference (classifier-free guidance, Ho & Salimans 2022); spreads stay."""
+        moved = unconditional + weight * (conditional - unconditional)
+        return jnp.concatenate([moved[..., :2], conditional[..., 2:]], axis=-1)
+
+    def log_likelihood(self, clean, noisy, predicted, alpha_bar):
+        """log p(x_0 | x_t) of every gene, (cell, gene): of a zero its probability, of a value its density."""
+        log_odds, value, variance = self.posterior(noisy, predicted, alpha_bar)
+        expressed = -0.5 * ((clean - value) ** 2 / variance + jnp.log(2 * jnp.pi * variance))
+        is_zero = jnp.abs(clean - self.zero) < CLOSE_TO_ZERO
+        return jnp.where(is_zero, jax.nn.log_sigmoid(-log_odds), jax.nn.log_sigmoid(log_odds) + expressed)
 
     def error(self, clean, noise, noisy, predicted, alpha_bar):
         """That of v, which is the error of the clean cells divided by sqrt(1 - abar)."""
@@ -104,8 +163,16 @@ class Scale(Protocol):
     std: float
 
 
+_KINDS = {"epsilon": Epsilon, "v": Velocity, "zero-inflated": ZeroInflated}
+
+
+def is_distribution(name: str) -> bool:
+    """Whether the prediction called `name` (config.PREDICTIONS) can be drawn from."""
+    return _KINDS[name].is_distribution
+
+
 def make_prediction(name: str, scale: Scale) -> Prediction:
     """The prediction called `name` (config.PREDICTIONS) for cells that were scaled so."""
     if name == "zero-inflated":
         return ZeroInflated(scale.zero, scale.mean, scale.std)
-    return {"epsilon": Epsilon, "v": Velocity}[name]()
+    return _KINDS[name]()

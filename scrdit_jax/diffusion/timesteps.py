@@ -1,8 +1,8 @@
 """Sub-sequences tau of {T, ..., 1} (scRDiT section 2.5): uniform and non-equidistant.
 
-Every function returns strictly descending whole numbers that end at 1. All but `paper` begin at T: starting lower is to
-begin a sample at a noise level it does not have. The step from the last timestep to t = 0 is the sampler's, so len(tau)
-is the exact number of network evaluations.
+Every function returns strictly descending whole numbers. All but `interior` end at 1, and all but `paper` and
+`interior` begin at T: starting lower is to begin a sample at a noise level it does not have. The step from the last
+timestep to t = 0 is the sampler's, so len(tau) is the exact number of network evaluations.
 """
 
 from __future__ import annotations
@@ -10,16 +10,19 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import BadTimesteps
 from .schedule import NoiseSchedule
 
-SCHEDULES = ("uniform", "quadratic", "logsnr", "karras", "paper")
+SCHEDULES = ("uniform", "quadratic", "logsnr", "karras", "paper", "interior")
 KARRAS_RHO = 7.0
-# From pure noise, one step can give nothing but the mean cell.
 LEAST_STEPS = 2
+# Log-SNR of the first and last evaluation of `interior`: above, noise is all there is; below, a cell is decided.
+INTERIOR = (-6.0, 1.0)
+FORMAT = 1
 
 
 def uniform(timesteps: int, steps: int) -> np.ndarray:
@@ -57,6 +60,21 @@ def karras(schedule: NoiseSchedule, steps: int) -> np.ndarray:
     return _spread(np.interp(wanted, roots, np.arange(1, schedule.timesteps + 1)), schedule.timesteps)
 
 
+def interior(
+    schedule: NoiseSchedule, steps: int, *, first: float = INTERIOR[0], last: float = INTERIOR[1]
+) -> np.ndarray:
+    """Equal distances in log-SNR from `first` to `last`; one step is at `first`. For solvers that draw clean cells.
+
+    At log-SNR -6, 2,000 genes together tell a cell from pure noise by a few nats at most, so that a sample may begin
+    there; and where a cell is drawn, nothing needs to be denoised that is clear at log-SNR 1.
+    """
+    levels = schedule.log_snr
+    taus = 1 + np.abs(levels[None, :] - np.linspace(first, last, steps)[:, None]).argmin(axis=1)
+    # Where the schedule is too coarse for the distances, neighbours are taken, upwards if there are none below.
+    taus = np.minimum.accumulate(taus + np.arange(steps)) - np.arange(steps)
+    return np.maximum(taus, np.arange(steps, 0, -1))
+
+
 def _spread(wanted: np.ndarray, timesteps: int) -> np.ndarray:
     """Round descending reals to distinct whole numbers in T..1, keeping the count and both ends."""
     taus = np.rint(wanted).astype(np.int64)
@@ -67,29 +85,47 @@ def _spread(wanted: np.ndarray, timesteps: int) -> np.ndarray:
     return np.maximum(taus, lowest)
 
 
-def read_timesteps(path: Path | str) -> np.ndarray:
-    """Timesteps from a file: a JSON list, or whole numbers parted by spaces, commas or line ends; not yet checked."""
+class TimestepsFile(NamedTuple):
+    """Timesteps from a file, not yet checked against a model's T; where it says so, the digest of the `model` they were
+    fitted to, and for which `solver`."""
+
+    timesteps: np.ndarray
+    solver: str | None = None
+    model: str | None = None
+
+
+def read_timesteps(path: Path | str) -> TimestepsFile:
+    """A file of `scrdit schedule`; or a JSON list, or whole numbers parted by spaces, commas or line ends."""
     try:
         text = Path(path).read_text()
-        values = json.loads(text) if text.lstrip().startswith("[") else text.replace(",", " ").split()
+        solver = model = None
+        if text.lstrip().startswith("{"):
+            record = json.loads(text)
+            if record["format"] != FORMAT:
+                raise ValueError(f"format {record['format']}, not {FORMAT}")
+            values, solver, model = record["timesteps"], str(record["solver"]), str(record["model"])
+        else:
+            values = json.loads(text) if text.lstrip().startswith("[") else text.replace(",", " ").split()
         numbers = [int(value) for value in values if not isinstance(value, bool)]
         if any(float(value) != number for value, number in zip(values, numbers, strict=True)):
             raise ValueError("a timestep is no whole number")
-        return np.asarray(numbers, dtype=np.int64)
+        return TimestepsFile(np.asarray(numbers, dtype=np.int64), solver, model)
     except OSError as error:
         raise BadTimesteps(
             f"no schedule {str(path)!r} ({error.strerror}); give one of {', '.join(SCHEDULES)}, or a file of timesteps"
         ) from None
-    except (ValueError, TypeError, OverflowError) as error:
+    except KeyError as error:
+        raise BadTimesteps(f"{path} lacks {error}; make it again with 'scrdit schedule'") from None
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise BadTimesteps(
             f"{path} is no list of timesteps ({error}); write whole numbers such as 1000 750 500 1"
         ) from None
 
 
-def check_timesteps(taus: np.ndarray, timesteps: int) -> np.ndarray:
-    """`taus` if two or more, strictly descending within T..1; else BadTimesteps naming the first offender."""
-    if len(taus) < LEAST_STEPS:
-        raise BadTimesteps(f"a list of {len(taus)} timesteps is no schedule; give at least {LEAST_STEPS}")
+def check_timesteps(taus: np.ndarray, timesteps: int, *, least: int = LEAST_STEPS) -> np.ndarray:
+    """`taus` if `least` or more, strictly descending within T..1; else BadTimesteps naming the first offender."""
+    if len(taus) < least:
+        raise BadTimesteps(f"a list of {len(taus)} timesteps is no schedule; give at least {least}")
     for i, t in enumerate(taus):
         if not 1 <= t <= timesteps:
             raise BadTimesteps(f"timestep {t} is outside 1..{timesteps} of this model; leave it out")
@@ -100,28 +136,23 @@ def check_timesteps(taus: np.ndarray, timesteps: int) -> np.ndarray:
     return taus
 
 
-def make_timesteps(name: str, schedule: NoiseSchedule, steps: int | None) -> np.ndarray:
-    """The sub-sequence called `name` (see SCHEDULES) with `steps` evaluations, or the one in the file `name`."""
-    if name not in SCHEDULES:
-        taus = check_timesteps(read_timesteps(name), schedule.timesteps)
-        if steps is not None and steps != len(taus):
-            raise BadTimesteps(
-                f"{name} holds {len(taus)} timesteps but {steps} steps were asked for; leave out --steps"
-            )
-        return taus
-    if steps is None:
-        steps = schedule.timesteps
-    if not LEAST_STEPS <= steps <= schedule.timesteps:
-        remedy = "fewer" if steps > LEAST_STEPS else "more"
-        raise BadTimesteps(f"{steps} steps are not within {LEAST_STEPS}..{schedule.timesteps}; ask for {remedy}")
+def make_timesteps(name: str, schedule: NoiseSchedule, steps: int, *, least: int = LEAST_STEPS) -> np.ndarray:
+    """The sub-sequence called `name` (see SCHEDULES) with `steps` evaluations, `least` or more."""
+    if not least <= steps <= schedule.timesteps:
+        remedy = "fewer" if steps > least else "more"
+        raise BadTimesteps(f"{steps} steps are not within {least}..{schedule.timesteps}; ask for {remedy}")
+    if name == "interior":
+        return interior(schedule, steps)
+    if steps < LEAST_STEPS:
+        raise BadTimesteps(f"schedule {name} has {LEAST_STEPS} steps or more; leave it out, or use interior")
     if name in {"logsnr", "karras"}:
         return {"logsnr": log_snr_uniform, "karras": karras}[name](schedule, steps)
     return {"uniform": uniform, "quadratic": quadratic, "paper": paper}[name](schedule.timesteps, steps)
 
 
-def steps_of_acceleration(timesteps: int, acceleration: float) -> int:
-    """Evaluations left at acceleration R: T / R, rounded, at least 2 (paper table 3: R = 1, 10, 20, 50, 100)."""
-    most = timesteps / LEAST_STEPS
+def steps_of_acceleration(timesteps: int, acceleration: float, *, least: int = LEAST_STEPS) -> int:
+    """Evaluations left at acceleration R: T / R, rounded, `least` or more (paper table 3: R = 1, 10, 20, 50, 100)."""
+    most = timesteps / least
     if not (math.isfinite(acceleration) and 1 <= acceleration <= most):
         raise BadTimesteps(f"acceleration {acceleration:g} is not within 1..{most:g}; 1 is every timestep")
-    return max(LEAST_STEPS, round(timesteps / acceleration))
+    return max(least, round(timesteps / acceleration))

@@ -110,7 +110,7 @@ def _get(ray: Any, reference: Any) -> Any:
 def _ready(run: str, sampling: tuple, folder: str) -> Engine:
     """The engine of a folder of shards, compiled once a worker."""
     with Store(Path(folder)) as store:
-        return engine_for(load(run), SamplingConfig(**dict(sampling)), store)
+        return engine_for(load(run), store)
 
 
 def _begin(run: str, cells: int, sampling: dict, folder: str, labels: Runs, shard_cells: int) -> None:

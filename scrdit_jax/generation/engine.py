@@ -2,154 +2,47 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding
+from scipy import sparse
 
 from ..checkpoint import Model
-from ..config import DiffusionConfig, SamplingConfig
-from ..data.scaling import Scaling
-from ..devices import device_kind, free_memory, usable_devices
-from ..diffusion.predictions import Prediction, make_prediction
-from ..diffusion.schedule import linear_schedule
-from ..diffusion.timesteps import SCHEDULES, make_timesteps, steps_of_acceleration
+from ..config import SamplingConfig
+from ..devices import usable_devices
+from ..diffusion.predictions import Prediction
 from ..errors import BadConfig, Diverged
-from ..networks.kinds import CONDITIONING_LAYERS, make_network
-from ..sampling.sampler import Integrated, cell_keys, integrate
-from ..sampling.solvers import Coefficients, find_solver, make_coefficients, noise_levels
+from ..sampling.sampler import Integrated
+from ..sampling.solvers import Coefficients, find_solver
 from . import tuning
 from .counts import Counting, make_counting
 from .growing import Block, to_csr
 from .labels import Drawn, Labels, Runs
+from .plan import Shard
+from .program import (
+    Conditioning,
+    Method,
+    Packed,
+    Placement,
+    compiled,
+    evaluate,
+    network_of,
+    packer,
+    place,
+    prepare,
+    require_fit,
+)
+from .settling import coefficients_for, settle
 
-DEFAULT_STEPS = 25
-CELLS_AXIS = "cells"
-# Kept free for what the compiler's account leaves out: the runtime's own buffers, the cells on their way to the host.
-USABLE_MEMORY = 0.8
-
-
-def coefficients_for(diffusion: DiffusionConfig, config: SamplingConfig) -> Coefficients:
-    """The table that `config` asks for, on this model's noise schedule; one row a network evaluation."""
-    schedule = linear_schedule(diffusion)
-    steps = config.steps
-    if config.acceleration is not None:
-        steps = steps_of_acceleration(schedule.timesteps, config.acceleration)
-    name = config.schedule or find_solver(config.solver).schedule
-    if steps is None and name in SCHEDULES and config.solver != "ddpm":
-        steps = min(DEFAULT_STEPS, schedule.timesteps)
-    timesteps = make_timesteps(name, schedule, steps)
-    levels = noise_levels(schedule, timesteps)
-    return make_coefficients(config.solver, levels, eta=config.eta, variance=config.variance)
-
-
-def network_of(model: Model) -> tuple[nn.Module, Prediction]:
-    """A model's network, without its weights, and what its outputs mean."""
-    prediction = make_prediction(model.config.diffusion.prediction, model.facts.scaling)
-    # In a family no model has labels: each knows its own type.
-    labels = () if model.members else model.facts.label_sizes
-    return make_network(model.config.network, len(model.facts.genes), prediction.outputs, labels=labels), prediction
-
-
-@partial(jax.jit, static_argnames=("network", "dtype"))
-def prepare(params: Any, timesteps: jax.Array, *, network: nn.Module, dtype: str) -> tuple[Any, jax.Array]:
-    """What does not change from batch to batch: (weights of `denoise`, modulations of no label (step, 1, ...)).
-
-    All cells share t, so every shift, scale and gate is computed once a step, in float32, and not once a cell.
-    """
-    table = network.apply(params, timesteps, method="modulations")[:, None]
-    layers = {name: layer for name, layer in params["params"].items() if name not in CONDITIONING_LAYERS}
-    return jax.tree.map(lambda leaf: leaf.astype(dtype), ({"params": layers}, table))
-
-
-def evaluate(
-    weights: Any,
-    modulations: jax.Array,
-    noisy: jax.Array,
-    alpha_bar: jax.Array,
-    *,
-    network: nn.Module,
-    prediction: Prediction,
-) -> jax.Array:
-    """One evaluation: predicted clean cells (cell, gene) in float32; the network computes in its weights' dtype."""
-    predicted = network.apply(weights, noisy.astype(modulations.dtype), modulations, method="denoise")
-    return prediction.clean(noisy, predicted.astype(jnp.float32), alpha_bar)
-
-
-class Conditioning(NamedTuple):
-    """Modulations of no label (step, 1, ...), or the params, float32, that make them of what a cell is told; with
-    guidance both, and its weight ().
-
-    Those of what cells are told are computed as a step comes: kept for every step they would take gigabytes.
-    """
-
-    table: jax.Array | None = None
-    params: Any = None
-    guidance: jax.Array | None = None
-
-
-@partial(jax.jit, static_argnames=("network", "prediction", "scaling"), donate_argnames="recycled", keep_unused=True)
-def sample_batch(
-    weights: Any,
-    conditioning: Conditioning,
-    coefficients: Coefficients,
-    seed: jax.Array,
-    cell_indices: jax.Array,
-    labels: jax.Array | None,
-    recycled: jax.Array,
-    *,
-    network: nn.Module,
-    prediction: Prediction,
-    scaling: Scaling,
-) -> Integrated:
-    """Cells (cell, gene) on the log scale, zeros restored, for global `cell_indices` (cell,); see `prepare`.
-
-    `labels` (cell, column) are what each cell is told; None where that is nothing. With guidance w the predicted
-    clean cells are those without labels plus w times what the labels change (Ho & Salimans 2022; Saharia et al. 2022).
-    The solver's state is float32. The result takes the place of `recycled` (cell, gene), whose values do not matter.
-    """
-    predict = partial(evaluate, weights, network=network, prediction=prediction)
-
-    dtype = jax.tree.leaves(weights)[0].dtype
-
-    def predict_clean(noisy, alpha_bar, step):
-        timestep, unlabelled = step
-        if labels is None:
-            return predict(unlabelled, noisy, alpha_bar)
-        timesteps = jnp.repeat(timestep, len(labels))
-        told = network.apply(conditioning.params, timesteps, labels, method="modulations")
-        clean = predict(told.astype(dtype), noisy, alpha_bar)
-        if unlabelled is None:
-            return clean
-        plain = predict(unlabelled, noisy, alpha_bar)
-        return plain + conditioning.guidance * (clean - plain)
-
-    keys = cell_keys(jax.random.key(seed), cell_indices)
-    steps = (coefficients.timestep, conditioning.table)
-    done = integrate(predict_clean, keys, coefficients, steps, genes=network.genes)
-    return Integrated(scaling.unscale(done.cells), done.finite_steps)
-
-
-class Placement(NamedTuple):
-    """Where things lie: the batch is shared out over the devices, all else is on each of them."""
-
-    devices: tuple[jax.Device, ...]
-    shared_out: NamedSharding
-    on_each: NamedSharding
-
-
-def place(devices: Sequence[jax.Device]) -> Placement:
-    """The placement over `devices`."""
-    mesh = Mesh(np.asarray(devices), (CELLS_AXIS,))
-    shared_out, on_each = NamedSharding(mesh, PartitionSpec(CELLS_AXIS)), NamedSharding(mesh, PartitionSpec())
-    return Placement(tuple(devices), shared_out, on_each)
+# Of the values that cells of a device may have, how many are made room for where batches are packed there.
+PACKED_SHARE = 0.4
 
 
 @jax.jit
@@ -157,6 +50,44 @@ def _choose(first: Integrated, second: Integrated, from_second: jax.Array) -> In
     """Cell by cell from one batch or the other; `from_second` (cell,) bool."""
     cells = jnp.where(from_second[:, None], second.cells, first.cells)
     return Integrated(cells, jnp.where(from_second, second.finite_steps, first.finite_steps))
+
+
+class Job(NamedTuple):
+    """Cells `first` to `first` + `count` - 1 of a shard: a batch, or the part of one that is wanted."""
+
+    first: int
+    count: int
+    shard: Shard
+
+
+class Dispatched(NamedTuple):
+    """A batch on its way; `packed` where the device packs it; `idle` if it was done before the next was dispatched."""
+
+    job: Job
+    batch: Integrated
+    packed: Packed | None
+    idle: bool = False
+
+
+Collected = np.ndarray | Packed
+
+
+def jobs_of(shards: Iterable[Shard], batch_size: int) -> Iterator[Job]:
+    """The batches of the shards, of each of which the last may be short."""
+    for shard in shards:
+        for first, count in shard.batches(batch_size):
+            yield Job(first, count, shard)
+
+
+def unpack(packed: Packed, count: int, genes: int) -> sparse.csr_matrix:
+    """The first `count` cells of a packed batch as CSR; `packed` is on the host, and held all values."""
+    per_device = packed.counts.reshape(len(packed.values), -1).sum(axis=1)
+    values, columns = (
+        np.concatenate([row[:there] for row, there in zip(rows, per_device, strict=True)])
+        for rows in (packed.values, packed.genes)
+    )
+    indptr = np.concatenate([[0], np.cumsum(packed.counts[:count])]).astype(np.int32)
+    return sparse.csr_matrix((values[: indptr[-1]], columns[: indptr[-1]], indptr), shape=(count, genes))
 
 
 @dataclass(frozen=True)
@@ -175,9 +106,15 @@ class Engine:
     bytes_needed: int
     program: Any
     variants: tuple[tuple[Any, ...], ...]
-    shared_out: NamedSharding
+    placement: Placement
     told: Drawn
     counting: Counting | None
+    packs: bool
+
+    @property
+    def shared_out(self) -> NamedSharding:
+        """How the cells of a batch lie over the devices."""
+        return self.placement.shared_out
 
     @property
     def evaluations(self) -> int:
@@ -206,27 +143,63 @@ class Engine:
 
     def fetch(self, batch: Integrated, first: int, count: int) -> np.ndarray:
         """The first `count` cells of a batch on the host, once it is done; Diverged if a value is not finite."""
-        finite_steps = np.asarray(batch.finite_steps)[:count]
-        if np.any(finite_steps < self.evaluations):
-            raise Diverged(self._divergence(finite_steps, first))
+        self._require_finite(batch, first, count)
         return np.asarray(batch.cells)[:count]
 
-    def block(self, cells: np.ndarray, first: int) -> Block:
-        """Cells that were fetched, from index `first` on, sparse, with their labels and, where wanted, counts."""
-        rows, matrix = self.told.rows(first, len(cells)), to_csr(cells)
+    def collect(self, dispatched: Dispatched) -> Collected:
+        """A dispatched batch on the host, once it is done, in memory of its own; Diverged if a value is not finite."""
+        batch, job = dispatched.batch, dispatched.job
+        if dispatched.packed is not None:
+            packed = Packed(*map(np.asarray, dispatched.packed))
+            per_device = packed.counts.reshape(len(packed.values), -1).sum(axis=1)
+            if per_device.max() <= packed.values.shape[1]:
+                self._require_finite(batch, job.first, job.count)
+                return packed
+        return self.fetch(batch, job.first, job.count).copy()
+
+    def block(self, collected: Collected, first: int, count: int) -> Block:
+        """Cells that were collected, from index `first` on, sparse, with their labels and, where wanted, counts."""
+        matrix = (
+            to_csr(collected) if isinstance(collected, np.ndarray) else unpack(collected, count, self.network.genes)
+        )
+        rows = self.told.rows(first, count)
         counts, library = (None, None) if self.counting is None else self.counting.draw(matrix, first, rows)
         columns = self.told.labels.distinct.shape[1]
         return Block(matrix, self.told.codes[rows, :columns], counts, library)
 
+    def run(self, jobs: Iterable[Job]) -> Iterator[Dispatched]:
+        """Each job's batch in turn, for `collect`; by then the device is already at the next.
+
+        What was yielded is used up when the one after it is asked for.
+        """
+        ahead, spare = None, None
+        for job in jobs:
+            idle = ahead is not None and ahead.batch.cells.is_ready()
+            batch = self.dispatch(job.first, spare)
+            packed = packer(self.placement, self._room())(batch.cells) if self.packs else None
+            for array in jax.tree.leaves((batch.finite_steps, batch.cells if packed is None else packed)):
+                array.copy_to_host_async()
+            spare = None
+            if ahead is not None:
+                yield ahead._replace(idle=idle)
+                spare = ahead.batch.cells
+            ahead = Dispatched(job, batch, packed)
+        if ahead is not None:
+            yield ahead
+
     def batches(self, cells: int) -> Iterator[np.ndarray]:
-        """Cells 0 to `cells` - 1 on the log scale, batch by batch; the next is dispatched before one is fetched."""
-        ahead, spare = self.dispatch(0), None
-        for first in range(0, cells, self.batch_size):
-            current = ahead
-            if first + self.batch_size < cells:
-                ahead = self.dispatch(first + self.batch_size, spare)
-            yield self.fetch(current, first, min(self.batch_size, cells - first))
-            spare = current.cells
+        """Cells 0 to `cells` - 1 on the log scale, dense, batch by batch."""
+        for done in self.run(jobs_of([Shard(0, 0, cells)], self.batch_size)):
+            # The device may write over the batch as soon as the next is dispatched into it.
+            yield self.fetch(done.batch, done.job.first, done.job.count).copy()
+
+    def _room(self) -> int:
+        return int(PACKED_SHARE * self.batch_size // len(self.devices) * self.network.genes)
+
+    def _require_finite(self, batch: Integrated, first: int, count: int) -> None:
+        finite_steps = np.asarray(batch.finite_steps)[:count]
+        if np.any(finite_steps < self.evaluations):
+            raise Diverged(self._divergence(finite_steps, first))
 
     def _divergence(self, finite_steps: np.ndarray, first: int) -> str:
         broken = np.flatnonzero(finite_steps < self.evaluations)
@@ -243,18 +216,26 @@ class Engine:
 
 
 def make_engine(
-    model: Model, config: SamplingConfig, labels: Runs = (), *, devices: Sequence[jax.Device] | None = None
+    model: Model,
+    config: SamplingConfig,
+    labels: Runs = (),
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    coefficients: Coefficients | None = None,
 ) -> Engine:
     """The engine for `config`; without a batch size in it, with the one that was measured to be fastest here.
 
     `labels` are runs in the order of the cells; a conditional model without any makes cells of no label. `devices` are
-    all local ones among which the batch can be shared out evenly, unless they are given.
+    all local ones among which the batch can be shared out evenly, unless they are given. `coefficients` take the place
+    of those that `config` says.
 
     Raises BadConfig, naming the largest, where a batch does not fit in the devices' memory.
     """
+    config = settle(model, config)
     network, prediction = network_of(model)
     network, scaling = tuning.with_fastest_attention(network, config.dtype), model.facts.scaling
-    coefficients = coefficients_for(model.config.diffusion, config)
+    if coefficients is None:
+        coefficients = coefficients_for(model.config.diffusion, config, model)
     batch_size = config.batch_size
     if batch_size is None:
         batch_size = tuned_batch_size(model, network, prediction, config.dtype)
@@ -268,11 +249,12 @@ def make_engine(
     recycled = jax.ShapeDtypeStruct((batch_size, network.genes), np.float32, sharding=placement.shared_out)
     shapes = (*jax.tree.map(_shape, variants[0]), indices, labels, recycled)
     leaves, structure = jax.tree.flatten(shapes)
-    program, seconds = _compiled(tuple(leaves), structure, network, prediction, scaling)
-    needed = _require_fit(program, batch_size, placement, sum(leaf.nbytes for leaf in jax.tree.leaves(variants[0])))
+    method = Method(find_solver(config.solver).draws, bool(np.any(coefficients.s > 0)))
+    program, seconds = compiled(tuple(leaves), structure, network, prediction, scaling, method)
+    needed = require_fit(program, batch_size, placement, sum(leaf.nbytes for leaf in jax.tree.leaves(variants[0])))
     return Engine(
-        batch_size, coefficients, network, placement.devices, seconds, needed, program, variants,
-        placement.shared_out, told, make_counting(model, config, told),
+        batch_size, coefficients, network, placement.devices, seconds, needed, program, variants, placement, told,
+        make_counting(model, config, told), packs=placement.devices[0].platform != "cpu",
     )  # fmt: skip
 
 
@@ -316,39 +298,6 @@ def _variants(
 
 def _shape(array: jax.Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
-
-
-@lru_cache(maxsize=16)
-def _compiled(
-    leaves: tuple[jax.ShapeDtypeStruct, ...],
-    structure: Any,
-    network: nn.Module,
-    prediction: Prediction,
-    scaling: Scaling,
-) -> tuple[Any, float]:
-    """`sample_batch` for arguments of these shapes, and the seconds it took; once a process, whatever their values."""
-    started = time.perf_counter()
-    shapes = jax.tree.unflatten(structure, leaves)
-    program = sample_batch.lower(*shapes, network=network, prediction=prediction, scaling=scaling).compile()
-    return program, time.perf_counter() - started
-
-
-def _require_fit(program: Any, batch_size: int, placement: Placement, fixed: int) -> int:
-    """The bytes a device needs for `program`, by the compiler's account; BadConfig where it has not got them."""
-    memory = program.memory_analysis()
-    # The inputs are on the device already, and so no part of what is still free.
-    growing = memory.argument_size_in_bytes + memory.temp_size_in_bytes + memory.output_size_in_bytes - fixed
-    growing -= memory.alias_size_in_bytes
-    free = int(USABLE_MEMORY * free_memory(placement.devices[0]))
-    if growing > free:
-        # A little less than in proportion: not all of it grows with the batch.
-        largest = int(0.95 * batch_size * free / growing) // len(placement.devices) * len(placement.devices)
-        raise BadConfig(
-            f"a batch of {batch_size} cells needs {growing * len(placement.devices) / 1e9:.1f} GB of memory, "
-            f"{device_kind()} has {free * len(placement.devices) / 1e9:.1f} GB to spare; the largest that fits is "
-            f"about {largest}: use --batch-size {largest}, or leave it out to have it chosen"
-        )
-    return growing + fixed
 
 
 def tuned_batch_size(model: Model, network: nn.Module, prediction: Prediction, dtype: str) -> int:

@@ -16,7 +16,6 @@ from .run import sample
 
 MOST_CELLS = 500
 FEWEST_CELLS = 10
-STEPS = 20
 SEED = 0
 
 
@@ -41,7 +40,7 @@ class Judge:
         """`mmd_blocks` and `mmd_pca`, each with its `_floor`; nothing where too few cells are held out."""
         if not self._floors:
             return {}
-        config = SamplingConfig(steps=min(STEPS, model.config.diffusion.timesteps), batch_size=self._size)
+        config = SamplingConfig(batch_size=self._size)
         _, labels = resolve(Wanted(cells=self._size), model)
         scores = self._scores(metrics.dense(sample(model, self._size, config, labels, progress=False).X))
         return {

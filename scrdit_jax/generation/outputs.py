@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import anndata
 import h5py
 import zarr
 
-from ..diffusion.timesteps import read_timesteps
+from ..diffusion.timesteps import FORMAT, read_timesteps
 from ..errors import BadTimesteps, OutputExists
 from ..files import check_parents, replacing
 
 # What makes cells the ones that were asked for; the rest of the provenance follows from it.
-REQUEST = ("cells", "labels", "sampling", "trained_steps", "config", "facts", "model")
+REQUEST = ("cells", "labels", "sampling", "timesteps", "trained_steps", "config", "facts", "model")
 
 
 def is_finished(path: Path, wanted: dict[str, Any]) -> bool:
@@ -73,7 +74,8 @@ def check_timesteps_output(path: Path) -> None:
         raise OutputExists(f"{path} is there already and holds no timesteps; choose another --out") from None
 
 
-def write_timesteps(taus: list[int], path: Path) -> None:
-    """A JSON list, whole or not at all."""
+def write_timesteps(taus: Sequence[int], path: Path, *, solver: str, model: str) -> None:
+    """A file of timesteps that were fitted to the model of that digest, for that solver; whole or not at all."""
+    record = {"format": FORMAT, "solver": solver, "model": model, "timesteps": list(map(int, taus))}
     with replacing(path) as partial:
-        partial.write_text(json.dumps(taus) + "\n")
+        partial.write_text(json.dumps(record) + "\n")

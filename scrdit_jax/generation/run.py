@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,20 @@ import pandas as pd
 from anndata import AnnData
 from tqdm import tqdm
 
-from ..checkpoint import Model, arrays_digest
+from ..checkpoint import Model
 from ..config import SamplingConfig
-from ..devices import describe_devices
+from ..devices import describe_devices, usable_cores
 from ..errors import BadConfig
 from ..files import remove
 from .assembling import assemble
-from .engine import Engine, coefficients_for, is_guided, make_engine
+from .engine import Engine, is_guided, jobs_of, make_engine
 from .growing import COUNTS, Block
 from .labels import Runs
 from .manifest import Manifest, ShardRecord
 from .outputs import is_finished
 from .pipeline import Tally, make_shards
 from .plan import SHARD_CELLS, Plan, Shard
+from .settling import coefficients_for, settle
 from .store import REMEDY, Store, check_folder, is_store, layout_of
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -64,12 +65,16 @@ def sample(model: Model, cells: int, config: SamplingConfig, labels: Runs = (), 
     are categories in obs, counts are a layer.
     """
     _require_cells(cells)
-    engine, made, blocks = make_engine(model, config, labels), 0, []
-    with tqdm(total=cells, unit="cell", disable=None if progress else True, desc="sample") as bar:
-        for batch in engine.batches(cells):
-            blocks.append(engine.block(batch, made))
-            made += len(batch)
-            bar.update(len(batch))
+    config = settle(model, config)
+    engine, blocks = make_engine(model, config, labels), []
+    with (
+        ThreadPoolExecutor(usable_cores(), thread_name_prefix="packer") as packers,
+        tqdm(total=cells, unit="cell", disable=None if progress else True, desc="sample") as bar,
+    ):
+        for done in engine.run(jobs_of([Shard(0, 0, cells)], engine.batch_size)):
+            blocks.append(packers.submit(engine.block, engine.collect(done), done.job.first, done.job.count))
+            bar.update(done.job.count)
+        blocks = [block.result() for block in blocks]
     block, layout = Block.join(blocks), layout_of(model.facts, config.output)
     var = pd.DataFrame(index=pd.Index(layout.genes, name="gene"))
     layers = {} if block.counts is None else {COUNTS: block.counts}
@@ -87,24 +92,41 @@ def begin(
     *,
     shard_cells: int = SHARD_CELLS,
     remedy: str = REMEDY,
-) -> None:
+) -> Engine | None:
     """Make the manifest of a folder of shards, unless it is there; it fixes the batch size, and with it every bit.
+
+    Returns the engine that the batch size was found with, if one was made.
 
     Raises OutputExists, with the difference and the `remedy`, if other cells, or other things, are there.
     """
     _require_cells(cells)
     check_folder(folder)
-    wanted, begun = provenance(model, cells, config, labels), None
-    if not is_store(folder):
-        batch_size = make_engine(model, config, labels).batch_size
-        plan = Plan.make(cells, batch_size, labels=labels, near=shard_cells)
-        begun = Manifest(wanted, plan, dict(describe_devices()))
+    begun, engine = None, None
+    there = is_store(folder)
+    config = _settled(model, config, folder)
+    if not there:
+        engine = make_engine(model, config, labels)
+        plan = Plan.make(cells, engine.batch_size, labels=labels, near=shard_cells)
+        begun = Manifest(provenance(model, cells, config, labels), plan, dict(describe_devices()))
     with Store(folder, begun) as store:
+        # The manifest may be another process's, that began at the same moment.
+        wanted = begun.request if begun else provenance(model, cells, config, labels)
         store.manifest.require_same(wanted, folder, remedy)
+        return engine if engine is not None and engine.batch_size == store.plan.batch_size else None
 
 
-def engine_for(model: Model, config: SamplingConfig, store: Store) -> Engine:
-    """The engine with the batch size that `store` was begun with: in others, cells are the same to rounding only."""
+def _settled(model: Model, config: SamplingConfig, folder: Path) -> SamplingConfig:
+    """`config` settled, as it was if the folder of shards was begun already."""
+    begun = None
+    if is_store(folder):
+        with Store(folder) as store:
+            begun = json.loads(store.manifest.request.get("sampling", "{}"))
+    return settle(model, config, begun)
+
+
+def engine_for(model: Model, store: Store) -> Engine:
+    """The engine of the request that `store` was begun with: in other batches, cells are the same to rounding only."""
+    config = SamplingConfig(**json.loads(store.manifest.request["sampling"]))
     return make_engine(model, replace(config, batch_size=store.plan.batch_size), store.plan.labels)
 
 
@@ -118,27 +140,29 @@ def fill(
     process: int = 0,
     processes: int = 1,
     shard_cells: int = SHARD_CELLS,
-    copies: int = 1,
+    to_assemble: bool = False,
     remedy: str = REMEDY,
 ) -> Summary:
     """Make what is missing of `cells` cells in a folder of shards, beside any other process that does the same.
 
     This process begins with its share and goes on with what nobody is at work on; it returns when all is there.
-    What is there already keeps the batch size and the shards it was begun with. Raises OutputExists, with the
+    What is there already keeps the batch size and the shards it was begun with. With `to_assemble` the shards are on
+    their way into one file, and so not compressed yet. Raises OutputExists, with the
     difference and the `remedy`, if that is other cells.
     """
     started = time.perf_counter()
-    begin(model, cells, config, folder, labels, shard_cells=shard_cells, remedy=remedy)
+    engine = begin(model, cells, config, folder, labels, shard_cells=shard_cells, remedy=remedy)
     tally = Tally()
     with Store(folder) as store:
         mine = {shard.index for shard in store.plan.share(process, processes)}
         missing = store.missing()
-        engine = engine_for(model, config, store) if missing else None
+        if engine is None and missing:
+            engine = engine_for(model, store)
         with _bar(store, missing) as (bar, progress):
             while missing:
                 before = tally.shards
                 missing.sort(key=lambda shard: (shard.index not in mine, shard.index))
-                make_shards(engine, store, store.claim(missing), tally, copies=copies, progress=progress)
+                make_shards(engine, store, store.claim(missing), tally, to_assemble=to_assemble, progress=progress)
                 missing = store.missing()
                 if missing and tally.shards == before:
                     bar.set_postfix_str(f"waiting for other processes, {len(missing)} shards left")
@@ -170,15 +194,16 @@ def fill_file(model: Model, cells: int, config: SamplingConfig, out: Path, label
 
     Raises OutputExists if `out` holds anything else.
     """
-    wanted = provenance(model, cells, config, labels)
     folder = out.with_name(f".{out.name}.shards")
+    config = _settled(model, config, folder)
+    wanted = provenance(model, cells, config, labels)
     if is_finished(out, wanted):
         if is_store(folder):
             remove(folder)
         return Summary(out, cells, 0, 0.0, 0.0)
     started = time.perf_counter()
     remedy = f"give that request again to finish it, or delete {folder}"
-    summary = fill(model, cells, config, folder, labels, copies=2, remedy=remedy)
+    summary = fill(model, cells, config, folder, labels, to_assemble=True, remedy=remedy)
     with Store(folder) as store, store.claims.holding(len(store.plan)):
         if not is_finished(out, wanted):
             assemble(store, out)
@@ -207,20 +232,12 @@ def _require_cells(cells: int) -> None:
         raise BadConfig(f"{cells} cells were asked for; ask for at least 1")
 
 
-def model_digest(model: Model) -> str:
-    """sha256 over the weights, with their names and shapes, the settings and what was learnt about the data."""
-    digest = hashlib.sha256()
-    digest.update(arrays_digest(model.params).encode())
-    known = {"config": model.config.to_dict(), "facts": model.facts.to_dict(), "step": model.step}
-    digest.update(json.dumps(known, sort_keys=True).encode())
-    return digest.hexdigest()
-
-
 def provenance(model: Model, cells: int, config: SamplingConfig, labels: Runs = ()) -> dict[str, Any]:
     """What made the cells, as plain values that every file format holds; settings and facts as JSON strings."""
     from .. import __version__
 
-    table = coefficients_for(model.config.diffusion, config)
+    config = settle(model, config)
+    table = coefficients_for(model.config.diffusion, config, model)
     return {
         "version": __version__,
         "cells": cells,
@@ -233,6 +250,6 @@ def provenance(model: Model, cells: int, config: SamplingConfig, labels: Runs = 
         "sampling": json.dumps(asdict(config)),
         "config": json.dumps(model.config.to_dict()),
         "facts": json.dumps(model.facts.to_dict()),
-        "model": model_digest(model),
+        "model": model.digest,
         "labels": json.dumps(labels),
     }

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 from collections.abc import Collection, Iterator
+from concurrent.futures import Executor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -156,12 +157,12 @@ class ShardWriter:
     """Writes the batches of one shard after another, in order; a shard is on the disk when its last cell has come.
 
     The file grows in memory, compressed, and goes to the disk in one piece: a disk that fills up or a file system that
-    HDF5 cannot lock then has no say in what state HDF5 is left in.
+    HDF5 cannot lock then has no say in what state HDF5 is left in. `executor` has the threads that compress and digest.
     """
 
-    def __init__(self, store: Store) -> None:
-        """For shards of `store`."""
-        self._store = store
+    def __init__(self, store: Store, executor: Executor, *, compress: bool = True) -> None:
+        """For shards of `store`; those that are to be read once only are better not compressed."""
+        self._store, self._executor, self._compress = store, executor, compress
         self._shard: Shard | None = None
 
     def add(self, shard: Shard, block: Block) -> ShardRecord | None:
@@ -170,28 +171,36 @@ class ShardWriter:
             self._begin(shard)
         self._waiting.append(block)
         self._rows += block.cells.shape[0]
-        done = self._digest.cells + self._rows == shard.cells
+        done = self._cells + self._rows == shard.cells
         if done or self._rows >= ROWS_AT_ONCE:
             self._append()
         return self._finish() if done else None
 
     def _begin(self, shard: Shard) -> None:
-        self._shard, self._waiting, self._rows = shard, [], 0
-        self._digest = ContentDigest(shard.first)
+        self._shard, self._waiting, self._rows, self._cells = shard, [], 0, 0
+        self._digest, self._digested = ContentDigest(shard.first), None
         self._image = io.BytesIO()
         self._file = h5py.File(self._image, "w")
         layout, uns = self._store.layout, self._store.uns | {"first_cell": shard.first, "last_cell": shard.last - 1}
-        self._cells = GrowingCells(self._file, layout, uns, most_nonzeros=shard.cells * len(layout.genes))
+        self._growing = GrowingCells(
+            self._file, layout, uns, most_nonzeros=shard.cells * len(layout.genes), executor=self._executor,
+            compress=self._compress,
+        )  # fmt: skip
 
     def _append(self) -> None:
         block = Block.join(self._waiting)
-        self._cells.append(block, self._shard.first + self._digest.cells)
-        self._digest.update(block)
+        if self._digested is not None:
+            self._digested.result()
+        self._digested = self._executor.submit(self._digest.update, block)
+        self._growing.append(block, self._shard.first + self._cells)
+        self._cells += self._rows
         self._waiting, self._rows = [], 0
 
     def _finish(self) -> ShardRecord:
         shard, digest = self._shard, self._digest
+        self._growing.close()
         self._file.close()
+        self._digested.result()
         image = self._image.getbuffer()
         record = ShardRecord(
             shard.index, shard.first, digest.cells, digest.nonzeros, len(image), digest.hexdigest(),

@@ -44,7 +44,10 @@ def pack(run: Run | Path | str, path: Path, about: Mapping[str, Any]) -> Path:
     arrays |= {CELLS + "library_size": model.cells.library_size}
     if model.cells.labels.size:
         arrays[CELLS + "labels"] = model.cells.labels.astype(np.int16)
-    known = {"config": model.config.to_dict(), "facts": model.facts.to_dict(), "step": model.step, "about": dict(about)}
+    known = {
+        "config": model.config.to_dict(), "facts": model.facts.to_dict(), "step": model.step, "fitted": model.fitted,
+        "about": dict(about),
+    }  # fmt: skip
     arrays[ABOUT] = np.frombuffer(json.dumps(known).encode(), np.uint8)
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
@@ -83,7 +86,7 @@ def unpack(name: str, out: Path | str) -> Run:
         partial.write_config(config)
         write_cells(prepared.held_out.copy(), partial.held_out_path)
         with Checkpoints(partial) as checkpoints:
-            checkpoints.save(state, config, facts, cells)
+            checkpoints.save(state, config, facts, cells, fitted=known.get("fitted"))
     return run
 
 

@@ -1,8 +1,9 @@
 """Solvers as tables of coefficients: x' = a x + b m0 + c m1 + d m2 + s z, computed on the host in float64.
 
-m0 is the clean cell predicted at x, m1 and m2 those predicted one and two steps before, z fresh noise. Row i leads from
-tau_i to tau_{i+1}; the last row lands on t = 0, where abar = 1 and nothing is left but m0. Notation of the paper
-inside the functions: abar = alpha-bar at the row's timestep, next = alpha-bar where the row leads.
+m0 is the clean cell predicted at x (for solvers that draw, one drawn from its predicted distribution), m1 and m2 those
+predicted one and two steps before, z fresh noise. Row i leads from tau_i to tau_{i+1}; the last row lands on t = 0,
+where abar = 1 and nothing is left but m0. Notation of the paper inside the functions: abar = alpha-bar at the row's
+timestep, next = alpha-bar where the row leads.
 """
 
 from __future__ import annotations
@@ -77,6 +78,17 @@ def ddpm(levels: NoiseLevels, variance: str = "beta") -> Coefficients:
     a = np.sqrt(alpha) * (1 - following) / (1 - abar)
     b = np.sqrt(following) * beta / (1 - abar)
     return _table(levels, a, b, s=np.sqrt(np.where(following < 1, s2, 0)))
+
+
+def distributional(levels: NoiseLevels) -> Coefficients:
+    """Ancestral sampling with a sampled x_0: m0 is no mean but a draw from p(x_0 | x_t), and the step is the exact
+    bridge q(x_s | x_t, x_0) (Ho et al. 2020, eq. 6 and 7): x_s ~ sum over x_0 of q(x_s | x_t, x_0) p(x_0 | x_t).
+
+    Exact at any number of steps where genes are independent given what the network sees; in general a step misses the
+    correlations of genes that x_t and the conditions leave open, and more steps miss less. The table is that of `ddpm`
+    with the posterior's variance. De Bortoli et al. 2025 (distributional diffusion models); Xiao et al. 2022.
+    """
+    return ddpm(levels, "posterior")
 
 
 class _LogLevels(NamedTuple):
@@ -189,21 +201,37 @@ def unipc_weights(h: np.ndarray, before: np.ndarray) -> np.ndarray:
 
 
 class Solver(NamedTuple):
-    """A table maker, the options it takes beside the levels, and the sub-sequence it does best on."""
+    """A table maker, the options it takes beside the levels, and the sub-sequence and evaluations it does best with.
+
+    One that `draws` is given clean cells drawn from the predicted distribution, instead of their mean.
+    """
 
     table: Callable[..., Coefficients]
     options: tuple[str, ...] = ()
     schedule: str = "logsnr"
+    steps: int | None = 25
+    draws: bool = False
+
+    @property
+    def least_steps(self) -> int:
+        """From pure noise, one step by the mean can give nothing but the mean cell."""
+        return 1 if self.draws else 2
 
 
 SOLVERS = {
-    "ddpm": Solver(ddpm, ("variance",), "uniform"),
+    "distributional": Solver(distributional, schedule="interior", steps=4, draws=True),
+    "ddpm": Solver(ddpm, ("variance",), "uniform", steps=None),
     "ddim": Solver(ddim, ("eta",), "uniform"),
     "dpmpp-2m": Solver(dpm_solver_2m),
     "dpmpp-2m-sde": Solver(dpm_solver_2m_sde),
     "dpmpp-3m": Solver(dpm_solver_3m),
     "unipc": Solver(unipc),
 }
+
+
+def default_solver(*, is_distribution: bool) -> str:
+    """The solver for a model whose prediction is a distribution, or is not."""
+    return "distributional" if is_distribution else "dpmpp-2m"
 
 
 def find_solver(name: str) -> Solver:

@@ -30,8 +30,10 @@ FEWEST_CALM = 5
 class Watch:
     """Tells divergence from a bad batch, by the mean losses of the log's intervals."""
 
-    def __init__(self, losses: list[float]) -> None:
-        """`losses` are those of the intervals before, where a run is continued."""
+    def __init__(self, losses: list[float], *, least: float = 0.0) -> None:
+        """`losses` are those of the intervals before, where a run is continued. The usual loss counts as `least` or
+        more: that of a likelihood may be near 0, or below."""
+        self._least = least
         self._calm: deque[float] = deque(maxlen=CALM_INTERVALS)
         self.suspicious = 0
         for loss in losses:
@@ -41,7 +43,9 @@ class Watch:
         """Whether the loss, with this interval's, has diverged."""
         if not np.isfinite(loss):
             return True
-        if len(self._calm) >= FEWEST_CALM and loss > SPIKE * statistics.median(self._calm):
+        usual = statistics.median(self._calm) if self._calm else 0.0
+        rise = (SPIKE - 1) * max(abs(usual), self._least)
+        if len(self._calm) >= FEWEST_CALM and loss > usual + rise:
             self.suspicious += 1
         else:
             self.suspicious = 0
@@ -70,22 +74,27 @@ class Journal:
     help another to train: they watch the loss and write nothing.
     """
 
-    def __init__(self, run: Run, step: int, rates: Rates, *, tensorboard: bool, writes: bool) -> None:
-        """Open or continue the journal of `run` after `step`; MissingExtra where TensorBoard is not there."""
+    def __init__(
+        self, run: Run, step: int, rates: Rates, *, tensorboard: bool, writes: bool, least_loss: float = 0.0
+    ) -> None:
+        """Open or continue the journal of `run` after `step`; MissingExtra where TensorBoard is not there.
+
+        `least_loss`: see Watch.
+        """
         self.run, self.rates = run, rates
         self._pending: list[Metrics] = []
         self._due: _Line | None = None
         self._since = time.perf_counter()
         self.text = ""
         self._file = self._events = None
-        self.watch = Watch([])
+        self.watch = Watch([], least=least_loss)
         if writes:
             if tensorboard:
                 writer = optional("tensorboardX", extra="tensorboard").SummaryWriter
                 self._events = writer(str(run.events_path), purge_step=step + 1)
             kept = forget_after(run.metrics_path, step)
             forget_after(run.evaluations_path, step)
-            self.watch = Watch([line["loss"] for line in kept])
+            self.watch = Watch([line["loss"] for line in kept], least=least_loss)
             with writing(run.metrics_path):
                 self._file = run.metrics_path.open("a")
 

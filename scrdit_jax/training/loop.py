@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +14,14 @@ import numpy as np
 from anndata import AnnData
 from tqdm import tqdm
 
-from ..checkpoint import Checkpoints, Run, TrainingCells
+from ..checkpoint import Checkpoints, Model, Run, TrainingCells
 from ..config import RunConfig
 from ..data.batches import Batch, Batches
 from ..data.conditions import label_codes
 from ..data.marginals import gene_marginals
 from ..data.preparing import Prepared
 from ..devices import free_memory, usable_devices
-from ..diffusion.predictions import make_prediction
+from ..diffusion.predictions import is_distribution, make_prediction
 from ..errors import BadConfig, Diverged, RunMismatch
 from ..networks.kinds import flops_per_evaluation, make_network
 from .feeding import ahead
@@ -37,6 +37,8 @@ from .stopping import Stopper
 EVALUATIONS_A_STEP = 3
 # Of a device's free memory, what all training cells may take there.
 RESIDENT_SHARE = 0.4
+# What a usual loss counts as at least where divergence is looked for: a log-likelihood, in nats a gene, may be near 0.
+LEAST_LOSS = {"squared-error": 0.0, "likelihood": 0.1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,15 +46,16 @@ class Options:
     """How a run is trained, and no part of what it is.
 
     `stop_after` ends this call at that step, `max_minutes` at the first step's end after so long. `judge` makes, of
-    the held-out cells, what is asked at every evaluation. `matrix_rate` (FLOP/s of all devices) is what speed is held
-    against. `resident` says whether the training cells lie on the devices; None: where those have memory of their own,
-    and enough.
+    the held-out cells, what is asked at every evaluation; `fit`, of the finished model and those cells, the timesteps
+    that it carries. `matrix_rate` (FLOP/s of all devices) is what speed is held against. `resident` says whether the
+    training cells lie on the devices; None: where those have memory of their own, and enough.
     """
 
     stop_after: int | None = None
     max_minutes: float | None = None
     tensorboard: bool = False
     judge: Callable[[AnnData], Judge] | None = None
+    fit: Callable[[Model, AnnData], Mapping[int, Sequence[int]]] | None = None
     matrix_rate: float | None = None
     resident: bool | None = None
 
@@ -109,7 +112,7 @@ class _Session:
         share = settings.batch_size // jax.process_count()
         self.share = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
         self.state = initial_state(self.network, genes, settings, gene_bias=gene_marginals(training.X))
-        self.held_out = None
+        self.held_out, self.prepared_held_out = None, prepared.held_out
         if settings.evaluate_every is not None and writes():
             held_out = prepared.held_out.copy()
             judge = None if options.judge is None else options.judge(held_out)
@@ -135,7 +138,10 @@ class _Session:
             return None
         flops = EVALUATIONS_A_STEP * flops_per_evaluation(self.network)
         rates = Rates(self.config.training.batch_size, flops, self.options.matrix_rate)
-        journal = Journal(self.run, first, rates, tensorboard=self.options.tensorboard, writes=writes())
+        journal = Journal(
+            self.run, first, rates, tensorboard=self.options.tensorboard, writes=writes(),
+            least_loss=LEAST_LOSS[self.config.training.loss],
+        )  # fmt: skip
         bar = tqdm(total=last, initial=first, unit="step", disable=None if writes() else True, desc="train")
         with closing(journal), bar, Stopper(self.options.max_minutes) as stopper:
             try:
@@ -173,7 +179,9 @@ class _Session:
                 score = self._evaluate(state, done, journal)
                 stopped = stopped or self._stalled()
             if checkpoints is not None and (calm or stopped or done == last):
-                checkpoints.save(self.step.fetch(state), self.config, self.facts, self.about_cells, score=score)
+                fetched = self.step.fetch(state)
+                fitted = self._fitted(fetched, journal) if done == settings.steps else None
+                checkpoints.save(fetched, self.config, self.facts, self.about_cells, score=score, fitted=fitted)
             if stopped:
                 return stopped
         return None
@@ -202,6 +210,16 @@ class _Session:
             epoch = done * self.config.training.batch_size / self.cells
             row = self.held_out.look(fetched.params if fetched.ema is None else fetched.ema, done, epoch, journal)
         return score_of(row)
+
+    def _fitted(self, state: TrainState, journal: Journal) -> Mapping[int, Sequence[int]] | None:
+        """Timesteps fitted to the finished model, where its prediction can be drawn from."""
+        fit = self.options.fit
+        if fit is None or not self.facts.n_held_out or not is_distribution(self.config.diffusion.prediction):
+            return None
+        cells = TrainingCells(self.about_cells["library_size"], self.about_cells["labels"])
+        params = jax.device_get(state.params if state.ema is None else state.ema)
+        with journal.pause():
+            return fit(Model(self.config, self.facts, params, int(state.step), cells), self.prepared_held_out)
 
     def _stalled(self) -> str | None:
         """Why training ends before its time: the held-out score has stopped getting better."""

@@ -25,14 +25,16 @@ Losses = Callable[..., jax.Array]
 
 
 class Metrics(NamedTuple):
-    """Scalars of one step: mean squared error per gene (eq. 10, averaged), and the gradient's norm before clipping."""
+    """Scalars of one step: the mean loss per gene (eq. 10, averaged), and the gradient's norm before clipping."""
 
     loss: jax.Array
     gradient_norm: jax.Array
 
 
 def make_losses(network: nn.Module, config: RunConfig, scaling: Scaling) -> Losses:
-    """(params, batch, key, places, whole) -> each cell's squared error, averaged over its genes, (cell,) float32.
+    """(params, batch, key, places, whole) -> each cell's loss, averaged over its genes, (cell,) float32.
+
+    That is the squared error, or minus the log-likelihood in nats, which may be negative.
 
     `places` (cell,) are the cells' numbers in the `whole` batch of so many; noise and level follow from `key` and
     place. In bfloat16 the network's body computes with rounded copies of the params; the conditioning, norms, softmax
@@ -65,6 +67,8 @@ def make_losses(network: nn.Module, config: RunConfig, scaling: Scaling) -> Loss
             dropped = _uniform(jax.random.fold_in(key, 2), places) < config.training.label_dropout
             labels = jnp.where(dropped[:, None], -1, labels)
         predicted = predict(params, noisy, timesteps, labels)
+        if config.training.loss == "likelihood":
+            return -jnp.mean(prediction.log_likelihood(clean, noisy, predicted, alpha_bar), axis=1)
         return jnp.mean(prediction.error(clean, noise, noisy, predicted, alpha_bar) ** 2, axis=1)
 
     return losses

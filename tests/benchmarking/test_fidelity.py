@@ -107,13 +107,13 @@ def test_rows_of_another_recipe_are_not_taken_for_this_one(folder, tmp_path, tin
     # The same with fewer evaluations is another row, from the same training.
     runs = set((out / "work" / "runs").iterdir())
     preset.write_text(json.dumps(tiny_config.to_dict()))
-    result = call(folder, *common, "--evaluations", 5)
-    assert result.exit_code == 0 and "mine, 5 evaluations" in result.output
+    result = call(folder, *common, "--sampler", "distributional:5")
+    assert result.exit_code == 0 and "mine, distributional, 5 evaluations" in result.output
     # So it is at timesteps fitted to it, with cells of their own.
-    result = call(folder, *common, "--evaluations", 5, "--solver", "unipc", "--fitted")
-    assert result.exit_code == 0 and "mine, unipc, 5 evaluations, fitted" in result.output
+    result = call(folder, *common, "--sampler", "unipc:5", "--sampler", "unipc:5:fit")
+    assert result.exit_code == 0 and "mine, unipc, 5 evaluations, fit" in result.output
     assert set((out / "work" / "runs").iterdir()) == runs
-    even, fitted = (json.loads(path.read_text())["whole"] for path in sorted((out / "rows").glob("*mine-*.json")))
+    even, fitted = (json.loads(path.read_text())["whole"] for path in sorted((out / "rows").glob("*mine-unipc*.json")))
     assert even["mmd_pca"] != fitted["mmd_pca"]
 
 
@@ -126,10 +126,10 @@ def test_rows_of_another_recipe_are_not_taken_for_this_one(folder, tmp_path, tin
         (("--data", "counts.h5ad:colour"), "no column 'colour'"),
         (("--data", "counts.h5ad:kind", "--data", "log.h5ad", "--data", "counts.h5ad"), "two data sets are called"),
         (("--peer", "copula", "--no-peers"), "exclude each other"),
-        (("--evaluations", "0"), "steps is 0; it must be"),
-        (("--solver", "euler"), "euler"),
-        (("--fitted",), "give --evaluations"),
-        (("--evaluations", "50"), "50"),  # of 20 timesteps
+        (("--sampler", "distributional:0"), "steps is 0; it must be"),
+        (("--sampler", "euler"), "no solver 'euler'"),
+        (("--sampler", "unipc:fit"), "'fit' is no number of evaluations; write e.g. unipc:10"),
+        (("--sampler", "ddim:50"), "50 steps are not within 2..20"),
     ],
 )
 def test_what_a_user_gets_wrong_is_one_line(folder, tmp_path, arguments, message, monkeypatch):

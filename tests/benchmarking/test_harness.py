@@ -98,16 +98,18 @@ def test_the_matrix_product_is_counted_over_all_devices():
 
 
 def test_the_cases_are_the_papers_and_few_steps_for_fast_solvers():
-    names = [case.name for case in standard_cases(1000, fitted=True)]
+    names = [case.name for case in standard_cases(1000, fitted=True, draws=True)]
     assert names[0] == "ddpm-1000" and len(set(names)) == len(names)
     for solver in ("ddpm", "ddim", "dpmpp-2m", "dpmpp-2m-sde", "dpmpp-3m", "unipc"):
         assert {f"{solver}-{n}" for n in (100, 50, 20, 10)} <= set(names)
     assert {"unipc-5", "dpmpp-2m-8", "unipc-15", "unipc-8-fitted"} <= set(names) and "ddim-5" not in names
-    assert all(2 <= case.steps <= 20 for case in standard_cases(20, fitted=True)[1:] if case.solver == "unipc")
+    assert {f"distributional-{n}" for n in (1, 2, 3, 4, 6, 8)} <= set(names)
+    short = standard_cases(20, fitted=True, draws=False)[1:]
+    assert all(2 <= case.steps <= 20 and case.solver != "distributional" for case in short)
 
 
 def test_cases_are_chosen_by_pattern_and_an_unknown_one_is_refused():
-    cases = standard_cases(1000, fitted=False)
+    cases = standard_cases(1000, fitted=False, draws=False)
     assert [c.name for c in choose(cases, ["ddpm-1000", "unipc-1?"])] == ["ddpm-1000", "unipc-15", "unipc-10"]
     assert choose(cases, []) == cases
     with pytest.raises(BadConfig, match=r"no case matches 'euler-\*'; there are ddpm-1000"):

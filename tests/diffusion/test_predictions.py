@@ -2,11 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from scrdit_jax.config import PREDICTIONS, DiffusionConfig
 from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.diffusion.forward import add_noise
-from scrdit_jax.diffusion.predictions import Epsilon, Velocity, ZeroInflated, make_prediction
+from scrdit_jax.diffusion.predictions import Epsilon, Velocity, ZeroInflated, is_distribution, make_prediction
 from scrdit_jax.diffusion.schedule import linear_schedule
 
 ALPHA_BARS = linear_schedule(DiffusionConfig()).alpha_bars
@@ -108,4 +109,106 @@ def test_zero_inflated_is_finite_with_finite_gradients_whatever_comes(t):
 def test_every_prediction_of_the_settings_can_be_made():
     assert {name: make_prediction(name, SCALING).outputs for name in PREDICTIONS} == {
         "epsilon": 1, "v": 1, "zero-inflated": 3,
+    }  # fmt: skip
+
+
+# A zero-inflated prediction as a distribution.
+
+PREDICTED = ZeroInflated(-0.5, -8.0, 4.0)
+# Where nothing but noise is seen, the posterior is what the network says.
+BLIND = jnp.full((1, 1), 1e-12)
+
+
+def said(log_odds: float, mean: float, log_spread: float, genes: int = 1) -> jax.Array:
+    """(1, genes, 3), on the log scale."""
+    return jnp.broadcast_to(jnp.asarray([log_odds, mean, log_spread], jnp.float32), (1, genes, 3))
+
+
+def drawn(predicted, *, key: int = 0, noise: float = 0.0) -> np.ndarray:
+    keys = jax.random.split(jax.random.key(key), 1)
+    return np.asarray(PREDICTED.draw(jnp.zeros(predicted.shape[:2]), predicted, BLIND, keys, noise=noise))[0]
+
+
+@pytest.mark.parametrize("share", [1e-4, 0.03, 0.5, 0.999])
+def test_a_million_draws_of_presence_have_the_right_frequency(share):
+    cells = drawn(said(np.log(share / (1 - share)), 2.0, -1.0, genes=1_000_000))
+    found = np.mean(cells != np.float32(PREDICTED.zero))
+    assert abs(found - share) < 5 * np.sqrt(share * (1 - share) / 1e6)
+
+
+@pytest.mark.parametrize("share", [0.002, 0.9])
+def test_drawn_values_are_gaussian_however_rare_they_are(share):
+    cells = drawn(said(np.log(share / (1 - share)), 2.0, np.log(0.3), genes=1_000_000))
+    values = cells[cells != np.float32(PREDICTED.zero)].astype(np.float64) * 4.0 - 8.0
+    assert stats.kstest((values - 2.0) / 0.3, "norm").pvalue > 0.01
+    assert len(np.unique(values)) > 0.99 * len(values) or share > 0.5
+
+
+def test_noise_widens_zeros_and_values_alike():
+    log_odds, noise = np.log(0.5 / 0.5), 0.05
+    cells = drawn(said(log_odds, 2.0, np.log(0.3), genes=200_000), noise=noise)
+    zeros = cells < 1.0  # on the network's scale values lie around 2.5, ten deviations away
+    assert abs(zeros.mean() - 0.5) < 0.006
+    assert stats.kstest((cells[zeros] - PREDICTED.zero) / noise, "norm").pvalue > 0.01
+    expected = np.sqrt((0.3 / 4.0) ** 2 + noise**2)
+    assert stats.kstest((cells[~zeros] - 2.5) / expected, "norm").pvalue > 0.01
+
+
+@pytest.mark.parametrize("log_odds", [-200.0, -90.0, 90.0, 200.0])
+def test_what_is_certain_is_drawn_so_and_stays_finite(log_odds):
+    cells = drawn(said(log_odds, 2.0, -1.0, genes=300_000), noise=0.1)
+    assert np.isfinite(cells).all() and np.all((cells > 1.0) == (log_odds > 0))
+
+
+def test_a_drawn_cell_depends_on_its_key_alone():
+    predicted = jnp.asarray(np.random.default_rng(0).normal(size=(3, 50, 3)), jnp.float32)
+    noisy, keys = jnp.zeros((3, 50)), jax.random.split(jax.random.key(1), 3)
+    whole = PREDICTED.draw(noisy, predicted, BLIND, keys)
+    np.testing.assert_array_equal(PREDICTED.draw(noisy[1:2], predicted[1:2], BLIND, keys[1:2]), whole[1:2])
+    assert not np.array_equal(PREDICTED.draw(noisy, predicted, BLIND, keys[::-1]), whole)
+
+
+def test_the_mean_of_many_draws_is_the_clean_cell():
+    predicted = jnp.asarray(np.random.default_rng(2).normal(size=(1, 8, 3)), jnp.float32)
+    noisy, alpha_bar = jnp.full((1, 8), 0.4), jnp.full((1, 1), 0.2)
+    keys = jax.random.split(jax.random.key(3), 40_000)
+    spread = lambda x: jnp.broadcast_to(x, (40_000, *x.shape[1:]))  # noqa: E731
+    cells = np.asarray(PREDICTED.draw(spread(noisy), spread(predicted), alpha_bar, keys), np.float64)
+    error = cells.std(axis=0) / 200
+    assert np.all(
+        np.abs(cells.mean(axis=0) - np.asarray(PREDICTED.clean(noisy, predicted, alpha_bar))[0]) < 4.5 * error
+    )
+
+
+def test_the_likelihood_is_that_of_bayes_rule():
+    """Oracle: prior times p(x_t | x_0), normalised by summing over a fine grid of x_0."""
+    alpha_bar, noisy, predicted = 0.3, 0.7, np.array([0.4, 1.5, np.log(0.8)])
+    share, mean, spread = 1 / (1 + np.exp(-0.4)), (1.5 + 8.0) / 4.0, 0.8 / 4.0
+    grid = np.linspace(mean - 10 * spread, mean + 10 * spread, 100_001)
+    seen = lambda x: stats.norm.pdf(noisy, np.sqrt(alpha_bar) * x, np.sqrt(1 - alpha_bar))  # noqa: E731
+    of_values = share * stats.norm.pdf(grid, mean, spread) * seen(grid)
+    of_zero = (1 - share) * seen(PREDICTED.zero)
+    whole = of_zero + of_values.sum() * (grid[1] - grid[0])
+
+    def found(clean):
+        arrays = (jnp.full((1, 1), x, jnp.float32) for x in (clean, noisy))
+        return float(
+            PREDICTED.log_likelihood(*arrays, jnp.asarray(predicted, jnp.float32)[None, None], alpha_bar)[0, 0]
+        )
+
+    assert found(PREDICTED.zero) == pytest.approx(np.log(of_zero / whole), abs=1e-4)
+    for i in (48_000, 50_000, 55_000):
+        assert found(grid[i]) == pytest.approx(np.log(of_values[i] / whole), abs=1e-3)
+
+
+def test_guidance_moves_log_odds_and_means_and_leaves_spreads():
+    one, none = said(1.0, 2.0, -1.0), said(0.5, 1.0, -2.0)
+    np.testing.assert_allclose(PREDICTED.guide(one, none, 1.0), one)
+    np.testing.assert_allclose(PREDICTED.guide(one, none, 0.0)[0, 0], [0.5, 1.0, -1.0])
+    np.testing.assert_allclose(PREDICTED.guide(one, none, 3.0)[0, 0], [2.0, 4.0, -1.0])
+
+
+def test_only_a_distribution_can_be_drawn_from():
+    assert {name: is_distribution(name) for name in PREDICTIONS} == {
+        "epsilon": False, "v": False, "zero-inflated": True
     }  # fmt: skip

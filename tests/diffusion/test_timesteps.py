@@ -17,7 +17,11 @@ from scrdit_jax.errors import BadTimesteps
 THOUSAND = linear_schedule(DiffusionConfig())
 
 
-STARTING_AT_T = [name for name in SCHEDULES if name != "paper"]
+STARTING_AT_T = [name for name in SCHEDULES if name not in ("paper", "interior")]
+
+
+def read_and_check(path) -> np.ndarray:
+    return check_timesteps(read_timesteps(path).timesteps, 1000)
 
 
 def assert_subsequence(taus: np.ndarray, timesteps: int, steps: int, *, start: int | None = None) -> None:
@@ -43,10 +47,34 @@ def test_a_thousand_timesteps_give_exactly_the_steps_asked_for(name, steps):
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_as_many_steps_as_timesteps_or_none_given_is_every_timestep(name):
-    everything = list(range(1000, 0, -1))
-    assert make_timesteps(name, THOUSAND, None).tolist() == everything
-    assert make_timesteps(name, THOUSAND, 1000).tolist() == everything
+def test_as_many_steps_as_timesteps_is_every_timestep(name):
+    assert make_timesteps(name, THOUSAND, 1000).tolist() == list(range(1000, 0, -1))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4, 8, 25])
+def test_interior_steps_are_equal_in_log_snr_from_minus_6_to_1_to_within_half_a_timestep(steps):
+    taus = make_timesteps("interior", THOUSAND, steps, least=1)
+    assert len(taus) == steps and np.all(np.diff(taus) < 0)
+    levels = np.append(THOUSAND.log_snr, -np.inf)
+    for i, t in enumerate(taus):
+        wanted = -6.0 + 7.0 * i / max(steps - 1, 1)
+        found, beside = levels[t - 1], (levels[t - 2] if t > 1 else np.inf, levels[t])
+        assert all(abs(found - wanted) <= abs(other - wanted) + 1e-9 for other in beside)
+
+
+@pytest.mark.parametrize(("timesteps", "beta_end"), [(2, 0.99), (3, 0.99), (10, 0.9), (41, 0.3)])
+def test_interior_steps_are_distinct_where_the_schedule_is_coarse(timesteps, beta_end):
+    schedule = linear_schedule(DiffusionConfig(timesteps=timesteps, beta_end=beta_end))
+    for steps in range(1, timesteps + 1):
+        taus = make_timesteps("interior", schedule, steps, least=1)
+        assert len(taus) == steps and np.all(np.diff(taus) < 0) and 1 <= taus[-1] <= taus[0] <= timesteps
+
+
+def test_one_step_is_for_interior_alone():
+    for name in SCHEDULES:
+        if name != "interior":
+            with pytest.raises(BadTimesteps, match=rf"schedule {name} has 2 steps or more; .* use interior"):
+                make_timesteps(name, THOUSAND, 1, least=1)
 
 
 def test_the_papers_steps_are_those_it_writes():
@@ -103,16 +131,29 @@ def test_karras_steps_are_equal_in_the_seventh_root_of_sigma_to_within_half_a_ti
 def test_a_file_of_timesteps_is_read_as_json_or_as_plain_numbers(tmp_path, text):
     path = tmp_path / "taus.txt"
     path.write_text(text)
-    assert read_timesteps(path).tolist() == [1000, 750, 500, 1]
-    assert make_timesteps(str(path), THOUSAND, None).tolist() == [1000, 750, 500, 1]
-    assert make_timesteps(str(path), THOUSAND, 4).tolist() == [1000, 750, 500, 1]
+    found = read_timesteps(path)
+    assert (found.timesteps.tolist(), found.solver, found.model) == ([1000, 750, 500, 1], None, None)
+    assert read_and_check(path).tolist() == [1000, 750, 500, 1]
 
 
 def test_what_a_schedule_gives_can_be_written_to_a_file_and_read_back(tmp_path):
     path = tmp_path / "taus.json"
     taus = make_timesteps("logsnr", THOUSAND, 17)
     path.write_text(json.dumps(taus.tolist()))
-    assert make_timesteps(str(path), THOUSAND, None).tolist() == taus.tolist()
+    assert read_and_check(path).tolist() == taus.tolist()
+
+
+def test_a_fitted_file_says_for_which_solver_and_model(tmp_path):
+    path = tmp_path / "fitted.json"
+    path.write_text(json.dumps({"format": 1, "solver": "unipc", "model": "ab12", "timesteps": [900, 1]}))
+    found = read_timesteps(path)
+    assert (found.timesteps.tolist(), found.solver, found.model) == ([900, 1], "unipc", "ab12")
+    path.write_text(json.dumps({"format": 2, "solver": "unipc", "model": "ab12", "timesteps": [900, 1]}))
+    with pytest.raises(BadTimesteps, match="format 2, not 1"):
+        read_timesteps(path)
+    path.write_text(json.dumps({"format": 1, "timesteps": [900, 1]}))
+    with pytest.raises(BadTimesteps, match="lacks 'solver'; make it again with 'scrdit schedule'"):
+        read_timesteps(path)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +187,7 @@ def test_a_bad_list_is_refused_in_one_line_with_value_and_remedy(tmp_path, text,
     path = tmp_path / "taus.txt"
     path.write_text(text)
     with pytest.raises(BadTimesteps) as caught:
-        make_timesteps(str(path), THOUSAND, None)
+        read_and_check(path)
     message = str(caught.value)
     assert "\n" not in message
     for words in said:
@@ -157,21 +198,14 @@ def test_a_file_that_is_not_text_is_refused_by_name(tmp_path):
     path = tmp_path / "taus.bin"
     path.write_bytes(bytes([0xFF, 0xFE, 0x80, 0x81]))
     with pytest.raises(BadTimesteps, match=r"taus\.bin is no list of timesteps"):
-        make_timesteps(str(path), THOUSAND, None)
+        read_timesteps(path)
 
 
 def test_a_schedule_that_is_neither_name_nor_file_is_told_the_names(tmp_path):
     with pytest.raises(BadTimesteps, match=r"no schedule 'cubic'.*uniform, quadratic, logsnr.*file"):
-        make_timesteps("cubic", THOUSAND, 10)
+        read_timesteps("cubic")
     with pytest.raises(BadTimesteps, match=r"no schedule .*irectory"):
-        make_timesteps(str(tmp_path), THOUSAND, 10)
-
-
-def test_a_file_and_another_number_of_steps_exclude_each_other(tmp_path):
-    path = tmp_path / "taus.txt"
-    path.write_text("1000 1")
-    with pytest.raises(BadTimesteps, match=r"holds 2 timesteps but 3 steps.*leave out --steps"):
-        make_timesteps(str(path), THOUSAND, 3)
+        read_timesteps(tmp_path)
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -8,10 +8,12 @@ import pytest
 from scrdit_jax.checkpoint import load_model
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.data.scaling import Scaling
-from scrdit_jax.diffusion.predictions import make_prediction
+from scrdit_jax.diffusion.predictions import ZeroInflated, make_prediction
 from scrdit_jax.errors import BadConfig, Diverged
-from scrdit_jax.generation import engine as engines
-from scrdit_jax.generation.engine import Conditioning, coefficients_for, make_engine, prepare, sample_batch
+from scrdit_jax.generation import program
+from scrdit_jax.generation.engine import make_engine
+from scrdit_jax.generation.program import Conditioning, Method, prepare, sample_batch
+from scrdit_jax.generation.settling import coefficients_for
 from scrdit_jax.networks.dit import DiT
 from scrdit_jax.sampling.sampler import cell_keys, integrate
 
@@ -57,10 +59,14 @@ def test_a_batch_takes_the_place_of_the_one_that_is_donated(model):
 
 def test_changing_solver_or_schedule_at_equal_length_does_not_compile_again(model):
     make_engine(model, SamplingConfig(solver="ddim", steps=9, batch_size=8))
-    before = engines._compiled.cache_info().misses
-    for options in ({"solver": "ddim", "eta": 0.7}, {"solver": "ddpm"}, {"schedule": "quadratic"}, {"seed": 5}):
+    before = program.compiled.cache_info().misses
+    for options in ({"solver": "unipc"}, {"solver": "dpmpp-2m"}, {"schedule": "quadratic"}, {"seed": 5}):
+        make_engine(model, SamplingConfig(**{"solver": "ddim", "steps": 9, "batch_size": 8} | options))
+    assert program.compiled.cache_info().misses == before
+    # What adds noise is another program, whatever the solver.
+    for options in ({"solver": "ddim", "eta": 0.7}, {"solver": "ddpm"}):
         make_engine(model, SamplingConfig(steps=9, batch_size=8, **options))
-    assert engines._compiled.cache_info().misses == before
+    assert program.compiled.cache_info().misses == before + 1
 
 
 def test_bfloat16_stays_near_float32(model):
@@ -111,32 +117,32 @@ def test_a_model_that_is_not_finite_stops_at_its_first_step_with_the_cells_named
     params = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), model.params)
     nothing = type(model)(model.config, model.facts, params, model.step)
     with pytest.raises(Diverged, match=r"5 of cells 0 to 4 stopped being finite at step 1 \(timestep 20\) of 3;"):
-        cells_of(nothing, 5, steps=3, batch_size=8)
+        cells_of(nothing, 5, solver="dpmpp-2m", steps=3, batch_size=8)
 
 
 def test_cells_that_break_along_the_way_name_the_range_of_steps(model, monkeypatch):
-    whole = engines.evaluate
+    whole = ZeroInflated.clean
 
-    def breaks(weights, modulations, noisy, alpha_bar, **static):
-        clean = whole(weights, modulations, noisy, alpha_bar, **static)
+    def breaks(prediction, noisy, predicted, alpha_bar):
+        clean = whole(prediction, noisy, predicted, alpha_bar)
         # From where the level is above a half, a cell breaks as its first gene crosses a threshold.
         return jnp.where((alpha_bar > 0.3) & (noisy[:, :1] > -0.5 - alpha_bar), jnp.nan, clean)
 
-    monkeypatch.setattr(engines, "evaluate", breaks)
-    engines._compiled.cache_clear()
+    monkeypatch.setattr(ZeroInflated, "clean", breaks)
+    program.compiled.cache_clear()
     sample_batch.clear_cache()
     try:
         with pytest.raises(Diverged, match=r"of cells 0 to 63 stopped being finite at steps \d+ to \d+ \(timesteps"):
             cells_of(model, 64, solver="ddim", steps=10, batch_size=64)
     finally:
-        engines._compiled.cache_clear()
+        program.compiled.cache_clear()
         sample_batch.clear_cache()
 
 
 def test_a_batch_that_does_not_fit_names_the_largest_that_does(model, monkeypatch):
     config = SamplingConfig(steps=3, batch_size=512)
     needed = make_engine(model, config).bytes_needed
-    monkeypatch.setattr(engines, "free_memory", lambda device: needed // 2)
+    monkeypatch.setattr(program, "free_memory", lambda device: needed // 2)
     with pytest.raises(BadConfig, match=r"a batch of 512 cells needs .* the largest that fits is about (\d+)") as error:
         make_engine(model, config)
     largest = int(str(error.value).split("--batch-size ")[1].split(",")[0])
@@ -144,9 +150,10 @@ def test_a_batch_that_does_not_fit_names_the_largest_that_does(model, monkeypatc
     assert make_engine(model, SamplingConfig(steps=3, batch_size=largest)).batch_size == largest
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_sampler_lowers_for_every_platform(model, dtype):
-    table = coefficients_for(model.config.diffusion, SamplingConfig(solver="ddim", eta=1.0, steps=5))
+@pytest.mark.parametrize(("dtype", "draws"), [("float32", False), ("bfloat16", False), ("bfloat16", True)])
+def test_the_sampler_lowers_for_every_platform(model, dtype, draws):
+    options = {"solver": "distributional"} if draws else {"solver": "ddim", "eta": 1.0}
+    table = coefficients_for(model.config.diffusion, SamplingConfig(steps=5, **options))
     network = DiT(model.config.network, 24, 3)
 
     def run(params, indices):
@@ -156,6 +163,7 @@ def test_the_sampler_lowers_for_every_platform(model, dtype):
         return sample_batch(
             weights, conditioning, table, jnp.uint32(0), indices, jnp.zeros((4, 0), jnp.int32), jnp.zeros((4, 24)),
             network=network, prediction=make_prediction("zero-inflated", SCALING), scaling=SCALING,
+            method=Method(draws, noise=True),
         )  # fmt: skip
 
     platforms = ["cpu", "cuda", "tpu"]

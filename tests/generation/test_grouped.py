@@ -13,9 +13,11 @@ from scrdit_jax.config import SamplingConfig
 from scrdit_jax.data.preparing import write_prepared
 from scrdit_jax.errors import BadConfig
 from scrdit_jax.generation.counts import make_counting
-from scrdit_jax.generation.engine import coefficients_for, make_engine, network_of
+from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.labels import Drawn, Labels
+from scrdit_jax.generation.program import network_of
 from scrdit_jax.generation.quotas import Wanted, resolve
+from scrdit_jax.generation.settling import coefficients_for
 from scrdit_jax.sampling.sampler import cell_keys, integrate
 
 
@@ -44,8 +46,8 @@ def test_cells_are_told_the_groups_that_were_drawn(runs):
     """Oracle: the whole network once a cell with its own codes; 2e-4 on the log scale."""
     model = load_model(runs["plain"])
     (network, prediction), params = network_of(model), jax.device_put(model.params)
-    table = coefficients_for(model.config.diffusion, SamplingConfig(steps=6))
-    engine = make_engine(model, SamplingConfig(steps=6, batch_size=8))
+    table = coefficients_for(model.config.diffusion, SamplingConfig(solver="dpmpp-2m", steps=6))
+    engine = make_engine(model, SamplingConfig(solver="dpmpp-2m", steps=6, batch_size=8))
     own = jnp.asarray(engine.told.codes[engine.told.rows(0, 16)])
     assert own.shape == (16, 4) and len(np.unique(own, axis=0)) > 1
 
@@ -56,7 +58,7 @@ def test_cells_are_told_the_groups_that_were_drawn(runs):
     slow = jax.jit(lambda: integrate(predict_clean, keys, table, jnp.asarray(table.timestep), genes=24))()
     made = np.concatenate(list(engine.batches(16)))
     np.testing.assert_allclose(made, np.asarray(model.facts.scaling.unscale(slow.cells)), atol=2e-4)
-    assert engine.block(made, 0).labels.shape == (16, 0)
+    assert engine.block(made, 0, 16).labels.shape == (16, 0)
 
 
 @pytest.mark.parametrize("name", ["plain", "typed"])

@@ -10,8 +10,10 @@ import scrdit_jax as scrdit
 from scrdit_jax.checkpoint import load_model
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.errors import BadConfig
-from scrdit_jax.generation import engine as engines
-from scrdit_jax.generation.engine import coefficients_for, make_engine, network_of
+from scrdit_jax.generation import program
+from scrdit_jax.generation.engine import make_engine
+from scrdit_jax.generation.program import network_of
+from scrdit_jax.generation.settling import coefficients_for
 from scrdit_jax.generation.store import Store
 from scrdit_jax.sampling.sampler import cell_keys, integrate
 
@@ -41,7 +43,7 @@ def cells_of(model, labels=RUNS, cells=16, **options):
 def test_the_table_of_labels_equals_telling_every_cell(model, guidance):
     """Oracle: the whole network once a cell with its own label, guided by the formula; 2e-4 on the log scale."""
     (network, prediction), params = network_of(model), jax.device_put(model.params)
-    table = coefficients_for(model.config.diffusion, SamplingConfig(steps=6))
+    table = coefficients_for(model.config.diffusion, SamplingConfig(solver="dpmpp-2m", steps=6))
     own, none = jnp.asarray(codes(model), jnp.int32), jnp.full((16, 2), -1, jnp.int32)
 
     def predict_clean(noisy, alpha_bar, timestep):
@@ -68,7 +70,7 @@ def test_labels_and_guidance_change_the_cells(model):
 def test_a_cell_does_not_depend_on_batches_or_devices(model):
     whole = cells_of(model, batch_size=16)
     np.testing.assert_allclose(cells_of(model, batch_size=4), whole, rtol=1e-5, atol=1e-5)
-    config = SamplingConfig(steps=6, batch_size=8)
+    config = SamplingConfig(solver="dpmpp-2m", steps=6, batch_size=8)
     one = make_engine(model, config, RUNS, devices=jax.local_devices()[:1])
     np.testing.assert_allclose(np.concatenate(list(one.batches(16))), whole, rtol=1e-5, atol=1e-5)
 
@@ -86,9 +88,9 @@ def test_only_guidance_pays_for_a_second_evaluation(model, labelled_run):
 
 def test_other_quotas_of_as_many_labels_do_not_compile_again(model):
     make_engine(model, SamplingConfig(steps=6, batch_size=8), RUNS)
-    before = engines._compiled.cache_info().misses
+    before = program.compiled.cache_info().misses
     make_engine(model, SamplingConfig(steps=6, batch_size=8), (*RUNS[::-1], (("B cell", "d2"), 4)))
-    assert engines._compiled.cache_info().misses == before
+    assert program.compiled.cache_info().misses == before
 
 
 def test_guidance_needs_labels(tiny_run):

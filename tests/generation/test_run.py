@@ -8,8 +8,8 @@ import scrdit_jax as scrdit
 from scrdit_jax.checkpoint import load_model
 from scrdit_jax.config import DiffusionConfig, SamplingConfig
 from scrdit_jax.errors import BadConfig, BadTimesteps
-from scrdit_jax.generation.engine import coefficients_for
 from scrdit_jax.generation.run import sample
+from scrdit_jax.generation.settling import coefficients_for
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +75,8 @@ def test_no_cells_and_wrong_options_are_refused(model, tiny_run):
     with pytest.raises(BadConfig, match="0 cells were asked for; ask for at least 1"):
         sample(model, 0, SamplingConfig())
     with pytest.raises(BadConfig, match=r"dpmpp-2m takes no eta \(it was 0\.5\)"):
+        scrdit.sample(tiny_run, 1, solver="dpmpp-2m", eta=0.5)
+    with pytest.raises(BadConfig, match=r"distributional takes no eta \(it was 0\.5\); leave it out, or use ddim"):
         scrdit.sample(tiny_run, 1, eta=0.5)
-    with pytest.raises(BadConfig, match="no solver 'euler'; there are ddpm, ddim"):
+    with pytest.raises(BadConfig, match="no solver 'euler'; there are distributional, ddpm, ddim"):
         scrdit.sample(tiny_run, 1, solver="euler")

@@ -134,7 +134,7 @@ def test_a_full_disk_stops_with_one_line_and_goes_on_to_the_same_cells(tiny_run,
     whole, batches = pipeline.ShardWriter._finish, []
 
     def full(self):
-        if self._shard.index == 2:
+        if self._shard.index == 1:
             raise OSError(28, "No space left on device")
         return whole(self)
 
@@ -145,9 +145,10 @@ def test_a_full_disk_stops_with_one_line_and_goes_on_to_the_same_cells(tiny_run,
         patch.setattr(pipeline.Engine, "dispatch", lambda *args: batches.append(args[1]) or dispatch(*args))
         with pytest.raises(DiskFull, match=r"no space left while writing .*a; free some and run the same command"):
             scrdit.generate(tiny_run, CELLS, out=out, **OPTIONS)
-    assert len(batches) < 11 and len(list((out / "shards").iterdir())) == 4
+    # The fourth batch fails; by then MOST_WAITING more may wait to be written, and one be at the device.
+    assert len(batches) <= 4 + pipeline.MOST_WAITING + 1 < 11 and len(list((out / "shards").iterdir())) == 2
     assert "unfinished" in scrdit.api.describe(out)[-1]
-    assert scrdit.generate(tiny_run, CELLS, out=out, **OPTIONS).made == CELLS - 256
+    assert scrdit.generate(tiny_run, CELLS, out=out, **OPTIONS).made == CELLS - 128
     assert scrdit.verify(out).digest == digest
 
 
@@ -270,10 +271,15 @@ def killed_until_done(run, out, kills, *, cells, options, seed):
 
 
 @pytest.mark.parametrize(
-    ("kills", "cells"), [(3, 12_000), pytest.param(30, 200_000, marks=pytest.mark.slow)], ids=["3", "30"]
+    ("kills", "cells", "solver"),
+    [
+        (3, 12_000, "distributional"),
+        pytest.param(30, 200_000, "distributional", marks=pytest.mark.slow),
+        pytest.param(3, 12_000, "dpmpp-2m", marks=pytest.mark.slow),
+    ],
 )
-def test_killed_at_any_moment_it_ends_with_the_cells_of_an_undisturbed_run(tiny_run, tmp_path, kills, cells):
-    options = {"steps": 10, "batch_size": 64, "shard_cells": max(512, cells // 100)}
+def test_killed_at_any_moment_it_ends_with_the_cells_of_an_undisturbed_run(tiny_run, tmp_path, kills, cells, solver):
+    options = {"solver": solver, "steps": 10, "batch_size": 64, "shard_cells": max(512, cells // 100)}
     killed_until_done(tiny_run, tmp_path / "killed", kills, cells=cells, options=options, seed=os.getpid())
     undisturbed = scrdit.generate(tiny_run, cells, out=tmp_path / "undisturbed", **options).path
     found = scrdit.verify(tmp_path / "killed")

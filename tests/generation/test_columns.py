@@ -1,0 +1,127 @@
+"""Files that grow by compressed chunks: what was appended is what is read, by h5py and by anndata."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import anndata
+import h5py
+import jax
+import numpy as np
+import pytest
+from scipy import sparse
+
+from scrdit_jax.checkpoint import load_model
+from scrdit_jax.config import SamplingConfig
+from scrdit_jax.generation import engine as engines
+from scrdit_jax.generation.columns import CompressedColumn, column
+from scrdit_jax.generation.engine import Shard, jobs_of, make_engine, unpack
+from scrdit_jax.generation.growing import Block, GrowingCells, Layout, growing_file, to_csr
+from scrdit_jax.generation.program import Packed, packer, place
+
+GENES = tuple(f"g{i}" for i in range(30))
+
+
+@pytest.fixture(scope="module")
+def executor():
+    with ThreadPoolExecutor(3) as executor:
+        yield executor
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "float32"])
+@pytest.mark.parametrize("pieces", [[], [3], [64], [63, 1, 1], [200, 0, 7, 129], [1] * 70])
+def test_odd_pieces_come_back_as_they_were(tmp_path, executor, dtype, pieces):
+    rng = np.random.default_rng(0)
+    values = [(1000 * rng.standard_normal(n)).astype(dtype) for n in pieces]
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        dataset = file.create_dataset(
+            "x", (0,), dtype, maxshape=(None,), chunks=(64,), compression="gzip", shuffle=True
+        )
+        grown = column(dataset, executor)
+        assert isinstance(grown, CompressedColumn)
+        for piece in values:
+            grown.append(piece)
+        grown.close()
+    with h5py.File(tmp_path / "f.h5") as file:
+        np.testing.assert_array_equal(file["x"][:], np.concatenate([np.zeros(0, dtype), *values]))
+
+
+def blocks(*, counts: bool):
+    rng = np.random.default_rng(1)
+    for cells in (40, 1, 300, 59):
+        dense = rng.gamma(2, 1, (cells, 30)).astype(np.float32) * (rng.random((cells, 30)) < 0.2)
+        matrix, labels = to_csr(dense), rng.integers(0, 2, (cells, 1)).astype(np.int32)
+        whole = sparse.csr_matrix((rng.integers(1, 9, matrix.nnz, dtype=np.int32), matrix.indices, matrix.indptr))
+        whole.resize(matrix.shape)
+        yield Block(matrix, labels, *((whole, rng.random(cells).astype(np.float32)) if counts else ()))
+
+
+@pytest.mark.parametrize("counts", [False, True])
+@pytest.mark.parametrize("name", ["cells.h5ad", "cells.zarr", "plain"])
+def test_anndata_reads_what_was_appended(tmp_path, executor, monkeypatch, name, counts):
+    layout = Layout(GENES, (("kind", ("T", "B")),), counts)
+    parts, first = list(blocks(counts=counts)), 0
+    path = tmp_path / (name if "." in name else "plain.h5ad")
+
+    def fill(growing):
+        nonlocal first
+        for part in parts:
+            growing.append(part, first)
+            first += part.cells.shape[0]
+
+    if name == "plain":
+        with h5py.File(path, "w") as file:
+            growing = GrowingCells(file, layout, {"a": 1}, most_nonzeros=9999, executor=executor, compress=False)
+            fill(growing)
+            growing.close()
+            assert file["X/data"].compression is None
+    else:
+        with growing_file(path, layout, {"a": 1}, most_nonzeros=9999) as growing:
+            fill(growing)
+    read = anndata.read_zarr(path) if path.suffix == ".zarr" else anndata.read_h5ad(path)
+    whole = Block.join(parts)
+    assert (whole.cells != read.X).nnz == 0 and read.X.shape == (400, 30) and read.X.has_canonical_format
+    assert read.obs_names[0] == "synthetic_0" and read.obs_names[-1] == "synthetic_399"
+    assert read.obs["kind"].cat.codes.to_numpy().tolist() == whole.labels[:, 0].tolist()
+    assert tuple(read.var_names) == GENES and read.uns["scrdit"]["a"] == 1
+    if counts:
+        assert (read.layers["counts"] != whole.counts).nnz == 0
+        np.testing.assert_array_equal(read.obs["library_size"], whole.library_size)
+        np.testing.assert_array_equal(read.obs["total_counts"], np.asarray(whole.counts.sum(axis=1)).ravel())
+
+
+@pytest.mark.parametrize("zeros", [0.5, 0.95, 1.0])
+def test_what_a_device_packs_is_the_same_cells(zeros):
+    rng = np.random.default_rng(2)
+    dense = rng.random((12, 30)).astype(np.float32) * (rng.random((12, 30)) > zeros)
+    dense[5] = 0
+    placement = place(jax.local_devices())
+    packed = packer(placement, 6 * 30)(jax.device_put(dense, placement.shared_out))
+    packed = Packed(*map(np.asarray, packed))
+    for count in (12, 7):
+        found = unpack(packed, count, 30)
+        np.testing.assert_array_equal(found.toarray(), dense[:count])
+        assert found.has_canonical_format and found.nnz == np.count_nonzero(dense[:count])
+
+
+def test_an_engine_that_packs_makes_the_same_cells_also_where_they_do_not_fit(tiny_run, monkeypatch):
+    engine = make_engine(load_model(tiny_run), SamplingConfig(batch_size=8))
+
+    def cells(engine):
+        parts = []
+        for done in engine.run(jobs_of([Shard(0, 0, 21)], 8)):
+            collected = engine.collect(done)
+            kinds.append(type(collected))
+            parts.append(engine.block(collected, done.job.first, done.job.count).cells)
+        return sparse.vstack(parts).toarray()
+
+    kinds = []
+    plain = cells(engine)
+    assert kinds == [np.ndarray] * 3 and len(plain) == 21
+    monkeypatch.setattr(engines, "PACKED_SHARE", 1.0)
+    kinds.clear()
+    np.testing.assert_array_equal(cells(replace(engine, packs=True)), plain)
+    assert kinds == [Packed] * 3
+    monkeypatch.setattr(engines, "PACKED_SHARE", 0.05)
+    kinds.clear()
+    np.testing.assert_array_equal(cells(replace(engine, packs=True)), plain)
+    assert kinds == [np.ndarray] * 3

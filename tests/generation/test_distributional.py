@@ -1,0 +1,126 @@
+"""The default sampler of a model that predicts a distribution: what a request is settled to, and what is refused."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import scrdit_jax as scrdit_jax
+from scrdit_jax.checkpoint import load_model
+from scrdit_jax.config import RunConfig, SamplingConfig
+from scrdit_jax.errors import BadConfig, BadTimesteps
+from scrdit_jax.generation.engine import make_engine
+from scrdit_jax.generation.outputs import write_timesteps
+from scrdit_jax.generation.settling import coefficients_for, settle
+
+
+@pytest.fixture(scope="module")
+def model(tiny_run):
+    return load_model(tiny_run)
+
+
+@pytest.fixture(scope="module")
+def noise_model(tiny_cells, tiny_config, tmp_path_factory):
+    """A run whose prediction is no distribution."""
+    changes = {"prediction": "epsilon", "steps": 2}
+    return scrdit_jax.train(tiny_cells, out=tmp_path_factory.mktemp("epsilon") / "run", preset=tiny_config, **changes)
+
+
+def cells_of(model, cells=16, *, devices=None, **options):
+    config = SamplingConfig(**{"batch_size": 8} | options)
+    return np.concatenate(list(make_engine(model, config, devices=devices).batches(cells)))
+
+
+def test_a_request_is_settled_whole_and_recorded_so(tiny_run):
+    record = scrdit_jax.sample(tiny_run, 3, batch_size=4).uns["scrdit"]
+    sampling = json.loads(record["sampling"])
+    assert (sampling["solver"], sampling["steps"], sampling["schedule"], sampling["dtype"]) == (
+        "distributional", 4, "interior", "float32"
+    )  # fmt: skip
+    assert record["network_evaluations"] == len(json.loads(record["timesteps"])) == 4
+
+
+def test_settling_twice_changes_nothing_and_what_was_begun_keeps_its_dtype(model):
+    once = settle(model, SamplingConfig())
+    assert settle(model, once) == once
+    assert settle(model, SamplingConfig(), {"dtype": "bfloat16"}).dtype == "bfloat16"
+    assert settle(model, SamplingConfig(dtype="float32"), {"dtype": "bfloat16"}).dtype == "float32"
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_cell_does_not_depend_on_number_batches_or_devices(model, steps):
+    whole = cells_of(model, steps=steps)
+    np.testing.assert_array_equal(cells_of(model, 5, steps=steps), whole[:5])
+    np.testing.assert_array_equal(cells_of(model, 11, steps=steps), whole[:11])
+    # A gene that falls on the other side of its threshold by rounding would be a whole value off: none does here.
+    np.testing.assert_allclose(cells_of(model, steps=steps, batch_size=4), whole, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        cells_of(model, steps=steps, devices=jax.local_devices()[:1]), whole, rtol=1e-4, atol=1e-4
+    )
+    assert not np.allclose(cells_of(model, steps=steps, seed=1), whole)
+    assert 0.05 < np.mean(whole == 0) < 0.95 and np.isfinite(whole).all()
+
+
+def test_guidance_is_of_the_distribution(labelled_run):
+    model, labels = load_model(labelled_run), ((("T cell", "d1"), 16),)
+
+    def made(guidance):
+        return np.concatenate(
+            list(make_engine(model, SamplingConfig(batch_size=8, guidance=guidance), labels).batches(16))
+        )
+
+    assert np.isfinite(made(3.0)).all() and not np.array_equal(made(3.0), made(1.0))
+
+
+def test_a_model_without_a_distribution_refuses_it_and_takes_another(noise_model, scrdit):
+    record = scrdit_jax.sample(noise_model, 2, batch_size=4).uns["scrdit"]
+    assert (record["solver"], record["network_evaluations"]) == ("dpmpp-2m", 20)  # 25, but T is 20
+    status, text = scrdit("sample", noise_model.path, "--cells", 2, "--solver", "distributional", "--out", "x.h5ad")
+    assert status == 2 and len(text.strip().splitlines()) == 1
+    assert "this one predicts epsilon, which is none; use another, such as dpmpp-2m" in text
+
+
+def test_its_loss_needs_a_distribution_too(tiny_config):
+    with pytest.raises(BadConfig, match="loss is 'likelihood', and a prediction of v has none; use --prediction"):
+        tiny_config.with_settings({"prediction": "v", "loss": "likelihood"})
+    with pytest.raises(BadConfig, match="loss is 'guess'; it must be one of squared-error, likelihood"):
+        RunConfig.from_dict({"training": {"loss": "guess"}})
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"steps": 21}, r"21 steps are not within 1\.\.20; ask for fewer"),
+        ({"steps": 4, "schedule": "fitted"}, "carries no timesteps fitted to 4 steps; leave --schedule out"),
+        ({"solver": "unipc", "steps": 4, "schedule": "fitted"}, "no timesteps fitted to solver unipc"),
+        ({"steps": 1, "schedule": "uniform"}, "schedule uniform has 2 steps or more; .* interior"),
+    ],
+)
+def test_steps_and_schedules_that_cannot_be_are_refused(model, options, said):
+    with pytest.raises(BadTimesteps, match=said):
+        settle_and_tabulate(model, SamplingConfig(**options))
+    with pytest.raises(BadConfig, match="steps is 0; it must be a whole number, 1 or more"):
+        SamplingConfig(steps=0)
+
+
+def settle_and_tabulate(model, config):
+    return coefficients_for(model.config.diffusion, settle(model, config), model)
+
+
+def test_a_fitted_file_is_for_its_own_model_and_solver(model, tiny_run, tmp_path, scrdit):
+    path = tmp_path / "fitted.json"
+    config = SamplingConfig(schedule=str(path))
+    write_timesteps([15, 8, 2], path, solver="distributional", model=model.digest)
+    assert settle_and_tabulate(model, config).timestep.tolist() == [15, 8, 2]
+    with pytest.raises(BadTimesteps, match="holds 3 timesteps but 5 steps were asked for; leave out --steps"):
+        settle_and_tabulate(model, SamplingConfig(schedule=str(path), steps=5))
+    with pytest.raises(BadTimesteps, match="fitted for solver distributional, not unipc; use --solver distributional"):
+        settle_and_tabulate(model, SamplingConfig(schedule=str(path), solver="unipc"))
+    write_timesteps([15, 8, 2], path, solver="distributional", model="another")
+    status, text = scrdit("sample", tiny_run.path, "--cells", 2, "--schedule", path, "--out", "x.h5ad")
+    assert status == 2 and text.strip().endswith("was fitted to another model; make one for this by 'scrdit schedule'")
+    for values, said in (("8 15", "15 follows 8"), ("15 0", "timestep 0 is outside 1..20"), ("21 2", "timestep 21")):
+        path.write_text(values)
+        status, text = scrdit("sample", tiny_run.path, "--cells", 2, "--schedule", path, "--out", "x.h5ad")
+        assert status == 2 and said in text and len(text.strip().splitlines()) == 1
