@@ -236,7 +236,7 @@ class RunConfig:
         if self.training.loss == "likelihood" and self.diffusion.prediction not in DISTRIBUTIONS:
             raise BadConfig(
                 f"loss is 'likelihood', and a prediction of {self.diffusion.prediction} has none; use --prediction "
-                f"{DISTRIBUTIONS[0]}, or loss 'squared-error'"
+                f"{DISTRIBUTIONS[0]}, or --loss squared-error"
             )
 
     def to_dict(self) -> dict[str, Any]:

@@ -38,6 +38,18 @@ def forget_programs():
     jax.clear_caches()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_pair_of_ends():
+    """Runs with enough held-out cells have timesteps fitted when they are trained: few are tried here."""
+    from scrdit_jax.generation import fitting
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "FIRST", (-4.0,))
+        patch.setattr(fitting, "LAST", (1.0,))
+        patch.setattr(fitting, "CARRIED_STEPS", (2,))
+        yield
+
+
 @pytest.fixture
 def scrdit(tmp_path, monkeypatch):
     """Runs `scrdit ...` in an empty folder; returns (exit status, all that was printed)."""

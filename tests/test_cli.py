@@ -175,6 +175,11 @@ MISTAKES = {
     "too few genes": (lambda cells: None, ["--genes", "100"], ["100", "40", "--genes"]),
     "batch of none": (lambda cells: None, ["--batch-size", "0"], ["batch_size is 0"]),
     "held out": (lambda cells: None, ["--held-out", "1"], ["held_out is 1"]),
+    "likelihood of no distribution": (
+        lambda cells: None,
+        ["--prediction", "epsilon", "--loss", "likelihood"],
+        ["loss is 'likelihood'", "epsilon", "--prediction zero-inflated"],
+    ),
 }
 
 

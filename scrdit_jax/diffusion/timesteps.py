@@ -112,7 +112,8 @@ def read_timesteps(path: Path | str) -> TimestepsFile:
         return TimestepsFile(np.asarray(numbers, dtype=np.int64), solver, model)
     except OSError as error:
         raise BadTimesteps(
-            f"no schedule {str(path)!r} ({error.strerror}); give one of {', '.join(SCHEDULES)}, or a file of timesteps"
+            f"no schedule {str(path)!r} ({error.strerror}); give one of {', '.join(SCHEDULES)}, fitted, "
+            "or a file of timesteps"
         ) from None
     except KeyError as error:
         raise BadTimesteps(f"{path} lacks {error}; make it again with 'scrdit schedule'") from None

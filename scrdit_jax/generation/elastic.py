@@ -107,7 +107,7 @@ def _get(ray: Any, reference: Any) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _ready(run: str, sampling: tuple, folder: str) -> Engine:
+def _ready(run: str, folder: str) -> Engine:
     """The engine of a folder of shards, compiled once a worker."""
     with Store(Path(folder)) as store:
         return engine_for(load(run), store)
@@ -121,7 +121,7 @@ def _begin(run: str, cells: int, sampling: dict, folder: str, labels: Runs, shar
 def _make(run: str, cells: int, sampling: dict, folder: str, index: int) -> int:
     """Make one shard in a worker; how many cells that were, none if another process has it."""
     use_every_core()
-    engine, tally = _ready(run, tuple(sorted(sampling.items())), folder), Tally()
+    engine, tally = _ready(run, folder), Tally()
     with Store(Path(folder)) as store:
         make_shards(engine, store, store.claim([store.plan.shard(index)]), tally)
     return tally.cells

@@ -74,7 +74,9 @@ def _settled(
 ) -> tuple[str, str, int | None]:
     """(the solver's name, the schedule's, evaluations); the last None where a file of timesteps says it."""
     draws = is_distribution(diffusion.prediction)
-    name = config.solver or default_solver(is_distribution=draws)
+    from_file = config.schedule not in (None, FITTED, *SCHEDULES)
+    name = config.solver or (read_timesteps(config.schedule).solver if from_file else None)
+    name = name or default_solver(is_distribution=draws)
     solver = find_solver(name)
     if solver.draws and not draws:
         raise BadConfig(
@@ -84,7 +86,7 @@ def _settled(
     steps = config.steps
     if config.acceleration is not None:
         steps = steps_of_acceleration(diffusion.timesteps, config.acceleration, least=solver.least_steps)
-    if config.schedule not in (None, FITTED, *SCHEDULES):
+    if from_file:
         return name, config.schedule, steps
     if steps is None:
         steps = _default_steps(solver, diffusion.timesteps)

@@ -180,6 +180,34 @@ def test_the_mean_of_many_draws_is_the_clean_cell():
     )
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_draws_at_a_level_that_tells_something_are_from_the_posterior(noise):
+    """Oracle: prior times p(x_t | x_0) on a fine grid of x_0, and its point at zero; with `noise`, both convolved."""
+    alpha_bar, noisy, share, mean, spread = 0.6, 0.9, 0.3, 2.5, 0.35
+    grid = np.linspace(mean - 9 * spread, mean + 9 * spread, 20_001)
+    seen = lambda x: stats.norm.pdf(noisy, np.sqrt(alpha_bar) * x, np.sqrt(1 - alpha_bar))  # noqa: E731
+    of_values = share * stats.norm.pdf(grid, mean, spread) * seen(grid) * (grid[1] - grid[0])
+    of_zero = (1 - share) * seen(PREDICTED.zero)
+    present = of_values.sum() / (of_zero + of_values.sum())
+    of_values /= of_values.sum()
+    centre = np.sum(of_values * grid)
+    deviation = np.sqrt(np.sum(of_values * (grid - centre) ** 2) + noise**2)
+
+    predicted = said(np.log(share / (1 - share)), 4 * mean - 8, np.log(4 * spread), genes=400_000)
+    keys = jax.random.split(jax.random.key(7), 1)
+    cells = PREDICTED.draw(jnp.full((1, 400_000), noisy), predicted, jnp.full((1, 1), alpha_bar), keys, noise=noise)
+    cells = np.sort(np.asarray(cells, np.float64)[0])
+    if noise:
+        cdf = (1 - present) * stats.norm.cdf(cells, PREDICTED.zero, noise)
+        cdf += present * stats.norm.cdf(cells, centre, deviation)
+        assert stats.kstest(cells, lambda x: cdf).pvalue > 0.01
+        return
+    values = cells[cells != PREDICTED.zero]
+    error = np.sqrt(present * (1 - present) / len(cells))
+    assert 0.1 < present < 0.9 and abs(len(values) / len(cells) - present) < 5 * error
+    assert stats.kstest(values, "norm", (centre, deviation)).pvalue > 0.01
+
+
 def test_the_likelihood_is_that_of_bayes_rule():
     """Oracle: prior times p(x_t | x_0), normalised by summing over a fine grid of x_0."""
     alpha_bar, noisy, predicted = 0.3, 0.7, np.array([0.4, 1.5, np.log(0.8)])

@@ -3,16 +3,23 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 import scrdit_jax as scrdit_jax
-from scrdit_jax.checkpoint import load_model
+from scrdit_jax.checkpoint import Model, load_model
 from scrdit_jax.config import RunConfig, SamplingConfig
+from scrdit_jax.diffusion.schedule import linear_schedule
 from scrdit_jax.errors import BadConfig, BadTimesteps
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.outputs import write_timesteps
+from scrdit_jax.generation.program import network_of
 from scrdit_jax.generation.settling import coefficients_for, settle
+from scrdit_jax.sampling.sampler import cell_keys, draw_keys, integrate
+from scrdit_jax.sampling.solvers import distributional, noise_levels
+from scrdit_jax.training.state import initial_state
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +67,53 @@ def test_a_cell_does_not_depend_on_number_batches_or_devices(model, steps):
     )
     assert not np.allclose(cells_of(model, steps=steps, seed=1), whole)
     assert 0.05 < np.mean(whole == 0) < 0.95 and np.isfinite(whole).all()
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_network_that_tells_the_marginals_gives_cells_of_these_marginals(model, steps):
+    """End to end, from noise to the log scale; levels from T on, where noise is all there is, so that it is exact."""
+    random, cells = np.random.default_rng(steps), 4096
+    shares, means, spreads = random.uniform(0.02, 0.98, 24), random.uniform(3, 6, 24), random.uniform(0.2, 0.5, 24)
+    said = np.stack([np.log(shares / (1 - shares)), means, np.log(spreads)], axis=-1).astype(np.float32)
+    state = initial_state(network_of(model)[0], 24, model.config.training, gene_bias=said)
+    told = Model(model.config, model.facts, jax.device_get(state.params), 0)
+    levels = noise_levels(linear_schedule(model.config.diffusion), np.array([20, 15, 9, 4])[:steps])
+    config = SamplingConfig(batch_size=512, steps=steps)
+    engine = make_engine(told, config, coefficients=distributional(levels))
+    made = np.concatenate(list(engine.batches(cells)))
+    present = made > 0
+    assert np.all(np.abs(present.mean(axis=0) - shares) < 4.5 * np.sqrt(shares * (1 - shares) / cells))
+    # One test for all values: of 24 at 1 %, one in five would fail by chance.
+    assert stats.kstest(((made - means) / spreads)[present], "norm").pvalue > 0.01
+    # Genes are told nothing of each other.
+    correlation = np.corrcoef(present.T) - np.eye(24)
+    assert np.abs(correlation).max() < 4.5 / np.sqrt(cells)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+def test_cells_are_drawn_from_what_the_network_tells_of_their_labels(labelled_run, guidance):
+    """Oracle: the whole network once a cell with its own label, guided by the formula; 2e-4 on the log scale."""
+    model, runs = load_model(labelled_run), ((("T cell", "d1"), 9), (("B cell", "d1"), 7))
+    (network, prediction), params = network_of(model), jax.device_put(model.params)
+    config = SamplingConfig(batch_size=8, steps=4, guidance=guidance)
+    table = coefficients_for(model.config.diffusion, config)
+    conditions = model.facts.conditions
+    codes = [[c.code(n) for c, n in zip(conditions, names, strict=True)] for names, k in runs for _ in range(k)]
+    own, none = jnp.asarray(codes, jnp.int32), jnp.full((16, 2), -1, jnp.int32)
+    keys = cell_keys(jax.random.key(0), jnp.arange(16))
+
+    def predict_clean(noisy, alpha_bar, row):
+        timestep, noise = row
+        there, plain = (network.apply(params, noisy, jnp.full(16, timestep), labels) for labels in (own, none))
+        log_odds_and_mean = (1 - guidance) * plain[..., :2] + guidance * there[..., :2]
+        predicted = jnp.concatenate([log_odds_and_mean, there[..., 2:]], axis=-1)
+        return prediction.draw(noisy, predicted, alpha_bar, draw_keys(keys, timestep), noise=noise)
+
+    rows = jnp.asarray(table.timestep), jnp.asarray(table.s / table.b, jnp.float32)
+    slow = jax.jit(lambda: integrate(predict_clean, keys, table, rows, genes=24, noise=False))()
+    expected = np.asarray(model.facts.scaling.unscale(slow.cells))
+    made = np.concatenate(list(make_engine(model, config, runs).batches(16)))
+    np.testing.assert_allclose(made, expected, atol=2e-4)
 
 
 def test_guidance_is_of_the_distribution(labelled_run):

@@ -86,10 +86,13 @@ def test_the_digest_is_that_of_the_cells_whatever_the_shards_were_written_with(t
     assert scrdit.verify(other).digest != digest
 
 
-def test_batch_sizes_give_the_same_cells_to_rounding(tiny_run, atlas, tmp_path):
-    options = OPTIONS | {"batch_size": 256, "shard_cells": 256}
-    other = scrdit.generate(tiny_run, CELLS, out=tmp_path / "wide", **options).path
-    np.testing.assert_allclose(cells_in(other)[0], cells_in(atlas)[0], rtol=1e-4, atol=1e-4)
+def test_batch_sizes_give_the_same_cells_to_rounding(tiny_run, tmp_path):
+    # Of a drawn gene, rounding may decide on rare occasions whether it is there; predicted means are continuous.
+    options = OPTIONS | {"solver": "dpmpp-2m"}
+    narrow = scrdit.generate(tiny_run, CELLS, out=tmp_path / "narrow", **options).path
+    options |= {"batch_size": 256, "shard_cells": 256}
+    wide = scrdit.generate(tiny_run, CELLS, out=tmp_path / "wide", **options).path
+    np.testing.assert_allclose(cells_in(wide)[0], cells_in(narrow)[0], rtol=1e-4, atol=1e-4)
 
 
 def test_what_was_begun_keeps_its_batch_size(tiny_run, tmp_path, monkeypatch):

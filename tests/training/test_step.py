@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy.stats import norm
 
 from scrdit_jax.config import RunConfig, TrainingConfig
 from scrdit_jax.data.batches import Batch
@@ -57,6 +58,43 @@ def test_the_loss_is_eq_10_for_the_noise_and_levels_that_were_drawn(prediction, 
             v = np.sqrt(abar) * noise[gene] - np.sqrt(1 - abar) * clean
             total += ((noise[gene] if prediction == "epsilon" else v) - 0.5) ** 2
     assert float(metrics.loss) == pytest.approx(total / (8 * GENES), rel=1e-5)
+
+
+class Teller(nn.Module):
+    """A network that says the same of every gene: log-odds, mean and log-deviation."""
+
+    @nn.compact
+    def __call__(self, cells, timesteps, labels=None):
+        said = self.param("said", lambda key: jnp.array([0.5, 2.0, 0.7]))
+        return jnp.broadcast_to(said, (*cells.shape, 3))
+
+
+def test_the_likelihood_is_by_bayes_rule_for_the_noise_and_levels_that_were_drawn(cells):
+    """-log p(x_0 | x_t) = log p(x_t) - log p(x_t | x_0) - log p(x_0), gene by gene; p(x_0) is what the network says."""
+    changes = {"diffusion": {"prediction": "zero-inflated"}, "training": {"batch_size": 8, "loss": "likelihood"}}
+    config = RunConfig.from_dict(changes)
+    state = initial_state(Teller(), GENES, config.training)
+    _, metrics = jax.jit(make_step(Teller(), config, SCALING))(state, Batch(cells))
+
+    level_key, noise_key = jax.random.split(jax.random.fold_in(jax.random.key(0), 0))
+    alpha_bars = linear_schedule(config.diffusion).alpha_bars
+    present, mean, spread = 1 / (1 + np.exp(-0.5)), (2.0 + 8.0) / 4.0, np.exp(0.7) / 4.0
+    total = 0.0
+    for i in range(8):
+        abar = alpha_bars[1 + int(float(jax.random.uniform(jax.random.fold_in(level_key, i))) * 1000)]
+        noise = np.asarray(jax.random.normal(jax.random.fold_in(noise_key, i), (GENES,)), np.float64)
+        root, sigma = np.sqrt(abar), np.sqrt(1 - abar)
+        for gene in range(GENES):
+            zero = cells[i, gene] == 0
+            clean = ((-10.0 if zero else cells[i, gene]) + 8.0) / 4.0
+            noisy = root * clean + sigma * noise[gene]
+            prior = np.log(1 - present) if zero else np.log(present) + norm.logpdf(clean, mean, spread)
+            evidence = np.logaddexp(
+                np.log(1 - present) + norm.logpdf(noisy, root * -0.5, sigma),
+                np.log(present) + norm.logpdf(noisy, root * mean, np.sqrt(abar * spread**2 + sigma**2)),
+            )
+            total += evidence - norm.logpdf(noisy, root * clean, sigma) - prior
+    assert float(metrics.loss) == pytest.approx(total / (8 * GENES), rel=1e-4)
 
 
 def test_a_zero_inflated_network_begins_at_the_marginals(network, tiny_config):
@@ -130,15 +168,18 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(network, tiny_config):
         parallelise(network, config, SCALING, jax.local_devices())
 
 
-def test_the_step_learns(network, tiny_config, cells):
-    config = tiny_config.with_settings({"steps": 300, "learning_rate": 0.01})
+@pytest.mark.parametrize("loss", ["squared-error", "likelihood"])
+def test_the_step_learns(network, tiny_config, cells, loss):
+    config = tiny_config.with_settings({"steps": 300, "learning_rate": 0.01, "loss": loss})
     step = jax.jit(make_step(network, config, SCALING))
     state = initial_state(network, GENES, config.training)
     losses = []
     for _ in range(300):
         state, metrics = step(state, Batch(cells))
         losses.append(float(metrics.loss))
-    assert np.mean(losses[-30:]) < 0.6 * np.mean(losses[:10])
+    begun, ended = np.mean(losses[:10]), np.mean(losses[-30:])
+    # Minus a log-likelihood, in nats, has no lower end.
+    assert np.isfinite(losses).all() and ended < (0.6 * begun if loss == "squared-error" else begun - 0.8)
 
 
 def test_the_average_follows_the_params_by_its_formula(network, tiny_config, cells):

@@ -115,6 +115,14 @@ def test_its_table_is_ancestral_sampling_with_the_posterior_variance():
     np.testing.assert_allclose((one.a[0], one.b[0], one.s[0]), (0, 1, 0), atol=1e-12)
 
 
+def test_a_cells_draws_have_keys_of_their_own_at_every_timestep_apart_from_those_of_its_noise():
+    keys, times = cell_keys(jax.random.key(0), jnp.arange(50)), (0, 1, 2, 1000)
+    of_noise = [jax.vmap(lambda key, t=t: jax.random.fold_in(key, t))(keys) for t in times]
+    of_draws = [draw_keys(keys, jnp.asarray(t)) for t in times]
+    data = np.concatenate([np.asarray(jax.random.key_data(found)) for found in (*of_noise, *of_draws)])
+    assert len(np.unique(data, axis=0)) == 8 * 50
+
+
 def test_only_it_draws_and_only_it_may_take_one_step():
     assert [name for name, solver in SOLVERS.items() if solver.draws] == ["distributional"]
     assert {name: solver.least_steps for name, solver in SOLVERS.items()} == {
