@@ -205,7 +205,7 @@ def test_draws_at_a_level_that_tells_something_are_from_the_posterior(noise):
     values = cells[cells != PREDICTED.zero]
     error = np.sqrt(present * (1 - present) / len(cells))
     assert 0.1 < present < 0.9 and abs(len(values) / len(cells) - present) < 5 * error
-    assert stats.kstest(values, "norm", (centre, deviation)).pvalue > 0.01
+    assert stats.kstest((values - centre) / deviation, "norm").pvalue > 0.01
 
 
 def test_the_likelihood_is_that_of_bayes_rule():
