@@ -18,8 +18,8 @@ import jax.numpy as jnp
 # Deviations of log expression below and above these mean nothing; nor do values many deviations from the mean.
 LEAST_LOG_SPREAD, LARGEST_LOG_SPREAD = -5.0, 1.0
 FARTHEST = 4.0
-# The float32 below 1 at which the inverse error function is still finite to either side.
-LARGEST_SYMMETRIC = 1 - 2.0**-23
+# The largest float32 below 1.
+LARGEST_UNIFORM = 1 - 2.0**-24
 # On the network's scale: no expressed value is so near to where zeros are, and rounding keeps within it.
 CLOSE_TO_ZERO = 1e-4
 
@@ -120,20 +120,18 @@ class ZeroInflated:
         """x_0 ~ p(x_0 | x_t), each gene by itself: zero, or a value of the posterior's Gaussian; (cell, gene).
 
         With `noise`, x_0 + noise z, z standard normal: what is Gaussian already only becomes wider, so that a step that
-        adds noise to x_0 draws nothing more. The cell's key, (cell,), gives each gene one 32-bit word u in (0, 1): the
-        gene is expressed where u <= p; within either outcome u is uniform again and becomes the Gaussian's quantile. u
-        has 32 bits near 0 and 24 near 1, so that rare genes have values as fine as common ones; values are within 5.1
-        deviations.
+        adds noise to x_0 draws nothing more. Each gene has two random numbers of the cell's key, (cell,): it is
+        expressed where a logistic one is at most its log-odds, and a normal one becomes its value.
         """
         log_odds, value, variance = self.posterior(noisy, predicted, alpha_bar)
         words = jax.vmap(lambda key: jax.random.bits(key, noisy.shape[1:], jnp.uint32))(keys)
-        uniform = (words.astype(jnp.float32) + 0.5) * 2.0**-32
-        presence = jax.nn.sigmoid(log_odds)
-        expressed = uniform <= presence
-        within = jnp.where(expressed, uniform / presence, (uniform - presence) / (1 - presence))
-        normal = math.sqrt(2) * jax.scipy.special.erfinv(
-            jnp.clip(2 * within - 1, -LARGEST_SYMMETRIC, LARGEST_SYMMETRIC)
-        )
+        normal = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), noisy.shape[1:]))(keys)
+        # 31 bits, as CPUs convert signed numbers many times faster. Rare genes need those near 0, where all are kept.
+        uniform = ((words >> 1).astype(jnp.int32).astype(jnp.float32) + 0.5) * 2.0**-31
+        uniform = jnp.minimum(uniform, LARGEST_UNIFORM)
+        # Apart from what the network says: as one loop with that, XLA does not vectorise them on a CPU.
+        logistic, normal = jax.lax.optimization_barrier((jnp.log(uniform) - jnp.log1p(-uniform), normal))
+        expressed = logistic <= log_odds
         centre = jnp.where(expressed, value, self.zero)
         return centre + jnp.sqrt(jnp.where(expressed, variance, 0.0) + noise**2) * normal
 
