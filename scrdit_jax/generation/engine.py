@@ -81,9 +81,8 @@ def jobs_of(shards: Iterable[Shard], batch_size: int) -> Iterator[Job]:
 
 def unpack(packed: Packed, count: int, genes: int) -> sparse.csr_matrix:
     """The first `count` cells of a packed batch as CSR; `packed` is on the host, and held all values."""
-    per_device = packed.counts.reshape(len(packed.values), -1).sum(axis=1)
     values, columns = (
-        np.concatenate([row[:there] for row, there in zip(rows, per_device, strict=True)])
+        np.concatenate([row[:there] for row, there in zip(rows, packed.per_device, strict=True)])
         for rows in (packed.values, packed.genes)
     )
     indptr = np.concatenate([[0], np.cumsum(packed.counts[:count])]).astype(np.int32)
@@ -101,7 +100,6 @@ class Engine:
     batch_size: int
     coefficients: Coefficients
     network: nn.Module
-    devices: tuple[jax.Device, ...]
     compile_seconds: float
     bytes_needed: int
     program: Any
@@ -110,6 +108,11 @@ class Engine:
     told: Drawn
     counting: Counting | None
     packs: bool
+
+    @property
+    def devices(self) -> tuple[jax.Device, ...]:
+        """Those that a batch is shared out over."""
+        return self.placement.devices
 
     @property
     def shared_out(self) -> NamedSharding:
@@ -151,8 +154,7 @@ class Engine:
         batch, job = dispatched.batch, dispatched.job
         if dispatched.packed is not None:
             packed = Packed(*map(np.asarray, dispatched.packed))
-            per_device = packed.counts.reshape(len(packed.values), -1).sum(axis=1)
-            if per_device.max() <= packed.values.shape[1]:
+            if packed.per_device.max() <= packed.values.shape[1]:
                 self._require_finite(batch, job.first, job.count)
                 return packed
         return self.fetch(batch, job.first, job.count).copy()
@@ -253,7 +255,7 @@ def make_engine(
     program, seconds = compiled(tuple(leaves), structure, network, prediction, scaling, method)
     needed = require_fit(program, batch_size, placement, sum(leaf.nbytes for leaf in jax.tree.leaves(variants[0])))
     return Engine(
-        batch_size, coefficients, network, placement.devices, seconds, needed, program, variants, placement, told,
+        batch_size, coefficients, network, seconds, needed, program, variants, placement, told,
         make_counting(model, config, told), packs=placement.devices[0].platform != "cpu",
     )  # fmt: skip
 

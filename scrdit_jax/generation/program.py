@@ -197,6 +197,11 @@ class Packed(NamedTuple):
     genes: jax.Array | np.ndarray
     counts: jax.Array | np.ndarray
 
+    @property
+    def per_device(self) -> np.ndarray:
+        """How many values the cells of each device have, (device,)."""
+        return self.counts.reshape(len(self.values), -1).sum(axis=1)
+
 
 @lru_cache(maxsize=16)
 def packer(placement: Placement, most: int) -> Any:
