@@ -22,10 +22,10 @@ from ..evaluation.metrics import dense, gaussian_mmd
 from ..sampling.fitting import cheapest_path, step_errors, trace
 from ..sampling.sampler import cell_keys, cell_noise
 from ..sampling.solvers import distributional, noise_levels
-from .engine import make_engine
+from .engine import make_engine, tuned_batch_size
 from .program import network_of
 from .quotas import Wanted, resolve
-from .settling import settle
+from .settling import default_dtype, settle
 
 LEVELS = 64
 CELLS = 64
@@ -138,7 +138,7 @@ def fit_carried(model: Model, held_out: AnnData) -> dict[int, np.ndarray]:
 def _best_ends(model: Model, steps: int, real: np.ndarray, seed: int) -> tuple[tuple[float, float], np.ndarray]:
     """((first, last) log-SNR, the timesteps between)."""
     schedule = linear_schedule(model.config.diffusion)
-    batch = make_engine(model, _request(seed)).batch_size
+    batch = tuned_batch_size(model, *network_of(model), default_dtype())
     cells = max(batch, round(len(real) / batch) * batch)
     _, labels = resolve(Wanted(cells=cells), model)
 
@@ -158,7 +158,7 @@ def _best_ends(model: Model, steps: int, real: np.ndarray, seed: int) -> tuple[t
     return best, tried[best]
 
 
-def _request(seed: int, batch_size: int | None = None) -> SamplingConfig:
+def _request(seed: int, batch_size: int) -> SamplingConfig:
     return SamplingConfig(solver="distributional", steps=1, schedule="interior", seed=seed, batch_size=batch_size)
 
 
