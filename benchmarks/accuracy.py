@@ -18,10 +18,10 @@ import numpy as np
 from scrdit_jax.checkpoint import Model, load_model
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.devices import describe_devices, use_every_core
-from scrdit_jax.files import replacing
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.program import network_of
-from scrdit_jax.generation.settling import coefficients_for
+from scrdit_jax.generation.settings import coefficients_for
+from scrdit_jax.io.atomic import atomic_write
 from scrdit_jax.sampling.sampler import cell_keys, integrate
 
 # Of posterior means: a drawn gene that falls on the other side of its threshold would be no rounding.
@@ -53,7 +53,7 @@ def conditioned_one_by_one(model: Model) -> np.ndarray:
 
     keys = cell_keys(jax.random.key(0), jnp.arange(CELLS))
     run = jax.jit(lambda: integrate(predict_clean, keys, table, jnp.asarray(table.timestep), genes=network.genes).cells)
-    return np.asarray(model.facts.scaling.unscale(run()))
+    return np.asarray(model.metadata.scaling.unscale(run()))
 
 
 def share_far(a: np.ndarray, b: np.ndarray) -> float:
@@ -80,7 +80,7 @@ def main(run: Path, out: Path | None) -> None:
     for name, share in found.items():
         click.echo(f"{name}: {share:.2%} of values differ by more than {NEAR} (allowed {TOLERANCES[name]:.1%})")
     if out is not None:
-        with replacing(out) as partial:
+        with atomic_write(out) as partial:
             values = {"device": describe_devices(), "near": NEAR, "share_far": found, "allowed": TOLERANCES}
             partial.write_text(json.dumps(values, indent=1) + "\n")
     sys.exit(any(share > TOLERANCES[name] for name, share in found.items()))

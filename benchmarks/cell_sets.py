@@ -11,11 +11,12 @@ from scipy import sparse
 
 from scrdit_jax.config import DataConfig, RunConfig
 from scrdit_jax.data.preparing import Prepared
-from scrdit_jax.data.sources import EMBEDDED, load_cells, load_prepared
+from scrdit_jax.data.sources import load_prepared
 from scrdit_jax.data.splitting import validation_mask
 from scrdit_jax.errors import BadInput
 from scrdit_jax.evaluation.metrics import dense
 from scrdit_jax.extras import optional
+from scrdit_jax.io.reading import EMBEDDED, load_cells
 
 SIDES = ("validation", "test", "both")
 # What a recipe may change in how cells are prepared: it leaves the cells that are judged as they are.
@@ -103,25 +104,25 @@ class CellSet:
 
     @cached_property
     def _chosen(self) -> np.ndarray:
-        first = validation_mask(self.prepared.held_out.obs_names, self.prepared.facts.settings.seed)
+        first = validation_mask(self.prepared.held_out.obs_names, self.prepared.metadata.settings.seed)
         both = np.full(len(first), self.side == "both")
         rows = np.flatnonzero(both | (first == (self.side == "validation")))
         return np.sort(np.random.default_rng(0).permutation(rows)[: self.most])
 
     def _types(self, obs) -> np.ndarray | None:
-        key = self.prepared.facts.cell_type_key
+        key = self.prepared.metadata.cell_type_key
         return None if key is None else obs[key].astype(str).to_numpy()
 
     def prepared_for(self, config: RunConfig) -> Prepared:
         """The same cells, split and genes, scaled and with the labels that `config` asks for."""
         asked = {name: getattr(config.data, name) for name in OF_THE_MODEL}
-        settings = replace(self.prepared.facts.settings, **asked)
+        settings = replace(self.prepared.metadata.settings, **asked)
         return load_prepared(self.source.data, settings, multiple_of=self.multiple_of)
 
     @cached_property
     def training_counts(self) -> tuple[sparse.csr_matrix, np.ndarray]:
         """(raw counts (cell, gene) of the training cells, each one's sum over all genes of the file)."""
-        if not self.prepared.facts.normalization.were_counts:
+        if not self.prepared.metadata.normalization.were_counts:
             raise Skipped("needs raw counts, and these cells came on a log scale")
         cells, _ = load_cells(self.source.data)
         train = self.prepared.train

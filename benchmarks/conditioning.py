@@ -26,10 +26,10 @@ from scrdit_jax.devices import describe_devices, use_every_core
 from scrdit_jax.evaluation.by_type import score_types
 from scrdit_jax.evaluation.metrics import dense
 from scrdit_jax.evaluation.scores import compare
-from scrdit_jax.files import replacing
 from scrdit_jax.generation.counts import Counting
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.tuning import seconds_a_call
+from scrdit_jax.io.atomic import atomic_write
 
 GUIDANCES = (0.0, 1.0, 2.0)
 ENOUGH_CELLS = 100
@@ -47,9 +47,9 @@ def main(run: Path, out: Path, cells: int, seeds: int) -> None:
     """Measure RUN, a model with labels; one row a guidance and type."""
     use_every_core()
     model, held_out = load_model(run), anndata.read_h5ad(Run(run).held_out_path)
-    condition = model.facts.conditions[model.facts.type_column]
+    condition = model.metadata.conditions[model.metadata.type_column]
     quotas = dict.fromkeys(condition.names, cells)
-    real_totals = totals_of(held_out, model.facts.normalization.target_sum)
+    real_totals = totals_of(held_out, model.metadata.normalization.target_sum)
     rows, whole = [], []
     for guidance in GUIDANCES:
         started = time.perf_counter()
@@ -60,7 +60,7 @@ def main(run: Path, out: Path, cells: int, seeds: int) -> None:
             there = (held_out.obs[condition.column] == scores.name).to_numpy()
             count = dict(zip(condition.names, condition.cells, strict=True))[scores.name] + int(there.sum())
             code = condition.names.index(scores.name)
-            training = model.cells.library_size[model.cells.labels[:, model.facts.type_column] == code]
+            training = model.cells.library_size[model.cells.labels[:, model.metadata.type_column] == code]
             drawn = depth_tests(made[here].copy(), held_out.obs["library_size"][there], real_totals[there], training)
             rows.append({"guidance": guidance, "real_cells": count, **asdict(scores), **drawn})
         scored = [mixture_scores(run, held_out, guidance, seed) for seed in range(seeds)]
@@ -76,9 +76,9 @@ def main(run: Path, out: Path, cells: int, seeds: int) -> None:
         "mixture": whole,
         "batch_seconds": gather_cost(model),
     }
-    with replacing(out / "conditioning.json") as partial:
+    with atomic_write(out / "conditioning.json") as partial:
         partial.write_text(json.dumps(result, indent=1) + "\n")
-    with replacing(out / "conditioning.md") as partial:
+    with atomic_write(out / "conditioning.md") as partial:
         partial.write_text(page(result))
 
 
@@ -124,9 +124,9 @@ def mixture_scores(run: Path, held_out: AnnData, guidance: float, seed: int) -> 
 
 def gather_cost(model: Model) -> dict[str, float]:
     """Seconds of a batch of one label, of eight labels (a row of the table for each cell), and guided."""
-    names = model.facts.conditions[0].names
+    names = model.metadata.conditions[0].names
     one, many = ((names[:1], 10**6),), tuple(((name,), BATCH // 8) for name in (names * 8)[:8])
-    if len(model.facts.conditions) > 1:
+    if len(model.metadata.conditions) > 1:
         return {}
     found = {}
     for name, labels, guidance in (("one label", one, 1.0), ("eight labels", many, 1.0), ("guided", one, 2.0)):

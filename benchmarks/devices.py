@@ -24,16 +24,16 @@ def child(devices: int, batch_size: int, steps: int) -> float:
     from scrdit_jax.api import prepare, settings
     from scrdit_jax.data.batches import Batches
     from scrdit_jax.diffusion.predictions import make_prediction
-    from scrdit_jax.networks.kinds import make_network
+    from scrdit_jax.networks.registry import make_network
     from scrdit_jax.training.parallel import parallelise
     from scrdit_jax.training.state import initial_state
 
     config = settings("demo", batch_size=batch_size)
     prepared = prepare("pbmc3k", preset=config)
-    genes = len(prepared.facts.genes)
-    prediction = make_prediction(config.diffusion.prediction, prepared.facts.scaling)
+    genes = len(prepared.metadata.genes)
+    prediction = make_prediction(config.diffusion.prediction, prepared.metadata.scaling)
     network = make_network(config.network, genes, prediction.outputs)
-    step = parallelise(network, config, prepared.facts.scaling, jax.local_devices())
+    step = parallelise(network, config, prepared.metadata.scaling, jax.local_devices())
     state = step.place(initial_state(network, genes, config.training))
     batches = Batches(prepared.train.X, batch_size, 0)
     fed = [step.feed(batches.at(number)) for number in range(10)]

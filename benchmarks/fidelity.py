@@ -35,13 +35,13 @@ from benchmarks.generators import Generator
 from benchmarks.judging import judge
 from benchmarks.rows import Row, Rows, put, slug
 from scrdit_jax.config import DataConfig, RunConfig, SamplingConfig, load_preset
-from scrdit_jax.data.sources import EMBEDDED
 from scrdit_jax.devices import describe_devices, use_every_core
 from scrdit_jax.errors import BadConfig, OutputExists, ScrditError
 from scrdit_jax.extras import optional, versions
 from scrdit_jax.families import load
-from scrdit_jax.files import check_parents, replacing
-from scrdit_jax.generation.settling import coefficients_for
+from scrdit_jax.generation.settings import coefficients_for
+from scrdit_jax.io.atomic import atomic_write, check_parents
+from scrdit_jax.io.reading import EMBEDDED
 
 PEERS = (generators.COPULA, scvi_peer.POSTERIOR, scvi_peer.PRIOR)
 DEFAULT_PRESET = "demo"
@@ -79,7 +79,7 @@ def measure(cells: CellSet, generator: Generator, seed: int, rows: Rows, work: P
     """The row of one generator and seed: from its file, or measured now. Skipped, with the reason, where it cannot."""
     name = f"{slug(cells.name)}.{slug(generator.name)}.{cells.side}.{seed}"
     about = json.loads(
-        json.dumps({"digest": cells.prepared.facts.digest, "genes": cells.prepared.cells.n_vars, **generator.record})
+        json.dumps({"digest": cells.prepared.metadata.digest, "genes": cells.prepared.cells.n_vars, **generator.record})
     )
 
     def measured() -> Row:
@@ -88,7 +88,7 @@ def measure(cells: CellSet, generator: Generator, seed: int, rows: Rows, work: P
         if not np.isfinite(made.cells).all():
             raise Skipped("made values that are not finite")
         if seed == 0:
-            with replacing(work / f"{name}.npz") as partial, partial.open("wb") as file:
+            with atomic_write(work / f"{name}.npz") as partial, partial.open("wb") as file:
                 sparse.save_npz(file, sparse.csr_matrix(made.cells[: len(cells.reference)]))
         return {
             "data": cells.name, "generator": generator.name, "on": cells.side, "seed": seed,

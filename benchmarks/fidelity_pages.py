@@ -44,10 +44,11 @@ place. Copies are near to training cells alone; cells that are too average are n
 
 def describe(cells: CellSet) -> dict[str, Any]:
     """What the table says of a data set."""
-    facts = cells.prepared.facts
+    metadata = cells.prepared.metadata
     return {
-        "name": cells.name, "training": facts.n_train, "held_out": facts.n_held_out, "reference": len(cells.reference),
-        "genes": len(facts.genes), "normalization": facts.normalization.method, "types": judged_types(cells),
+        "name": cells.name, "training": metadata.n_train, "held_out": metadata.n_held_out,
+        "reference": len(cells.reference),
+        "genes": len(metadata.genes), "normalization": metadata.normalization.method, "types": judged_types(cells),
         "classifier_accuracy": cells.space.accuracy,
     }  # fmt: skip
 

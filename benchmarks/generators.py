@@ -104,7 +104,7 @@ def ours_from_run(name: str, path: Path, sampling: Mapping[str, Any]) -> Generat
     model = load(path)
 
     def make(cells: CellSet, count: int, seed: int) -> Made:
-        here, there = cells.prepared.facts, model.facts
+        here, there = cells.prepared.metadata, model.metadata
         if here.digest != there.digest:
             raise Skipped(f"was trained on other cells ({there.source})")
         same_split = all(getattr(here.settings, name) == getattr(there.settings, name) for name in ("seed", "held_out"))
@@ -127,7 +127,7 @@ def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping
         started = time.perf_counter()
         made = scrdit.sample(run, count, seed=seed, **sampling)
         seconds = time.perf_counter() - started
-    key = cells.prepared.facts.cell_type_key
+    key = cells.prepared.metadata.cell_type_key
     # Cells that know their types come type by type.
     order = np.random.default_rng([seed, 9]).permutation(count)
     types = made.obs[key].astype(str).to_numpy()[order] if key in made.obs else None

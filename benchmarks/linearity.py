@@ -15,8 +15,8 @@ from scrdit_jax.benchmarking.run import random_model
 from scrdit_jax.benchmarking.timing import in_turn
 from scrdit_jax.config import SamplingConfig, load_preset
 from scrdit_jax.devices import describe_devices, use_every_core
-from scrdit_jax.files import replacing
 from scrdit_jax.generation.engine import make_engine
+from scrdit_jax.io.atomic import atomic_write
 
 SMALL = {"genes": 200, "genes_per_token": 20, "width": 32, "depth": 1, "heads": 2}
 CELLS = (1_000, 100_000)
@@ -47,7 +47,7 @@ def main(out: Path, rounds: int) -> None:
         "ratio": {"median": float(np.median(ratios)), "rounds": ratios.tolist()},
     }
     click.echo(f"{values['seconds_per_cell']}, ratio {values['ratio']['median']:.3f}")
-    with replacing(out) as partial:
+    with atomic_write(out) as partial:
         partial.write_text(json.dumps(values, indent=1) + "\n")
 
 

@@ -40,9 +40,9 @@ from scrdit_jax.diffusion.forward import add_noise
 from scrdit_jax.errors import OutputExists, ScrditError
 from scrdit_jax.evaluation import metrics
 from scrdit_jax.extras import optional
-from scrdit_jax.files import check_parents, replacing
 from scrdit_jax.generation.program import evaluate, network_of, prepare
-from scrdit_jax.generation.settling import coefficients_for
+from scrdit_jax.generation.settings import coefficients_for
+from scrdit_jax.io.atomic import atomic_write, check_parents
 from scrdit_jax.sampling.solvers import Coefficients
 from scrdit_jax.training import loop
 
@@ -160,10 +160,10 @@ class Model:
 
 def train_to(model: Model, out: Path) -> float:
     """Train on until the model's epochs; the seconds it took."""
-    per_epoch = model.prepared.facts.n_train / model.config.training.batch_size
+    per_epoch = model.prepared.metadata.n_train / model.config.training.batch_size
     steps = round(model.last * per_epoch)
     config = model.config.with_settings({"steps": steps, "checkpoint_every": steps, "log_every": 100})
-    config = replace(config, data=model.prepared.facts.settings)
+    config = replace(config, data=model.prepared.metadata.settings)
     started = time.perf_counter()
     whole(loop.train(model.prepared, config, out, loop.Options(stop_after=round(model.epochs * per_epoch))))
     return time.perf_counter() - started
@@ -176,7 +176,7 @@ def shuffled(cells: Any) -> np.ndarray:
 
 def write_cells(path: Path, values: np.ndarray) -> None:
     """Keep cells for the figures."""
-    with replacing(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, cells=values)
 
 
@@ -202,7 +202,7 @@ def denoised(run: Path, sampler: Sampler, clean: np.ndarray, seed: int) -> np.nd
     table = coefficients_for(model.config.diffusion, SamplingConfig(**sampler.options))
     weights, modulations = prepare(model.params, jnp.asarray(table.timestep), network=network, dtype="float32")
     step = jax.jit(partial(evaluate, network=network, prediction=prediction))
-    random, scaling = np.random.default_rng([seed, 1]), model.facts.scaling
+    random, scaling = np.random.default_rng([seed, 1]), model.metadata.scaling
     noise = random.normal(size=(len(table.timestep), *clean.shape)).astype(np.float32)
     x = add_noise(scaling.scale(clean), random.normal(size=clean.shape).astype(np.float32), table.alpha_bar[0])
     for i, row in enumerate(zip(*table, strict=True)):
@@ -244,7 +244,7 @@ def start(sampler: Sampler, model: Model) -> dict[str, float]:
     `start_error` is |sqrt(abar_t) E[x_0]| / sqrt(1 - abar_t), x_0 on the network's scale: how many deviations of the
     noise the mean noisy cell lies from zero, along its own direction.
     """
-    mean = np.linalg.norm(model.prepared.facts.scaling.scale(model.training).mean(axis=0, dtype=np.float64))
+    mean = np.linalg.norm(model.prepared.metadata.scaling.scale(model.training).mean(axis=0, dtype=np.float64))
     table = coefficients_for(model.config.diffusion, SamplingConfig(**sampler.options))
     alpha_bar = float(table.alpha_bar[0])
     error = float(mean * np.sqrt(alpha_bar / (1 - alpha_bar)))
@@ -343,7 +343,7 @@ def claim(out: Path, asked: dict[str, Any]) -> None:
     check_parents(record)
     if record.is_file() and json.loads(record.read_text()) != asked:
         raise OutputExists(f"{out} holds other sets or another plan; give another --out")
-    with replacing(record) as partial:
+    with atomic_write(record) as partial:
         partial.write_text(json.dumps(asked) + "\n")
 
 

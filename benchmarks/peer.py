@@ -25,9 +25,9 @@ from scrdit_jax.checkpoint import Model, load_model
 from scrdit_jax.config import DTYPES, SamplingConfig, load_preset
 from scrdit_jax.devices import describe_devices, use_every_core
 from scrdit_jax.diffusion.predictions import is_distribution, make_prediction
-from scrdit_jax.files import replacing
 from scrdit_jax.generation.engine import Engine, make_engine
-from scrdit_jax.generation.settling import coefficients_for
+from scrdit_jax.generation.settings import coefficients_for
+from scrdit_jax.io.atomic import atomic_write
 from scrdit_jax.networks.dit import flops_per_evaluation
 from scrdit_jax.sampling.sampler import cell_keys, cell_noise
 from scrdit_jax.sampling.solvers import Coefficients
@@ -45,7 +45,7 @@ Sample = Callable[[int], np.ndarray]
 def untold(model: Model) -> Model:
     """The model without what it is told of a cell beside its timestep: both sides leave that out."""
     layers = {name: layer for name, layer in model.params["params"].items() if name != "label_embeddings"}
-    return replace(model, facts=replace(model.facts, conditions=(), groups=()), params={"params": layers})
+    return replace(model, metadata=replace(model.metadata, conditions=(), groups=()), params={"params": layers})
 
 
 def start_of(engine: Engine, genes: int, cells: int) -> torch.Tensor:
@@ -74,8 +74,8 @@ def peers(
     By the engine's table, or by `coefficients` of their own.
     """
     coefficients = engine.coefficients if coefficients is None else coefficients
-    genes = len(model.facts.genes)
-    prediction = make_prediction(model.config.diffusion.prediction, model.facts.scaling)
+    genes = len(model.metadata.genes)
+    prediction = make_prediction(model.config.diffusion.prediction, model.metadata.scaling)
     device = "cuda" if torch.cuda.is_available() and jax.local_devices()[0].platform == "gpu" else "cpu"
     network = torch_dit.load_params(torch_dit.DiT(model.config.network, genes, prediction.outputs), model.params)
     network = network.to(device=device, dtype=getattr(torch, dtype))
@@ -87,7 +87,7 @@ def peers(
             if batch not in starts:
                 starts[batch] = start_of(engine, genes, batch).to(device)
             return torch_dit.sample(
-                network, forward, prediction, model.facts.scaling, coefficients, starts[batch],
+                network, forward, prediction, model.metadata.scaling, coefficients, starts[batch],
                 dtype=getattr(torch, dtype),
             )  # fmt: skip
 
@@ -141,7 +141,7 @@ def main(run: Path | None, preset: str | None, out: Path, dtype: str, steps: int
     use_every_core()
     model = random_model(load_preset(preset)) if preset else untold(load_model(run))
     engine = make_engine(model, SamplingConfig(solver=ALIKE, steps=steps, dtype=dtype))
-    flops = flops_per_evaluation(model.config.network, len(model.facts.genes), engine.network.outputs)
+    flops = flops_per_evaluation(model.config.network, len(model.metadata.genes), engine.network.outputs)
     ways, difference = peers(model, engine, dtype)
     differences = {name: difference(sample) for name, sample in ways.items()} if not preset else {}
     for name, found in differences.items():
@@ -184,7 +184,7 @@ def main(run: Path | None, preset: str | None, out: Path, dtype: str, steps: int
         "ratios": ratios,
         "by_default": own,
     }  # fmt: skip
-    with replacing(out) as partial:
+    with atomic_write(out) as partial:
         partial.write_text(json.dumps(values, indent=1) + "\n")
 
 

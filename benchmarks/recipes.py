@@ -32,13 +32,13 @@ from benchmarks.generators import REAL, Generator, controls, ours_from_preset, t
 from benchmarks.rows import Row, Rows, markdown, put
 from scrdit_jax.api import train
 from scrdit_jax.config import RunConfig, SamplingConfig, load_preset
-from scrdit_jax.data.sources import EMBEDDED
 from scrdit_jax.devices import describe_devices, use_every_core
 from scrdit_jax.errors import BadConfig, ScrditError
 from scrdit_jax.evaluation.scores import figure
 from scrdit_jax.extras import optional
-from scrdit_jax.files import check_parents
-from scrdit_jax.generation.settling import coefficients_for
+from scrdit_jax.generation.settings import coefficients_for
+from scrdit_jax.io.atomic import check_parents
+from scrdit_jax.io.reading import EMBEDDED
 
 BASELINE = "baseline"
 TRIAL_STEPS = 60

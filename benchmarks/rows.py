@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scrdit_jax.files import replacing
+from scrdit_jax.io.atomic import atomic_write
 
 Row = dict[str, Any]
 
@@ -35,7 +35,7 @@ class Rows:
 
 def put(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all."""
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(content)
 
 

@@ -81,7 +81,7 @@ def generators(epochs: int | None = None) -> list[Generator]:
 def fit(cells: CellSet, seed: int, epochs: int | None) -> Fitted:
     """Train scVI on the training cells in the chosen genes."""
     likelihood, library_sizes = {}, None
-    if cells.prepared.facts.normalization.were_counts:
+    if cells.prepared.metadata.normalization.were_counts:
         values, library_sizes = cells.training_counts
     else:
         values, likelihood = sparse.csr_matrix(cells.training), {"gene_likelihood": "normal"}
@@ -106,7 +106,7 @@ def fit(cells: CellSet, seed: int, epochs: int | None) -> Fitted:
 
 def target_of(cells: CellSet) -> float:
     """The sum that cells were scaled to; Skipped where they were not."""
-    target = cells.prepared.facts.normalization.target_sum
+    target = cells.prepared.metadata.normalization.target_sum
     if target is None:
         raise Skipped("its counts cannot be brought to the scale of these cells, which were not normalised")
     return target

@@ -23,14 +23,14 @@ from scipy import sparse
 
 import scrdit_jax as scrdit
 from scrdit_jax.checkpoint import load_model
+from scrdit_jax.conditioning.request import CellRequest, resolve
 from scrdit_jax.config import RunConfig, SamplingConfig
 from scrdit_jax.generation.engine import Dispatched, Job, make_engine
-from scrdit_jax.generation.growing import Block, to_csr
 from scrdit_jax.generation.manifest import Manifest
-from scrdit_jax.generation.pipeline import Tally, make_shards
+from scrdit_jax.generation.pipeline import Throughput, make_shards
 from scrdit_jax.generation.plan import Plan
-from scrdit_jax.generation.quotas import Wanted, resolve
 from scrdit_jax.generation.store import Store
+from scrdit_jax.io.append import CellBlock, to_csr
 
 GENES = 2000
 TINY = {
@@ -88,21 +88,21 @@ class Memory:
         """The cells."""
         return self._cells[: dispatched.job.count]
 
-    def block(self, cells: np.ndarray, first: int, count: int) -> Block:
+    def block(self, cells: np.ndarray, first: int, count: int) -> CellBlock:
         """The same, sparse."""
-        return Block(to_csr(cells), np.zeros((count, 0), np.int32))
+        return CellBlock(to_csr(cells), np.zeros((count, 0), np.int32))
 
 
 def store_alone(folder: Path, zeros: float, cells: int, rounds: int = 3) -> dict[str, object]:
     """Cells a second of CSR, compression, digests and fsync, fed from memory; the median of several rounds."""
     random = np.random.default_rng(0)
     batch = random.gamma(2, 0.7, (1024, GENES)).astype(np.float32) * (random.random((1024, GENES)) > zeros)
-    facts, rates = (folder / "facts.json").read_text(), []
+    metadata, rates = (folder / "facts.json").read_text(), []
     for number in range(rounds):
         out = folder / f"alone{zeros}-{number}"
-        with Store(out, Manifest({"facts": facts}, Plan.make(cells, len(batch)), {})) as store:
+        with Store(out, Manifest({"facts": metadata}, Plan.make(cells, len(batch)), {})) as store:
             started = time.perf_counter()
-            make_shards(Memory(batch), store, store.claim(store.missing()), Tally())
+            make_shards(Memory(batch), store, store.claim(store.missing()), Throughput())
             rates.append(cells / (time.perf_counter() - started))
             bytes_a_cell = sum(record.bytes for record in store.records()) / cells
         shutil.rmtree(out)
@@ -113,7 +113,7 @@ def store_alone(folder: Path, zeros: float, cells: int, rounds: int = 3) -> dict
 def writing_against_sampling(run: Path, folder: Path, cells: int, rounds: int) -> dict[str, object]:
     """Seconds of each, in turns in this process, both with the compiled engine at hand."""
     model, config = load_model(run), SamplingConfig()
-    _, labels = resolve(Wanted(cells=cells), model)
+    _, labels = resolve(CellRequest(cells=cells), model)
     engine = make_engine(model, config, labels)
     for _ in engine.batches(2 * engine.batch_size):
         pass
@@ -156,8 +156,8 @@ def main(
     with tempfile.TemporaryDirectory(dir=out.absolute().parent) as name:
         folder = Path(name)
         tiny = tiny_run(folder)
-        facts = load_model(tiny).facts
-        (folder / "facts.json").write_text(json.dumps(facts.to_dict()))
+        metadata = load_model(tiny).metadata
+        (folder / "facts.json").write_text(json.dumps(metadata.to_dict()))
         found: dict[str, object] = {"genes": GENES, "options": TINY_OPTIONS}
         found["store_alone"] = [store_alone(folder, zeros, alone_cells) for zeros in (0.87, 0.9, 0.95)]
         if run is not None:

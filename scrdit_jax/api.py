@@ -10,29 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 from anndata import AnnData
 
-from .caches import keep_programs
+from .cache import enable_compilation_cache
 from .checkpoint import Run, load_model
+from .conditioning.request import CellRequest, PerType, resolve
 from .config import DataConfig, RunConfig, SamplingConfig, load_preset
 from .data.preparing import Prepared, is_prepared, prepared_from, write_prepared
-from .data.reading import open_cells
-from .data.sources import Data, load_prepared, too_large
-from .data.writing import SUFFIXES, check_suffix
-from .describing import describe
+from .data.sources import load_prepared, too_large
 from .devices import bind_processes, join_processes, use_every_core
 from .errors import BadConfig
 from .evaluation.sides import held_out_side
 from .extras import optional
 from .families import load
 from .generation import fitting, outputs, store
-from .generation import run as generation
-from .generation.assembling import assemble as assemble_shards
+from .generation import sample as generation
+from .generation.assemble import assemble as assemble_shards
 from .generation.fitting import fit_carried
-from .generation.judging import Judge
 from .generation.outputs import is_finished
 from .generation.plan import SHARD_CELLS
-from .generation.quotas import PerType, Wanted, resolve
-from .generation.run import Summary
-from .generation.verifying import find_damage
+from .generation.sample import Summary
+from .generation.scoring import ModelScorer
+from .generation.verify import find_damage
+from .info import describe
+from .io.reading import Data, open_cells
+from .io.writing import SUFFIXES, check_suffix
 from .training import loop
 from .training.family import train_family
 
@@ -52,7 +52,7 @@ def settings(preset: str | RunConfig = DEFAULT_PRESET, **changes: Any) -> RunCon
 def _start_jax() -> None:
     """Before JAX first looks for devices."""
     use_every_core()
-    keep_programs()
+    enable_compilation_cache()
 
 
 def prepare(
@@ -63,7 +63,7 @@ def prepare(
     stream: bool | None = None,
     **changes: Any,
 ) -> Prepared:
-    """Read, check, normalise, split and select genes, as `train` does by itself; `.facts.notes` say what was done.
+    """Read, check, normalise, split and select genes, as `train` does by itself; `.metadata.notes` say what was done.
 
     With `stream`, or where there is not memory for more, the cells stay on the disk.
     """
@@ -129,12 +129,12 @@ def train(
     to_copy = prepared.on_disk and not isinstance(data, Prepared) and not is_prepared(prepared.cells)
     if tell is not None:
         where = (too_large(data) or "the cells stay on the disk, as asked",) if to_copy else ()
-        tell((*prepared.facts.notes, *where))
-    config = replace(config, data=prepared.facts.settings)
+        tell((*prepared.metadata.notes, *where))
+    config = replace(config, data=prepared.metadata.settings)
     options = loop.Options(
         max_minutes=max_minutes,
         tensorboard=tensorboard,
-        judge=Judge,
+        judge=ModelScorer,
         fit=fit_carried,
         matrix_rate=known_matrix_rate(config.training.dtype),
     )
@@ -152,7 +152,7 @@ def _copied(prepared: Prepared, run: Run) -> Prepared:
     """Prepared cells that are streamed, from a copy in the run's folder: only the chosen genes, normalised once."""
     if run.cells_path.exists():
         there = prepared_from(open_cells(run.cells_path))
-        if there.facts == prepared.facts:
+        if there.metadata == prepared.metadata:
             return there
     write_prepared(prepared, run.cells_path)
     return prepared_from(open_cells(run.cells_path))
@@ -211,7 +211,7 @@ def sample(
     if out is not None:
         mixture = {"cell_types": cell_types, "per_type": per_type, "match": match}
         return generate(run, cells, out=out, **mixture, **options).path
-    wanted, config = Wanted(cells=cells, cell_types=cell_types, per_type=per_type, match=match), _sampling(options)
+    wanted, config = CellRequest(cells=cells, cell_types=cell_types, per_type=per_type, match=match), _sampling(options)
     _start_jax()
     model = load(run)
     total, labels = resolve(wanted, model)
@@ -242,7 +242,7 @@ def generate(
     `sample`.
     """
     out, config = Path(out), _sampling(options)
-    wanted = Wanted(cells=cells, cell_types=cell_types, per_type=per_type, match=match)
+    wanted = CellRequest(cells=cells, cell_types=cell_types, per_type=per_type, match=match)
     if out.suffix and not store.is_store(out):
         check_suffix(out, "synthetic cells")
         if distributed or ray is not None:

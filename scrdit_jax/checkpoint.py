@@ -23,9 +23,9 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from .config import RunConfig
-from .data.preparing import Facts
+from .data.metadata import DatasetMetadata
 from .errors import BadConfig, RunMismatch, writing
-from .files import replacing, require_space
+from .io.atomic import atomic_write, require_space
 
 # Orbax narrates every save, and its failures at length; those reach the user as exceptions.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -100,13 +100,14 @@ class Run:
 
     def write_config(self, config: RunConfig) -> None:
         """Write the settings, whole or not at all."""
-        with replacing(self.config_path) as partial:
+        with atomic_write(self.config_path) as partial:
             partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
 
 
 @dataclass(frozen=True)
 class TrainingCells:
-    """Of every training cell its library size (cell,) float32 and its labels (cell, column) int32, see `Facts.told`."""
+    """Of every training cell its library size (cell,) float32 and its labels (cell, column) int32, see
+    `DatasetMetadata.told`."""
 
     library_size: np.ndarray
     labels: np.ndarray
@@ -122,7 +123,7 @@ class Model:
     """
 
     config: RunConfig
-    facts: Facts
+    metadata: DatasetMetadata
     params: Any
     step: int
     cells: TrainingCells | None = None
@@ -134,7 +135,7 @@ class Model:
         """sha256 over the weights, with their names and shapes, the settings and what was learnt about the data."""
         digest = hashlib.sha256()
         digest.update(arrays_digest(self.params).encode())
-        known = {"config": self.config.to_dict(), "facts": self.facts.to_dict(), "step": self.step}
+        known = {"config": self.config.to_dict(), "facts": self.metadata.to_dict(), "step": self.step}
         digest.update(json.dumps(known, sort_keys=True).encode())
         return digest.hexdigest()
 
@@ -188,7 +189,7 @@ class Checkpoints:
         self,
         state: Any,
         config: RunConfig,
-        facts: Facts,
+        metadata: DatasetMetadata,
         cells: dict[str, np.ndarray],
         *,
         score: float | None = None,
@@ -208,7 +209,7 @@ class Checkpoints:
             "model": ocp.args.JsonSave(
                 {
                     "config": config.to_dict(),
-                    "facts": facts.to_dict(),
+                    "facts": metadata.to_dict(),
                     "step": int(state.step),
                     "fitted": {str(steps): list(map(int, taus)) for steps, taus in (fitted or {}).items()},
                 }
@@ -247,10 +248,10 @@ class Checkpoints:
             step=optimizer["step"], params=found["params"], ema=found.get("ema"), optimizer=optimizer["state"]
         )
 
-    def origin(self) -> tuple[RunConfig, Facts]:
+    def origin(self) -> tuple[RunConfig, DatasetMetadata]:
         """The settings and the data that the newest checkpoint comes from."""
         model = self._restore(ocp.args.Composite(model=ocp.args.JsonRestore()))["model"]
-        return RunConfig.from_dict(model["config"]), Facts.from_dict(model["facts"])
+        return RunConfig.from_dict(model["config"]), DatasetMetadata.from_dict(model["facts"])
 
     def wait(self) -> None:
         """Until what was saved is on the disk."""
@@ -260,7 +261,7 @@ class Checkpoints:
     def load(self) -> Model:
         """The newest checkpoint as a Model on the default device."""
         model = self._restore(ocp.args.Composite(model=ocp.args.JsonRestore()))["model"]
-        config, facts = RunConfig.from_dict(model["config"]), Facts.from_dict(model["facts"])
+        config, metadata = RunConfig.from_dict(model["config"]), DatasetMetadata.from_dict(model["facts"])
         name = "params" if config.training.ema_decay is None else "ema"
         items = {name: ocp.args.StandardRestore()}
         # None are known of a model that was trained elsewhere.
@@ -269,10 +270,10 @@ class Checkpoints:
         found = self._restore(ocp.args.Composite(**items))
         params, cells = jax.tree.map(np.asarray, (found[name], found.get("cells")))
         if cells is not None:
-            labels = cells["labels"] if facts.told else np.zeros((facts.n_train, 0), np.int32)
+            labels = cells["labels"] if metadata.told else np.zeros((metadata.n_train, 0), np.int32)
             cells = TrainingCells(cells["library_size"], labels)
         fitted = {int(steps): tuple(taus) for steps, taus in model.get("fitted", {}).items()}
-        return Model(config, facts, params, model["step"], cells, fitted=fitted)
+        return Model(config, metadata, params, model["step"], cells, fitted=fitted)
 
     def _restore(self, args: ocp.args.Composite) -> Any:
         step = self.latest()

@@ -127,7 +127,7 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, stream: bool | N
 
     prepared = api.prepare(data, preset=preset, transpose=transpose, stream=stream, **_settings(**changes))
     path = api.write_prepared(prepared, out)
-    _say(prepared.facts.notes)
+    _say(prepared.metadata.notes)
     click.echo(f"{prepared.cells.n_obs} cells x {prepared.cells.n_vars} genes written to {path}")
 
 
@@ -384,7 +384,7 @@ def demo(out: Path, cells: int | None, steps: int | None, pretrained: bool, seed
     else:
         config = api.settings("demo", **given(steps=steps, seed=seed))
         prepared = api.prepare("pbmc3k", preset=config)
-        _say(prepared.facts.notes)
+        _say(prepared.metadata.notes)
         run = api.train(prepared, out=out / "run", preset=config)
     wanted = cells if cells is not None else 1000 if pretrained else 2000
     synthetic = api.sample(run, wanted, out=out / "cells.h5ad", **given(seed=seed))

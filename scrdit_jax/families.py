@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from .checkpoint import FAMILY, Model, Run, TrainingCells, load_model
-from .data.conditions import Condition
+from .conditioning.variables import Variable
 from .errors import RunMismatch
-from .files import replacing
+from .io.atomic import atomic_write
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Family:
 
     def write(self, path: Path) -> None:
         """Into the folder `path`, whole or not at all."""
-        with replacing(path / FAMILY) as partial:
+        with atomic_write(path / FAMILY) as partial:
             partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
 
 
@@ -71,24 +71,24 @@ def load(run: Run | Path | str) -> Model:
     models = {name: load_model(path / folder) for name, folder in family.members.items()}
     first = next(iter(models.values()))
     for name, model in models.items():
-        same = (model.config.network, model.config.diffusion, model.facts.genes, model.facts.scaling)
-        if same != (first.config.network, first.config.diffusion, first.facts.genes, first.facts.scaling):
+        same = (model.config.network, model.config.diffusion, model.metadata.genes, model.metadata.scaling)
+        if same != (first.config.network, first.config.diffusion, first.metadata.genes, first.metadata.scaling):
             raise RunMismatch(
                 f"{path / family.members[name]} has another network, genes or scaling than the rest of the family; "
                 "train the family again into another folder"
             )
-    facts = [model.facts for model in models.values()]
-    cells = {name: model.facts.n_train for name, model in models.items()}
+    metadata = [model.metadata for model in models.values()]
+    cells = {name: model.metadata.n_train for name, model in models.items()}
     whole = replace(
-        first.facts,
+        first.metadata,
         cell_type_key=family.column,
         cell_types=cells,
-        n_train=sum(f.n_train for f in facts),
-        n_held_out=sum(f.n_held_out for f in facts),
-        settings=replace(first.facts.settings, cell_types=tuple(models)),
-        digest=hashlib.sha256("".join(f.digest for f in facts).encode()).hexdigest(),
+        n_train=sum(f.n_train for f in metadata),
+        n_held_out=sum(f.n_held_out for f in metadata),
+        settings=replace(first.metadata.settings, cell_types=tuple(models)),
+        digest=hashlib.sha256("".join(f.digest for f in metadata).encode()).hexdigest(),
         notes=(),
-        conditions=(Condition(family.column, tuple(models), tuple(cells.values())),),
+        conditions=(Variable(family.column, tuple(models), tuple(cells.values())),),
     )
     library = np.concatenate([model.cells.library_size for model in models.values()])
     codes = np.repeat(np.arange(len(models), dtype=np.int32), list(cells.values()))[:, None]

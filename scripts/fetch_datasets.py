@@ -25,13 +25,13 @@ try:
     import click
 
     from scrdit_jax.cli import Commands, examples
-    from scrdit_jax.data.checking import check_cells, listed, notes_of, with_notes
     from scrdit_jax.data.downloading import download
     from scrdit_jax.data.geo_archive import annotate, read_archive
-    from scrdit_jax.data.geo_table import is_tumour_table, read_tumour_table
-    from scrdit_jax.data.writing import write_cells
     from scrdit_jax.errors import BadInput, writing
-    from scrdit_jax.files import check_parents, replacing
+    from scrdit_jax.io.atomic import atomic_write, check_parents
+    from scrdit_jax.io.checking import check_cells, listed, notes_of, with_notes
+    from scrdit_jax.io.geo_table import is_tumour_table, read_tumour_table
+    from scrdit_jax.io.writing import write_cells
 except ModuleNotFoundError as error:
     sys.exit(f"scrdit: {error.name} is not installed; pip install . (in the clone), then run this again")
 
@@ -175,7 +175,7 @@ def _read_lock(folder: Path) -> dict[str, dict]:
 
 def _write_lock(folder: Path, name: str, entry: dict) -> None:
     lock = _read_lock(folder) | {name: entry}
-    with replacing(folder / LOCK) as partial:
+    with atomic_write(folder / LOCK) as partial:
         partial.write_text(json.dumps(lock, indent=2) + "\n")
 
 

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from scrdit_jax.errors import OutputExists
-from scrdit_jax.files import replacing
+from scrdit_jax.io.atomic import atomic_write
 
 
 def write_folder(path, text):
@@ -13,9 +13,9 @@ def write_folder(path, text):
 
 def test_a_file_and_a_folder_take_the_place_of_the_old_one(tmp_path):
     for text in ("old", "new"):
-        with replacing(tmp_path / "new" / "a.txt") as partial:
+        with atomic_write(tmp_path / "new" / "a.txt") as partial:
             partial.write_text(text)
-        with replacing(tmp_path / "new" / "b.zarr") as partial:
+        with atomic_write(tmp_path / "new" / "b.zarr") as partial:
             write_folder(partial, text)
     assert (tmp_path / "new/a.txt").read_text() == "new" == (tmp_path / "new/b.zarr/inside.txt").read_text()
     assert sorted(os.listdir(tmp_path / "new")) == ["a.txt", "b.zarr"]
@@ -25,7 +25,7 @@ def test_a_file_and_a_folder_take_the_place_of_the_old_one(tmp_path):
 def test_what_fails_leaves_everything_as_it_was(tmp_path, error):
     write_folder(tmp_path / "b.zarr", "old")
     for path in (tmp_path / "b.zarr", tmp_path / "two/folders/a.txt"):
-        with pytest.raises(error), replacing(path) as partial:
+        with pytest.raises(error), atomic_write(path) as partial:
             write_folder(partial, "half")
             raise error
     assert os.listdir(tmp_path) == ["b.zarr"] and (tmp_path / "b.zarr/inside.txt").read_text() == "old"
@@ -33,7 +33,7 @@ def test_what_fails_leaves_everything_as_it_was(tmp_path, error):
 
 def test_a_folder_comes_back_when_its_successor_cannot_be_moved_in(tmp_path):
     write_folder(tmp_path / "b.zarr", "old")
-    with pytest.raises(FileNotFoundError), replacing(tmp_path / "b.zarr"):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "b.zarr"):
         pass  # nothing was written
     assert os.listdir(tmp_path) == ["b.zarr"] and (tmp_path / "b.zarr/inside.txt").read_text() == "old"
 
@@ -41,5 +41,5 @@ def test_a_folder_comes_back_when_its_successor_cannot_be_moved_in(tmp_path):
 def test_a_file_where_a_folder_is_needed_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     refusal = pytest.raises(OutputExists, match=r"file is a file, so .*a\.txt cannot be written in it; choose another")
-    with refusal, replacing(tmp_path / "file/below/a.txt"):
+    with refusal, atomic_write(tmp_path / "file/below/a.txt"):
         raise AssertionError("must not come here")

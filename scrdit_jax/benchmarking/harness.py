@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..checkpoint import Model
+from ..conditioning.request import CellRequest, resolve
 from ..devices import describe_devices, peak_memory, usable_cores
 from ..errors import Diverged
 from ..evaluation.scores import MINIMUM_CELLS, compare
@@ -24,9 +25,8 @@ from ..generation.engine import make_engine, model_sweep
 from ..generation.fitting import fit_unipc
 from ..generation.outputs import write_timesteps
 from ..generation.program import network_of
-from ..generation.quotas import Wanted, resolve
 from ..generation.tuning import choose_batch_size
-from ..networks.kinds import flops_per_evaluation
+from ..networks.registry import flops_per_evaluation
 from .cases import Case
 from .results import Results
 from .timing import Timing, matrix_product_rate, seconds_of
@@ -49,7 +49,7 @@ class Sampler(Protocol):
 
     batch_size: int
 
-    def dispatch(self, first: int, recycled: Any = None) -> Any:
+    def dispatch(self, first: int, donated: Any = None) -> Any:
         """Begin the batch that starts with cell `first`."""
 
     def fetch(self, batch: Any, first: int, count: int) -> np.ndarray:
@@ -159,7 +159,7 @@ def measure(
         for seed in range(settings.seeds):
             request = case.sampling(seed=seed, dtype=settings.dtype, batch_size=batch_size, schedule=schedule)
             wanted = 0 if real is None else len(real) // 2
-            _, labels = resolve(Wanted(cells=max(wanted, 1)), model)
+            _, labels = resolve(CellRequest(cells=max(wanted, 1)), model)
             engine = make_engine(model, request, labels)
             # The first batch of all warms up; the repeats asked for are spread over the seeds.
             count = max(-(-wanted // engine.batch_size), -(-settings.repeats // settings.seeds) + 1)
@@ -206,7 +206,7 @@ def conditions(model: Model, settings: Settings, *, weights: str, cells: int) ->
         "network": asdict(model.config.network),
         "diffusion": asdict(model.config.diffusion),
         "parameters": int(sum(leaf.size for leaf in jax.tree.leaves(model.params))),
-        "genes": len(model.facts.genes),
+        "genes": len(model.metadata.genes),
         "weights": weights,
         "model_digest": model.digest,
         "held_out_cells": cells,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputExists, writing
-from ..files import check_parents, replacing
+from ..io.atomic import atomic_write, check_parents
 from .cases import baseline
 
 SCHEMA = 1
@@ -78,7 +78,7 @@ class Results:
         return self._values["found"].get(name)
 
     def _write(self) -> None:
-        with replacing(self.path) as partial:
+        with atomic_write(self.path) as partial:
             partial.write_text(json.dumps(self._values, indent=1, allow_nan=False) + "\n")
 
     def write_report(self) -> str:
@@ -93,7 +93,7 @@ class Results:
         if any(row["quality"] for row in self._values["rows"]):
             files["quality.png"] = quality_against_time(self._values)
         for name, content in files.items():
-            with writing(folder), replacing(folder / name) as partial:
+            with writing(folder), atomic_write(folder / name) as partial:
                 partial.write_bytes(content)
         return text
 

@@ -12,16 +12,16 @@ import numpy as np
 
 from ..checkpoint import Model, Run, load_model
 from ..config import RunConfig
+from ..data.metadata import DatasetMetadata
 from ..data.normalizing import Normalization
-from ..data.preparing import Facts
-from ..data.reading import read_cells
 from ..data.scaling import Scaling
 from ..diffusion.predictions import is_distribution, make_prediction
 from ..errors import BadConfig
 from ..evaluation.metrics import dense
 from ..extras import optional
-from ..generation.settling import default_dtype
-from ..networks.kinds import make_network
+from ..generation.settings import default_dtype
+from ..io.reading import read_cells
+from ..networks.registry import make_network
 from .cases import choose, standard_cases
 from .harness import Settings, benchmark, conditions
 from .results import Results
@@ -45,7 +45,7 @@ def random_model(config: RunConfig) -> Model:
         noisy = [leaf + 0.02 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
         return jax.tree.unflatten(structure, noisy)
 
-    facts = Facts(
+    metadata = DatasetMetadata(
         genes=tuple(f"gene_{i}" for i in range(genes)),
         normalization=Normalization("none", None, False, "no cells: random weights"),
         scaling=SCALING,
@@ -57,13 +57,13 @@ def random_model(config: RunConfig) -> Model:
         source="random weights",
         digest="",
     )
-    return Model(config, facts, jax.tree.map(np.asarray, begin()), 0)
+    return Model(config, metadata, jax.tree.map(np.asarray, begin()), 0)
 
 
 def held_out_cells(run: Path, model: Model) -> np.ndarray:
     """The cells a run never trained on, (cell, gene) on the log scale, genes in the model's order."""
     cells = read_cells(Run(run).held_out_path)
-    return dense(cells[:, list(model.facts.genes)].X)
+    return dense(cells[:, list(model.metadata.genes)].X)
 
 
 def run_benchmark(source: Path | RunConfig, out: Path, settings: Settings, *, patterns: Sequence[str] = ()) -> str:

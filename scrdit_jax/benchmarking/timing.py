@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ..caches import remembered
+from ..cache import cached_measurement
 from ..devices import describe_devices, usable_cores
 
 MATRIX_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
@@ -57,7 +57,7 @@ def in_turn(
 def known_matrix_rate(dtype: str) -> float:
     """`matrix_product_rate` of the devices of all processes together; measured on this one's once, then remembered."""
     key = {"what": "matrix product", "dtype": dtype, "cores": usable_cores(), **describe_devices()}
-    return jax.process_count() * remembered(key, lambda: matrix_product_rate(dtype, jax.local_devices()))
+    return jax.process_count() * cached_measurement(key, lambda: matrix_product_rate(dtype, jax.local_devices()))
 
 
 def matrix_product_rate(dtype: str, devices: Sequence[jax.Device]) -> float:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from .stored import StoredRows
+from ..io.backed import BackedMatrix
 
 # Cells are shuffled over all, or, where there are more than a window of them, in two levels: runs of neighbouring
 # cells over all, then the cells of so many runs. The order is the same wherever the cells lie, and from a disk a
@@ -84,7 +84,7 @@ class Batches:
     Cells on a disk are read a window at a time. Not to be asked by two threads at once.
     """
 
-    cells: sparse.csr_matrix | StoredRows
+    cells: sparse.csr_matrix | BackedMatrix
     batch_size: int
     seed: int
     labels: np.ndarray | None = None
@@ -100,7 +100,7 @@ class Batches:
     @property
     def in_memory(self) -> bool:
         """Whether the cells are, and not on a disk."""
-        return not isinstance(self.cells, StoredRows)
+        return not isinstance(self.cells, BackedMatrix)
 
     def indices_at(self, step: int, share: slice = slice(None)) -> np.ndarray:
         """Rows of `cells` in batch `step`, (batch,) int64, or a `share` of them."""

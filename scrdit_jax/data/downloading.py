@@ -17,7 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import BadInput, writing
-from ..files import flush, remove, require_space
+from ..io.atomic import flush, remove, require_space
 
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 60

@@ -9,7 +9,7 @@ import pandas as pd
 
 from ..config import DataConfig
 from ..errors import BadInput
-from .checking import Matrix, row_blocks, stored_values
+from ..io.checking import Matrix, row_blocks, stored_values
 
 # exp() of more overflows float32, and no log of an expression is near it: such values were never on a log scale.
 LARGEST_LOG = 80.0

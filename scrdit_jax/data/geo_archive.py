@@ -20,8 +20,8 @@ import pandas as pd
 from anndata import AnnData
 
 from ..errors import BadInput, ScrditError, writing
-from . import tenx
-from .checking import listed, notes_of, with_notes
+from ..io import tenx
+from ..io.checking import listed, notes_of, with_notes
 
 MEMBER = re.compile(
     r"(?:GSM\d+_)?(?P<sample>.+)[_.-](?P<file>(?:matrix\.mtx|(?:barcodes|features|genes)\.tsv)(?:\.gz)?)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .checking import Matrix, stored_values
+from ..io.checking import Matrix, stored_values
 
 PSEUDO_CELLS = 10.0
 

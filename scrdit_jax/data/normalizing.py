@@ -12,8 +12,8 @@ from scipy import sparse
 
 from ..config import DataConfig
 from ..errors import BadInput
-from .checking import Matrix, locate, row_blocks, value_at
-from .stored import Cells, StoredRows, make_cells
+from ..io.backed import BackedMatrix, Cells, make_cells
+from ..io.checking import Matrix, locate, row_blocks, value_at
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _apply(adata: Cells, decided: Normalization, source: str) -> tuple[Cells, No
     x = adata.X
     if decided.method == "log1p":
         factors = (decided.target_sum / library).astype(np.float32)
-        if isinstance(x, StoredRows):
+        if isinstance(x, BackedMatrix):
             x = dataclasses.replace(x, factors=factors)
         elif sparse.issparse(x):
             values = x.data * np.repeat(factors, np.diff(x.indptr))

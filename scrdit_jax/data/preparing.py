@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -15,95 +13,34 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
+from ..conditioning import derived as grouping
+from ..conditioning.variables import categorical, find_variables
 from ..config import DataConfig
 from ..errors import BadConfig, BadInput, GeneMismatch, OutputExists, UnknownCellType
-from . import grouping
-from .checking import Matrix, check_cells, listed, notes_of, source_digest, with_notes
-from .conditions import Condition, categorical, find_conditions
+from ..io.backed import BackedMatrix, Cells, make_cells
+from ..io.checking import Matrix, check_cells, listed, notes_of, source_digest, with_notes
+from ..io.writing import check_suffix, write_cells
 from .genes import choose_genes
+from .metadata import METADATA_KEY, DatasetMetadata
 from .normalizing import Normalization, looks_like_counts, normalize, normalize_like
 from .scaling import Scaling
 from .splitting import held_out_mask
-from .stored import Cells, StoredRows, make_cells
-from .writing import check_suffix, write_cells
 
-FACTS_KEY = "scrdit_prepared"
 DEFAULT_CELL_TYPE_KEY = "cell_type"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What was found and decided about the cells; with a model's parameters, all that generating needs.
-
-    `genes` are in the model's order; `cell_types` counts training cells by name; `settings` are what was asked for,
-    with the share and the seed of the split; `digest` is of the cells as they came; `notes` are sentences for the user.
-    `conditions` are the columns of labels that the model is told, `groups` those that were found in the cells and are
-    told too.
-    """
-
-    genes: tuple[str, ...]
-    normalization: Normalization
-    scaling: Scaling
-    cell_type_key: str | None
-    cell_types: dict[str, int]
-    n_train: int
-    n_held_out: int
-    settings: DataConfig
-    source: str
-    digest: str
-    notes: tuple[str, ...] = ()
-    conditions: tuple[Condition, ...] = ()
-    groups: tuple[Condition, ...] = ()
-
-    @property
-    def told(self) -> tuple[Condition, ...]:
-        """All that the model is told of a cell: the conditions first, then what was found."""
-        return (*self.conditions, *self.groups)
-
-    @property
-    def label_sizes(self) -> tuple[int, ...]:
-        """How many names each column of what is told has, as a network wants it."""
-        return tuple(len(condition.names) for condition in self.told)
-
-    @property
-    def type_column(self) -> int:
-        """Which condition holds the cell types: that of `cell_type_key`, else the first."""
-        columns = [condition.column for condition in self.conditions]
-        return columns.index(self.cell_type_key) if self.cell_type_key in columns else 0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Facts:
-        """The inverse of `to_dict`, also after a trip through JSON."""
-        return cls(
-            **values
-            | {
-                "genes": tuple(values["genes"]),
-                "normalization": Normalization.from_dict(values["normalization"]),
-                "scaling": Scaling.from_dict(values["scaling"]),
-                "cell_types": dict(values["cell_types"]),
-                "settings": DataConfig(**values["settings"]),
-                "notes": tuple(values["notes"]),
-                "conditions": tuple(map(Condition.from_dict, values.get("conditions", ()))),
-                "groups": tuple(map(Condition.from_dict, values.get("groups", ()))),
-            }
-        )
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Cells on the log scale with the chosen genes (X CSR float32, `obs.split`, `obs.library_size`), and the facts."""
+    """Cells on the log scale with the chosen genes (X CSR float32, `obs.split`, `obs.library_size`), and their
+    metadata."""
 
     cells: Cells
-    facts: Facts
+    metadata: DatasetMetadata
 
     @property
     def on_disk(self) -> bool:
         """Whether the cells are on a disk, and not in memory."""
-        return isinstance(self.cells.X, StoredRows)
+        return isinstance(self.cells.X, BackedMatrix)
 
     @property
     def train(self) -> Cells:
@@ -119,7 +56,7 @@ class Prepared:
 def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) -> Prepared:
     """Check, select cell types, normalise, split, choose genes and fit the scaling; the input is not changed.
 
-    Genes and scaling are decided on the training cells alone. `source` is how messages and facts name the input. Raises
+    Genes and scaling are decided on the training cells alone. `source` names the input. Raises
     BadInput or UnknownCellType.
     """
     cells = check_cells(adata, source)
@@ -142,7 +79,7 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
     training = cells.X[~held_out]
     columns, sentences = choose_genes(training, config, multiple_of=multiple_of, source=source)
     scaling = Scaling.fit(training[:, columns], config.zero_value, config.standardize, clip=config.clip)
-    conditions = find_conditions(cells.obs[~held_out], config.condition_on, source)
+    conditions = find_variables(cells.obs[~held_out], config.condition_on, source)
     if conditions:
         sentences.append("conditioned on " + ", ".join(f"{c.column} ({len(c.names)} names)" for c in conditions))
 
@@ -152,12 +89,12 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
     if config.groups:
         found = grouping.find_groups(x, held_out, config.groups, config.components, seed=config.seed)
         obs = obs.assign(**found)
-        groups = find_conditions(obs[~held_out], tuple(found), source)
+        groups = find_variables(obs[~held_out], tuple(found), source)
         kinds, sizes, *places = (len(condition.names) for condition in groups)
         along = f", and its place along {len(places)} principal components" if places else ""
         sentences.append(f"told each cell's kind ({kinds} found) and size ({sizes} classes of genes expressed){along}")
     chosen = make_cells(x, obs, _plain(cells.var.iloc[columns]))
-    facts = Facts(
+    metadata = DatasetMetadata(
         genes=tuple(chosen.var_names),
         normalization=normalization,
         scaling=scaling,
@@ -172,7 +109,7 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
         conditions=conditions,
         groups=groups,
     )
-    return Prepared(chosen, facts)
+    return Prepared(chosen, metadata)
 
 
 def _without_groups(obs: pd.DataFrame) -> pd.DataFrame:
@@ -181,24 +118,24 @@ def _without_groups(obs: pd.DataFrame) -> pd.DataFrame:
 
 def of_type(prepared: Prepared, name: str) -> Prepared:
     """Only the cells of one cell type, with the genes and the scaling of all, and without groups."""
-    facts = prepared.facts
-    cells = prepared.cells[(prepared.cells.obs[facts.cell_type_key] == name).to_numpy()].copy()
+    metadata = prepared.metadata
+    cells = prepared.cells[(prepared.cells.obs[metadata.cell_type_key] == name).to_numpy()].copy()
     held_out = int((cells.obs["split"] == "held_out").sum())
     cells.obs = _without_groups(cells.obs)
-    facts = replace(
-        facts,
+    metadata = replace(
+        metadata,
         cell_types={name: cells.n_obs - held_out},
         groups=(),
         n_train=cells.n_obs - held_out,
         n_held_out=held_out,
-        settings=replace(facts.settings, cell_type_key=facts.cell_type_key, cell_types=(name,), groups=0),
-        digest=hashlib.sha256(f"{facts.digest}\n{name}".encode()).hexdigest(),
-        notes=(*facts.notes, f"of these the cells of type {name!r}: {cells.n_obs - held_out} for training"),
+        settings=replace(metadata.settings, cell_type_key=metadata.cell_type_key, cell_types=(name,), groups=0),
+        digest=hashlib.sha256(f"{metadata.digest}\n{name}".encode()).hexdigest(),
+        notes=(*metadata.notes, f"of these the cells of type {name!r}: {cells.n_obs - held_out} for training"),
     )
-    return Prepared(cells, facts)
+    return Prepared(cells, metadata)
 
 
-def align(adata: AnnData, facts: Facts, *, source: str) -> AnnData:
+def align(adata: AnnData, metadata: DatasetMetadata, *, source: str) -> AnnData:
     """Other cells on the model's log scale with the model's genes in its order; X is CSR float32.
 
     Normalised as the model's cells were, over all genes the file has. A prepared or synthetic file, which is on that
@@ -206,51 +143,51 @@ def align(adata: AnnData, facts: Facts, *, source: str) -> AnnData:
     where genes are missing, BadInput where the scale cannot be matched.
     """
     cells = check_cells(adata, source)
-    columns = cells.var_names.get_indexer(facts.genes)
-    missing = [gene for gene, column in zip(facts.genes, columns, strict=True) if column < 0]
+    columns = cells.var_names.get_indexer(metadata.genes)
+    missing = [gene for gene, column in zip(metadata.genes, columns, strict=True) if column < 0]
     if missing:
         raise GeneMismatch(
-            f"{source} lacks {len(missing)} of the model's {len(facts.genes)} genes (first: {missing[0]!r}); "
+            f"{source} lacks {len(missing)} of the model's {len(metadata.genes)} genes (first: {missing[0]!r}); "
             "give cells of the reference the model was trained on, all genes, with the same kind of names"
         )
     notes = list(notes_of(cells))
     if is_prepared(cells):
-        made = prepared_from(cells).facts.normalization
-        if (made.method, made.target_sum) != (facts.normalization.method, facts.normalization.target_sum):
+        made = prepared_from(cells).metadata.normalization
+        if (made.method, made.target_sum) != (metadata.normalization.method, metadata.normalization.target_sum):
             raise BadInput(
                 f"{source} was prepared with normalisation {_named(made)}, the model's cells with "
-                f"{_named(facts.normalization)}; give the file it was prepared from"
+                f"{_named(metadata.normalization)}; give the file it was prepared from"
             )
-    elif not _is_on_scale(cells, facts):
-        cells, normalization = normalize_like(cells, facts.normalization, source=source)
+    elif not _is_on_scale(cells, metadata):
+        cells, normalization = normalize_like(cells, metadata.normalization, source=source)
         notes.append(normalization.sentence)
     result = AnnData(
         sparse.csr_matrix(cells.X[:, columns]), obs=cells.obs.copy(), var=cells.var.iloc[columns].copy(), uns=cells.uns
     )
-    result.uns.pop(FACTS_KEY, None)
+    result.uns.pop(METADATA_KEY, None)
     return with_notes(result, notes)
 
 
 def is_prepared(adata: Cells) -> bool:
     """Whether these cells came from `write_prepared`."""
-    return FACTS_KEY in adata.uns
+    return METADATA_KEY in adata.uns
 
 
 def prepared_from(adata: Cells) -> Prepared:
     """The Prepared that was written; BadInput where the cells or genes were changed since."""
     try:
-        facts = Facts.from_dict(json.loads(str(adata.uns[FACTS_KEY])))
+        metadata = DatasetMetadata.from_dict(json.loads(str(adata.uns[METADATA_KEY])))
     except (KeyError, TypeError, ValueError, BadConfig) as error:
-        raise BadInput(f"uns[{FACTS_KEY!r}] cannot be understood ({error!r}); prepare the cells again") from error
+        raise BadInput(f"uns[{METADATA_KEY!r}] cannot be understood ({error!r}); prepare the cells again") from error
     cells = make_cells(_rows(adata.X), adata.obs.copy(), adata.var.copy())
     split = cells.obs["split"].value_counts() if "split" in cells.obs else {}
     found = (split.get("train", 0), split.get("held_out", 0))
-    if tuple(cells.var_names) != facts.genes or found != (facts.n_train, facts.n_held_out):
+    if tuple(cells.var_names) != metadata.genes or found != (metadata.n_train, metadata.n_held_out):
         raise BadInput(
             f"prepared cells were changed since: {found[0]} training and {found[1]} held-out cells x {cells.n_vars} "
-            f"genes, {facts.n_train} and {facts.n_held_out} x {len(facts.genes)} recorded; prepare them again"
+            f"genes, {metadata.n_train} and {metadata.n_held_out} x {len(metadata.genes)} recorded; prepare them again"
         )
-    return Prepared(cells, facts)
+    return Prepared(cells, metadata)
 
 
 def write_prepared(prepared: Prepared, path: str | Path) -> Path:
@@ -263,7 +200,9 @@ def write_prepared(prepared: Prepared, path: str | Path) -> Path:
     if path.exists() and not _holds_prepared(path):
         raise OutputExists(f"{path} is there already and holds no prepared cells; choose another --out or move it")
     cells = prepared.cells
-    write_cells(make_cells(cells.X, cells.obs, cells.var, {FACTS_KEY: json.dumps(prepared.facts.to_dict())}), path)
+    write_cells(
+        make_cells(cells.X, cells.obs, cells.var, {METADATA_KEY: json.dumps(prepared.metadata.to_dict())}), path
+    )
     return path
 
 
@@ -307,10 +246,10 @@ def _plain(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{name: table[name].astype(str) for name in mixed})
 
 
-def _is_on_scale(cells: AnnData, facts: Facts) -> bool:
+def _is_on_scale(cells: AnnData, metadata: DatasetMetadata) -> bool:
     """Exactly the model's genes, and values that are no raw counts (or a model of values left as they came)."""
-    same_genes = set(cells.var_names) == set(facts.genes)
-    return same_genes and (facts.normalization.method == "none" or not looks_like_counts(cells.X))
+    same_genes = set(cells.var_names) == set(metadata.genes)
+    return same_genes and (metadata.normalization.method == "none" or not looks_like_counts(cells.X))
 
 
 def _named(normalization: Normalization) -> str:
@@ -318,14 +257,14 @@ def _named(normalization: Normalization) -> str:
     return f"{method!r}" if target_sum is None else f"{method!r} to {target_sum:g}"
 
 
-def _rows(x: Matrix) -> sparse.csr_matrix | StoredRows:
-    return x if isinstance(x, StoredRows) else sparse.csr_matrix(x, dtype=np.float32)
+def _rows(x: Matrix) -> sparse.csr_matrix | BackedMatrix:
+    return x if isinstance(x, BackedMatrix) else sparse.csr_matrix(x, dtype=np.float32)
 
 
 def _holds_prepared(path: Path) -> bool:
     if path.is_dir():
-        return (path / "uns" / FACTS_KEY).exists()
+        return (path / "uns" / METADATA_KEY).exists()
     if not h5py.is_hdf5(path):
         return False
     with h5py.File(path) as file:
-        return f"uns/{FACTS_KEY}" in file
+        return f"uns/{METADATA_KEY}" in file

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .checking import Matrix, stored_values
+from ..io.checking import Matrix, stored_values
 
 
 def negate_zeros(x, zero_value: float):

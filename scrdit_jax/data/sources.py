@@ -10,25 +10,12 @@ from anndata import AnnData
 from ..config import DataConfig
 from ..devices import free_host_memory
 from ..errors import BadInput
+from ..io.backed import BackedCells
+from ..io.reading import Data, bytes_in_memory, load_cells, open_cells
 from .preparing import Prepared, is_prepared, prepare, prepared_from
-from .reading import bytes_in_memory, embedded_pbmc3k, open_cells, read_cells
-from .stored import StoredCells
-
-EMBEDDED = "pbmc3k"
-Data = AnnData | Path | str
-
 
 # Preparing holds so many copies of the matrix at once, at worst.
 COPIES = 4
-
-
-def load_cells(data: Data, *, transpose: bool = False) -> tuple[AnnData, str]:
-    """Cells and the name messages give them; `pbmc3k` is the embedded data set unless a file is called so."""
-    if isinstance(data, AnnData):
-        return data, "AnnData in memory"
-    if str(data) == EMBEDDED and not Path(data).exists():
-        return embedded_pbmc3k(), "embedded PBMC 3k"
-    return read_cells(data, transpose=transpose), Path(data).name
 
 
 def too_large(data: Data) -> str | None:
@@ -62,7 +49,7 @@ def load_prepared(
     if not is_prepared(cells):
         return prepare(cells, config, multiple_of=multiple_of, source=source)
     prepared = prepared_from(cells)
-    made = prepared.facts.settings
+    made = prepared.metadata.settings
     for name in asked:
         here, there = getattr(config, name), getattr(made, name)
         if here != there:
@@ -78,7 +65,7 @@ def load_prepared(
     return prepared
 
 
-def _open(data: Data, transpose: bool) -> StoredCells:
+def _open(data: Data, transpose: bool) -> BackedCells:
     cells = None
     if not isinstance(data, AnnData) and not transpose and Path(data).exists():
         cells = open_cells(Path(data))

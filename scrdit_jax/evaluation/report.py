@@ -19,18 +19,7 @@ from ..extras import optional, versions
 from . import plots
 from .by_type import HEADER, TypeScores, score_types, type_rows
 from .page import html_page
-from .scores import (
-    CANDIDATES,
-    FURTHER,
-    LEADING,
-    METRICS,
-    PAPER,
-    Scores,
-    draw_pools,
-    estimate_text,
-    figure,
-    score_pools,
-)
+from .scores import CANDIDATES, FURTHER, LEADING, METRICS, PAPER, Scores, draw_pools, estimate_text, figure, score_pools
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -201,11 +190,11 @@ def _type_scores(real: AnnData, synthetic: AnnData, key: str | None, seed: int, 
     """Of the column that holds types on both sides: the one named, that of the model, or "cell_type"."""
     record = synthetic.uns.get(PROVENANCE_KEY, {})
     record = record if isinstance(record, Mapping) else {}
-    facts = {}
+    metadata = {}
     with contextlib.suppress(ValueError):  # a record that another program wrote
-        facts = json.loads(str(record.get("facts", "{}")))
-    conditions = [condition["column"] for condition in facts.get("conditions", ())]
-    candidates = (key, facts.get("cell_type_key"), *conditions, "cell_type")
+        metadata = json.loads(str(record.get("facts", "{}")))
+    conditions = [condition["column"] for condition in metadata.get("conditions", ())]
+    candidates = (key, metadata.get("cell_type_key"), *conditions, "cell_type")
     column = next((c for c in candidates if c is not None and c in real.obs and c in synthetic.obs), None)
     if column is None:
         return ()

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from anndata import AnnData
 
-from ..data.preparing import Facts, align
-from ..data.reading import read_cells
-from ..data.sources import Data, load_cells
+from ..data.metadata import DatasetMetadata
+from ..data.preparing import align
 from ..data.splitting import held_out_mask
 from ..errors import BadInput
+from ..io.reading import Data, load_cells, read_cells
 
 HELD_OUT = "held_out.h5ad"
 
@@ -34,14 +34,14 @@ def held_out_side(real: Data, synthetic: AnnData | Path | str) -> tuple[AnnData,
     record = synthetic.uns.get("scrdit", {}).get("facts")
     if record is None:
         return cells, synthetic
-    facts = Facts.from_dict(json.loads(str(record)))
-    aligned = align(cells, facts, source=source)
-    if facts.cell_type_key in aligned.obs:
-        aligned = aligned[aligned.obs[facts.cell_type_key].astype(str).isin(facts.cell_types).to_numpy()]
+    metadata = DatasetMetadata.from_dict(json.loads(str(record)))
+    aligned = align(cells, metadata, source=source)
+    if metadata.cell_type_key in aligned.obs:
+        aligned = aligned[aligned.obs[metadata.cell_type_key].astype(str).isin(metadata.cell_types).to_numpy()]
     if "split" in cells.obs:
         held_out = (aligned.obs["split"].astype(str) == "held_out").to_numpy()
     else:
-        held_out = held_out_mask(aligned.obs_names, facts.settings.held_out, facts.settings.seed)
+        held_out = held_out_mask(aligned.obs_names, metadata.settings.held_out, metadata.settings.seed)
     if not np.any(held_out):
         raise BadInput(f"{source}: every cell that could be compared was trained on; give cells that were held out")
     return aligned[held_out].copy(), synthetic

@@ -8,10 +8,10 @@ import numpy as np
 from scipy import sparse
 
 from ..checkpoint import Model
+from ..conditioning.assignment import Assignment
+from ..conditioning.derived import KIND, SIZE
 from ..config import SamplingConfig
-from ..data.grouping import KIND, SIZE
 from ..errors import BadConfig
-from .labels import Drawn
 
 
 @dataclass(frozen=True)
@@ -57,27 +57,27 @@ class Counting:
         return counts, library
 
 
-def make_counting(model: Model, config: SamplingConfig, told: Drawn) -> Counting | None:
+def make_counting(model: Model, config: SamplingConfig, told: Assignment) -> Counting | None:
     """None unless `config` wants counts; BadConfig where the training cells do not say how to make them."""
     if config.output != "counts":
         return None
-    known = model.facts.normalization
+    known = model.metadata.normalization
     target_sum = known.target_sum if known.method == "log1p" else None
     if config.depth is not None:
         return Counting((np.empty(0, np.float32),) * len(told.codes), target_sum, config.depth, config.seed)
     if target_sum is None or not known.were_counts or model.cells is None:
         raise BadConfig(
-            f"{model.facts.source} held no raw counts, so the cells' library sizes are not known; "
+            f"{model.metadata.source} held no raw counts, so the cells' library sizes are not known; "
             "say how many counts each cell is to have, e.g. --depth 10000"
         )
     return Counting(_pools(model, told), target_sum, None, config.seed)
 
 
-def _pools(model: Model, told: Drawn) -> tuple[np.ndarray, ...]:
+def _pools(model: Model, told: Assignment) -> tuple[np.ndarray, ...]:
     """Sorted, so that they do not depend on the order of the training cells."""
-    labels, facts = told.labels.distinct.shape[1], model.facts
-    columns = [facts.type_column] if told.labels.distinct.size else []
-    groups = facts.groups[: told.codes.shape[1] - labels]
+    labels, metadata = told.labels.distinct.shape[1], model.metadata
+    columns = [metadata.type_column] if told.labels.distinct.size else []
+    groups = metadata.groups[: told.codes.shape[1] - labels]
     columns += [labels + i for i, group in enumerate(groups) if group.column in (KIND, SIZE)]
     pools, which = [], np.zeros(len(told.codes), np.int64)
     distinct = np.zeros((1, 0), np.int32)

@@ -11,14 +11,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..conditioning.assignment import Runs
 from ..config import SamplingConfig
 from ..devices import use_every_core
 from ..errors import MissingExtra, ScrditError
 from ..families import load
 from .engine import Engine
-from .labels import Runs
-from .pipeline import Tally, make_shards
-from .run import Summary, begin, engine_for
+from .pipeline import Throughput, make_shards
+from .sample import Summary, begin, engine_for
 from .store import Store
 
 # Shards that wait at a worker so that none is idle; more would only be lost with it.
@@ -121,7 +121,7 @@ def _begin(run: str, cells: int, sampling: dict, folder: str, labels: Runs, shar
 def _make(run: str, cells: int, sampling: dict, folder: str, index: int) -> int:
     """Make one shard in a worker; how many cells that were, none if another process has it."""
     use_every_core()
-    engine, tally = _ready(run, folder), Tally()
+    engine, throughput = _ready(run, folder), Throughput()
     with Store(Path(folder)) as store:
-        make_shards(engine, store, store.claim([store.plan.shard(index)]), tally)
-    return tally.cells
+        make_shards(engine, store, store.claim([store.plan.shard(index)]), throughput)
+    return throughput.cells

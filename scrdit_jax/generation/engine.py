@@ -15,16 +15,16 @@ from jax.sharding import NamedSharding
 from scipy import sparse
 
 from ..checkpoint import Model
+from ..conditioning.assignment import Assignment, Labels, Runs
 from ..config import SamplingConfig
 from ..devices import usable_devices
 from ..diffusion.predictions import Prediction
 from ..errors import BadConfig, Diverged
+from ..io.append import CellBlock, to_csr
 from ..sampling.sampler import Integrated
 from ..sampling.solvers import Coefficients, find_solver
 from . import tuning
 from .counts import Counting, make_counting
-from .growing import Block, to_csr
-from .labels import Drawn, Labels, Runs
 from .plan import Shard
 from .program import (
     Conditioning,
@@ -39,7 +39,7 @@ from .program import (
     prepare,
     require_fit,
 )
-from .settling import coefficients_for, settle
+from .settings import coefficients_for, resolve_sampling
 
 # Of the values that cells of a device may have, how many are made room for where batches are packed there.
 PACKED_SHARE = 0.4
@@ -105,7 +105,7 @@ class Engine:
     program: Any
     variants: tuple[tuple[Any, ...], ...]
     placement: Placement
-    told: Drawn
+    told: Assignment
     counting: Counting | None
     packs: bool
 
@@ -128,18 +128,18 @@ class Engine:
         """A buffer for a batch, to `dispatch` into."""
         return jax.device_put(np.zeros((self.batch_size, self.network.genes), np.float32), self.shared_out)
 
-    def dispatch(self, first: int, recycled: jax.Array | None = None) -> Integrated:
-        """Begin the batch of cells `first`, `first` + 1, ...; returns at once. `recycled` is used up."""
+    def dispatch(self, first: int, donated: jax.Array | None = None) -> Integrated:
+        """Begin the batch of cells `first`, `first` + 1, ...; returns at once. `donated` is used up."""
         indices = np.arange(first, first + self.batch_size, dtype=np.uint32)
         rows = self.told.rows(first, self.batch_size)
         if len(self.variants) == 1:
             conditioning = self.variants[0][1]
             labels = None if conditioning.params is None else self.told.codes[rows]
-            return self.program(*self.variants[0], indices, labels, self.empty() if recycled is None else recycled)
+            return self.program(*self.variants[0], indices, labels, self.empty() if donated is None else donated)
         batch = None
         for row in np.unique(rows):
-            place = self.empty() if recycled is None else recycled
-            made, recycled = self.program(*self.variants[row], indices, None, place), None
+            place = self.empty() if donated is None else donated
+            made, donated = self.program(*self.variants[row], indices, None, place), None
             here = jax.device_put(rows == row, self.shared_out)
             batch = made if batch is None else _choose(batch, made, here)
         return batch
@@ -159,7 +159,7 @@ class Engine:
                 return packed
         return self.fetch(batch, job.first, job.count).copy()
 
-    def block(self, collected: Collected, first: int, count: int) -> Block:
+    def block(self, collected: Collected, first: int, count: int) -> CellBlock:
         """Cells that were collected, from index `first` on, sparse, with their labels and, where wanted, counts."""
         matrix = (
             to_csr(collected) if isinstance(collected, np.ndarray) else unpack(collected, count, self.network.genes)
@@ -167,7 +167,7 @@ class Engine:
         rows = self.told.rows(first, count)
         counts, library = (None, None) if self.counting is None else self.counting.draw(matrix, first, rows)
         columns = self.told.labels.distinct.shape[1]
-        return Block(matrix, self.told.codes[rows, :columns], counts, library)
+        return CellBlock(matrix, self.told.codes[rows, :columns], counts, library)
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Dispatched]:
         """Each job's batch in turn, for `collect`; by then the device is already at the next.
@@ -233,23 +233,23 @@ def make_engine(
 
     Raises BadConfig, naming the largest, where a batch does not fit in the devices' memory.
     """
-    config = settle(model, config)
+    config = resolve_sampling(model, config)
     network, prediction = network_of(model)
-    network, scaling = tuning.with_fastest_attention(network, config.dtype), model.facts.scaling
+    network, scaling = tuning.with_fastest_attention(network, config.dtype), model.metadata.scaling
     if coefficients is None:
         coefficients = coefficients_for(model.config.diffusion, config, model)
     batch_size = config.batch_size
     if batch_size is None:
         batch_size = tuned_batch_size(model, network, prediction, config.dtype)
     placement = place(usable_devices(batch_size) if devices is None else devices)
-    told = Drawn.of(Labels.of(labels, model.facts.conditions), model, config.seed)
+    told = Assignment.of(Labels.of(labels, model.metadata.conditions), model, config.seed)
     variants = _variants(model, network, config, told, coefficients, placement)
     indices = jax.ShapeDtypeStruct((batch_size,), np.uint32, sharding=placement.shared_out)
     told_as = (batch_size, told.codes.shape[1])
     labels = jax.ShapeDtypeStruct(told_as, np.int32, sharding=placement.shared_out)
     labels = None if variants[0][1].params is None else labels
-    recycled = jax.ShapeDtypeStruct((batch_size, network.genes), np.float32, sharding=placement.shared_out)
-    shapes = (*jax.tree.map(_shape, variants[0]), indices, labels, recycled)
+    donated = jax.ShapeDtypeStruct((batch_size, network.genes), np.float32, sharding=placement.shared_out)
+    shapes = (*jax.tree.map(_shape, variants[0]), indices, labels, donated)
     leaves, structure = jax.tree.flatten(shapes)
     method = Method(find_solver(config.solver).draws, bool(np.any(coefficients.s > 0)))
     program, seconds = compiled(tuple(leaves), structure, network, prediction, scaling, method)
@@ -265,7 +265,7 @@ def is_guided(model: Model, config: SamplingConfig) -> bool:
 
     Guidance 1 is what the labels say and 0 is no labels, so neither needs the other.
     """
-    if config.guidance != 1 and (model.members or not model.facts.conditions):
+    if config.guidance != 1 and (model.members or not model.metadata.conditions):
         what = "a family of models, one a cell type" if model.members else "trained without labels"
         raise BadConfig(f"this model is {what}, so nothing can be guided; leave --guidance out")
     return config.guidance not in (0, 1)
@@ -275,7 +275,7 @@ def _variants(
     model: Model,
     network: nn.Module,
     config: SamplingConfig,
-    told: Drawn,
+    told: Assignment,
     coefficients: Coefficients,
     placement: Placement,
 ) -> tuple[tuple[Any, ...], ...]:

@@ -11,21 +11,21 @@ from anndata import AnnData
 from scipy.sparse.linalg import svds
 
 from ..checkpoint import Model
+from ..conditioning.request import CellRequest, resolve
 from ..config import SamplingConfig
-from ..data.reading import read_cells
 from ..data.splitting import validation_mask
 from ..diffusion.predictions import is_distribution
 from ..diffusion.schedule import linear_schedule
 from ..diffusion.timesteps import INTERIOR, interior, make_timesteps
 from ..errors import BadConfig, BadTimesteps
 from ..evaluation.metrics import dense, gaussian_mmd
+from ..io.reading import read_cells
 from ..sampling.fitting import cheapest_path, step_errors, trace
 from ..sampling.sampler import cell_keys, cell_noise
 from ..sampling.solvers import distributional, noise_levels
 from .engine import make_engine, tuned_batch_size
 from .program import network_of
-from .quotas import Wanted, resolve
-from .settling import default_dtype, settle
+from .settings import default_dtype, resolve_sampling
 
 LEVELS = 64
 CELLS = 64
@@ -52,9 +52,11 @@ def fit(model: Model, solver: str, steps: int, *, held_out: Path, seed: int = 0)
         raise BadConfig(f"no timesteps can be fitted for solver {solver!r}; there are {', '.join(SOLVERS)}")
     if solver == "unipc":
         return fit_unipc(model, steps, seed=seed)
-    settle(model, SamplingConfig(solver=solver, steps=1, schedule="interior"))  # refused where it has no distribution
+    resolve_sampling(
+        model, SamplingConfig(solver=solver, steps=1, schedule="interior")
+    )  # refused where it has no distribution
     cells = read_cells(held_out) if held_out.is_file() else None
-    real = np.empty((0, len(model.facts.genes))) if cells is None else validation_cells(cells, model)
+    real = np.empty((0, len(model.metadata.genes))) if cells is None else validation_cells(cells, model)
     return fit_drawn(model, steps, real, seed=seed)
 
 
@@ -74,7 +76,7 @@ def fit_unipc(model: Model, steps: int, *, seed: int = 0) -> np.ndarray:
     levels = noise_levels(schedule, make_timesteps("logsnr", schedule, most))
     params = jax.device_put(model.params)
     labels = None
-    if model.facts.told:
+    if model.metadata.told:
         drawn = np.random.default_rng([seed, 1]).integers(len(model.cells.labels), size=CELLS)
         labels = jnp.asarray(model.cells.labels[drawn])
 
@@ -114,7 +116,7 @@ def fit_drawn(model: Model, steps: int, real: np.ndarray, *, seed: int = 0) -> n
 
 def validation_cells(held_out: AnnData, model: Model) -> np.ndarray:
     """Those held-out cells of a run that choices may be made by, MOST_REAL_CELLS at most; (cell, gene) float32."""
-    rows = np.flatnonzero(validation_mask(held_out.obs_names, model.facts.settings.seed))
+    rows = np.flatnonzero(validation_mask(held_out.obs_names, model.metadata.settings.seed))
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:MOST_REAL_CELLS])
     # Cells that are streamed are a view until they are sliced.
     return dense(held_out.X[rows][:])
@@ -140,7 +142,7 @@ def _best_ends(model: Model, steps: int, real: np.ndarray, seed: int) -> tuple[t
     schedule = linear_schedule(model.config.diffusion)
     batch = tuned_batch_size(model, *network_of(model), default_dtype())
     cells = max(batch, round(len(real) / batch) * batch)
-    _, labels = resolve(Wanted(cells=cells), model)
+    _, labels = resolve(CellRequest(cells=cells), model)
 
     def scores(timesteps: np.ndarray) -> np.ndarray:
         table, found = distributional(noise_levels(schedule, timesteps)), []

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadConfig, OutputExists
-from ..files import create_once, replacing
+from ..io.atomic import atomic_write, write_if_absent
 from .outputs import require_same_request
 from .plan import Plan
 
@@ -33,7 +33,7 @@ class Manifest:
             "plan": self.plan.to_dict(),
             "device": self.device,
         }
-        create_once(path, json.dumps(record | {"digest": _digest(record)}, indent=1) + "\n")
+        write_if_absent(path, json.dumps(record | {"digest": _digest(record)}, indent=1) + "\n")
         return Manifest.read(path)
 
     @classmethod
@@ -63,7 +63,7 @@ def _digest(record: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """A finished shard: `content` is the digest of its cells (growing.ContentDigest), `file` that of its bytes."""
+    """A finished shard: `content` is the digest of its cells (growing.CellDigest), `file` that of its bytes."""
 
     index: int
     first: int
@@ -75,7 +75,7 @@ class ShardRecord:
 
     def write(self, path: Path) -> None:
         """To `path`, whole or not at all."""
-        with replacing(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text(json.dumps(asdict(self)) + "\n")
 
     @classmethod

@@ -14,7 +14,7 @@ import zarr
 
 from ..diffusion.timesteps import FORMAT, read_timesteps
 from ..errors import BadTimesteps, OutputExists
-from ..files import check_parents, replacing
+from ..io.atomic import atomic_write, check_parents
 
 # What makes cells the ones that were asked for; the rest of the provenance follows from it.
 REQUEST = ("cells", "labels", "sampling", "timesteps", "trained_steps", "config", "facts", "model")
@@ -77,5 +77,5 @@ def check_timesteps_output(path: Path) -> None:
 def write_timesteps(taus: Sequence[int], path: Path, *, solver: str, model: str) -> None:
     """A file of timesteps that were fitted to the model of that digest, for that solver; whole or not at all."""
     record = {"format": FORMAT, "solver": solver, "model": model, "timesteps": list(map(int, taus))}
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(record) + "\n")

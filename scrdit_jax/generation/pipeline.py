@@ -12,9 +12,9 @@ import numpy as np
 
 from ..devices import usable_cores
 from ..errors import writing
-from ..files import require_space
+from ..io.append import CellBlock
+from ..io.atomic import require_space
 from .engine import Dispatched, Engine, Job, jobs_of
-from .growing import Block
 from .manifest import ShardRecord
 from .plan import Shard
 from .store import ShardWriter, Store
@@ -27,7 +27,7 @@ BYTES_A_CELL = 48
 
 
 @dataclass
-class Tally:
+class Throughput:
     """What has been made so far in this process, in how many seconds, in how many of them the device had no work."""
 
     cells: int = 0
@@ -40,12 +40,12 @@ def make_shards(
     engine: Engine,
     store: Store,
     shards: Iterable[Shard],
-    tally: Tally,
+    throughput: Throughput,
     *,
     to_assemble: bool = False,
     progress: Callable[[int, ShardRecord | None], None] = lambda cells, record: None,
 ) -> None:
-    """Make `shards`, which this process has claimed, and add what that took to `tally`.
+    """Make `shards`, which this process has claimed, and add what that took to `throughput`.
 
     With `to_assemble` they are on their way into one file, and so not compressed yet. After the first batch, DiskFull
     where all that is missing will not fit. `progress` is told, in the writing thread, of every batch that was written
@@ -54,12 +54,12 @@ def make_shards(
     waiting: deque[Future[None]] = deque()
     started = time.perf_counter()
 
-    def write(writer: ShardWriter, job: Job, block: Future[Block]) -> None:
+    def write(writer: ShardWriter, job: Job, block: Future[CellBlock]) -> None:
         with writing(store.path):
             record = writer.add(job.shard, block.result())
         progress(job.count, record)
-        tally.cells += job.count
-        tally.shards += record is not None
+        throughput.cells += job.count
+        throughput.shards += record is not None
 
     with (
         ThreadPoolExecutor(usable_cores(), thread_name_prefix="packer") as packers,
@@ -68,7 +68,7 @@ def make_shards(
         writer = ShardWriter(store, packers, compress=not to_assemble)
         try:
             batches = engine.run(jobs_of(shards, engine.batch_size))
-            for number, done in enumerate(_timed(batches, tally)):
+            for number, done in enumerate(_timed(batches, throughput)):
                 job, collected = done.job, engine.collect(done)
                 block = packers.submit(engine.block, collected, job.first, job.count)
                 if number == 0:
@@ -78,11 +78,11 @@ def make_shards(
             _raise_first(waiting, leave=0)
         finally:
             thread.shutdown(cancel_futures=True)
-            tally.seconds += time.perf_counter() - started
+            throughput.seconds += time.perf_counter() - started
 
 
-def _timed(batches: Iterator[Dispatched], tally: Tally) -> Iterator[Dispatched]:
-    """The same batches, while `tally` is told for how long the device had no work.
+def _timed(batches: Iterator[Dispatched], throughput: Throughput) -> Iterator[Dispatched]:
+    """The same batches, while `throughput` is told for how long the device had no work.
 
     One that was done before the one behind it was even dispatched has left the device idle: for about as long as has
     passed since the batch before it came, less what a batch takes.
@@ -90,7 +90,7 @@ def _timed(batches: Iterator[Dispatched], tally: Tally) -> Iterator[Dispatched]:
     came, shortest = None, np.inf
     for batch in batches:
         if came is not None and batch.idle:
-            tally.waited += max(0.0, time.perf_counter() - came - shortest)
+            throughput.waited += max(0.0, time.perf_counter() - came - shortest)
         yield batch
         now = time.perf_counter()
         if came is not None and not batch.idle:
@@ -104,7 +104,7 @@ def _raise_first(waiting: deque[Future[None]], leave: int) -> None:
         waiting.popleft().result()
 
 
-def _require_space(store: Store, block: Block, to_assemble: bool) -> None:
+def _require_space(store: Store, block: CellBlock, to_assemble: bool) -> None:
     left = sum(shard.cells for shard in store.missing())
     matrices = [block.cells, *([] if block.counts is None else [block.counts])]
     a_nonzero = COMPRESSED_BYTES_A_NONZERO + (BYTES_A_NONZERO if to_assemble else 0)

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from ..conditioning.assignment import Runs
 from ..errors import BadConfig
-from .labels import Runs
 
 SHARD_CELLS = 65_536
 

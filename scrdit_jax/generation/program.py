@@ -18,7 +18,7 @@ from ..data.scaling import Scaling
 from ..devices import device_kind, free_memory
 from ..diffusion.predictions import Prediction, make_prediction
 from ..errors import BadConfig
-from ..networks.kinds import CONDITIONING_LAYERS, make_network
+from ..networks.registry import CONDITIONING_LAYERS, make_network
 from ..sampling.sampler import Integrated, cell_keys, draw_keys, integrate
 from ..sampling.solvers import Coefficients
 
@@ -29,10 +29,10 @@ USABLE_MEMORY = 0.8
 
 def network_of(model: Model) -> tuple[nn.Module, Prediction]:
     """A model's network, without its weights, and what its outputs mean."""
-    prediction = make_prediction(model.config.diffusion.prediction, model.facts.scaling)
+    prediction = make_prediction(model.config.diffusion.prediction, model.metadata.scaling)
     # In a family no model has labels: each knows its own type.
-    labels = () if model.members else model.facts.label_sizes
-    return make_network(model.config.network, len(model.facts.genes), prediction.outputs, labels=labels), prediction
+    labels = () if model.members else model.metadata.label_sizes
+    return make_network(model.config.network, len(model.metadata.genes), prediction.outputs, labels=labels), prediction
 
 
 @partial(jax.jit, static_argnames=("network", "dtype"))
@@ -82,7 +82,7 @@ class Method(NamedTuple):
 @partial(
     jax.jit,
     static_argnames=("network", "prediction", "scaling", "method"),
-    donate_argnames="recycled",
+    donate_argnames="donated",
     keep_unused=True,
 )
 def sample_batch(
@@ -92,7 +92,7 @@ def sample_batch(
     seed: jax.Array,
     cell_indices: jax.Array,
     labels: jax.Array | None,
-    recycled: jax.Array,
+    donated: jax.Array,
     *,
     network: nn.Module,
     prediction: Prediction,
@@ -104,7 +104,7 @@ def sample_batch(
     `labels` (cell, column) are what each cell is told; None where that is nothing. With guidance w the predicted
     clean cells are those without labels plus w times what the labels change (Ho & Salimans 2022; Saharia et al. 2022);
     of a distribution that is drawn from, its log-odds and means are. The solver's state is float32. The result takes
-    the place of `recycled` (cell, gene), whose values do not matter.
+    the place of `donated` (cell, gene), whose values do not matter.
     """
     dtype = jax.tree.leaves(weights)[0].dtype
     keys = cell_keys(jax.random.key(seed), cell_indices)

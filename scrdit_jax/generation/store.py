@@ -2,7 +2,7 @@
 
 OUT/manifest.json                the request, the plan with its batch size, the devices of the first start
 OUT/shards/shard-00003.h5ad      cells of one shard, CSR     OUT/shards/shard-00003.json     its digests; written last
-OUT/.claims                      who is at work on what
+OUT/.locks                      who is at work on what
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 
 import h5py
 
-from ..claims import Claims
-from ..data.preparing import Facts
+from ..data.metadata import DatasetMetadata
 from ..errors import OutputExists, writing
-from ..files import check_parents, leftovers, remove, replacing
-from .growing import ROWS_AT_ONCE, Block, ContentDigest, GrowingCells, Layout
+from ..io.append import ROWS_AT_ONCE, CellBlock, CellDigest, CellLayout, CellWriter
+from ..io.atomic import atomic_write, check_parents, remove, stale_temporaries
+from ..io.locks import FileLocks
 from .manifest import Manifest, ShardRecord
 from .plan import Shard
 
@@ -35,9 +35,9 @@ def is_store(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
-def layout_of(facts: Facts, output: str) -> Layout:
+def layout_of(metadata: DatasetMetadata, output: str) -> CellLayout:
     """What files of a model's cells hold; `output` as in SamplingConfig."""
-    return Layout(facts.genes, tuple((c.column, c.names) for c in facts.conditions), output == "counts")
+    return CellLayout(metadata.genes, tuple((c.column, c.names) for c in metadata.conditions), output == "counts")
 
 
 def check_folder(path: Path) -> None:
@@ -52,7 +52,7 @@ def _visible(path: Path) -> Iterator[Path]:
 
 
 class Store:
-    """A folder of shards, open; a context manager that lets go of its claims."""
+    """A folder of shards, open; a context manager that lets go of its locks."""
 
     def __init__(self, path: Path, manifest: Manifest | None = None) -> None:
         """Open the folder `path`, or begin one with `manifest`; of several beginners one manifest remains."""
@@ -71,25 +71,25 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if "claims" in self.__dict__:
-            self.claims.close()
+        if "locks" in self.__dict__:
+            self.locks.close()
 
     @cached_property
-    def claims(self) -> Claims:
+    def locks(self) -> FileLocks:
         """A claim for each shard, and one more for the whole; opened when asked for, as one may only want to read."""
         with writing(self.path):
-            return Claims(self.path / ".claims")
+            return FileLocks(self.path / ".locks")
 
     @property
     def _folder(self) -> Path:
         return self.path / "shards"
 
     @cached_property
-    def layout(self) -> Layout:
+    def layout(self) -> CellLayout:
         """What the files hold."""
         request = self.manifest.request
         output = json.loads(request.get("sampling", "{}")).get("output", "log")
-        return layout_of(Facts.from_dict(json.loads(request["facts"])), output)
+        return layout_of(DatasetMetadata.from_dict(json.loads(request["facts"])), output)
 
     @property
     def uns(self) -> dict[str, Any]:
@@ -126,14 +126,14 @@ class Store:
         with writing(self._folder):
             self._folder.mkdir(exist_ok=True)
         for shard in shards:
-            if not self.claims.take(shard.index):
+            if not self.locks.take(shard.index):
                 continue
             if self.record_path(shard).exists() and self.shard_path(shard).exists():
-                self.claims.drop(shard.index)
+                self.locks.drop(shard.index)
                 continue
-            if self.claims.exclusive:
+            if self.locks.exclusive:
                 for path in (self.shard_path(shard), self.record_path(shard)):
-                    for leftover in leftovers(path):
+                    for leftover in stale_temporaries(path):
                         remove(leftover)
             yield shard
 
@@ -165,7 +165,7 @@ class ShardWriter:
         self._store, self._executor, self._compress = store, executor, compress
         self._shard: Shard | None = None
 
-    def add(self, shard: Shard, block: Block) -> ShardRecord | None:
+    def add(self, shard: Shard, block: CellBlock) -> ShardRecord | None:
         """The next cells of `shard`; its record if they are the last."""
         if self._shard is None:
             self._begin(shard)
@@ -178,17 +178,17 @@ class ShardWriter:
 
     def _begin(self, shard: Shard) -> None:
         self._shard, self._waiting, self._rows, self._cells = shard, [], 0, 0
-        self._digest, self._digested = ContentDigest(shard.first), None
+        self._digest, self._digested = CellDigest(shard.first), None
         self._image = io.BytesIO()
         self._file = h5py.File(self._image, "w")
         layout, uns = self._store.layout, self._store.uns | {"first_cell": shard.first, "last_cell": shard.last - 1}
-        self._growing = GrowingCells(
+        self._growing = CellWriter(
             self._file, layout, uns, most_nonzeros=shard.cells * len(layout.genes), executor=self._executor,
             compress=self._compress,
         )  # fmt: skip
 
     def _append(self) -> None:
-        block = Block.join(self._waiting)
+        block = CellBlock.join(self._waiting)
         if self._digested is not None:
             self._digested.result()
         self._digested = self._executor.submit(self._digest.update, block)
@@ -206,9 +206,9 @@ class ShardWriter:
             shard.index, shard.first, digest.cells, digest.nonzeros, len(image), digest.hexdigest(),
             hashlib.sha256(image).hexdigest(),
         )  # fmt: skip
-        with replacing(self._store.shard_path(shard)) as partial:
+        with atomic_write(self._store.shard_path(shard)) as partial:
             partial.write_bytes(image)
         record.write(self._store.record_path(shard))
-        self._store.claims.drop(shard.index)
+        self._store.locks.drop(shard.index)
         self._shard = None
         return record

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from ..caches import remembered
+from ..cache import cached_measurement
 from ..devices import describe_devices, free_memory
-from ..networks.kinds import attention_shape
+from ..networks.registry import attention_shape
 
 # Of a batch size nearly as fast as the fastest, the smaller is the better: less memory, a shorter tail.
 NEARLY = 0.97
@@ -79,7 +79,7 @@ def sweep(
                 break
         return found
 
-    return measure() if fresh else remembered(_key("batch sizes", network, dtype), measure)
+    return measure() if fresh else cached_measurement(_key("batch sizes", network, dtype), measure)
 
 
 def stops_paying(rates: list[float]) -> bool:
@@ -97,7 +97,7 @@ def with_fastest_attention(network: nn.Module, dtype: str) -> nn.Module:
     """`network` with cuDNN's attention where the device has it and it is faster than XLA's own."""
     if jax.local_devices()[0].platform != "gpu" or dtype != "bfloat16":
         return network
-    found = remembered(_key("attention", network, dtype), lambda: attention_seconds(network, dtype))
+    found = cached_measurement(_key("attention", network, dtype), lambda: attention_seconds(network, dtype))
     return network.clone(attention=choose_attention(found))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..checkpoint import Run
 from ..errors import writing
-from ..files import flush, replacing
+from ..io.atomic import atomic_write, flush
 
 
 def is_empty(path: Path) -> bool:
@@ -25,7 +25,7 @@ def filling(run: Run) -> Iterator[Run]:
     A folder that is there already, empty, is filled and not replaced: somebody's shell may stand in it.
     """
     if not run.path.exists():
-        with replacing(run.path) as partial:
+        with atomic_write(run.path) as partial:
             partial.mkdir()
             yield Run(partial)
         return

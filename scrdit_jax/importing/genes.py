@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..data.reading import read_cells
 from ..errors import BadInput
+from ..io.reading import read_cells
 
 # What stands beside or around a name where a table was meant.
 NO_PART_OF_A_NAME = re.compile('[\t,;"]')

@@ -1,7 +1,7 @@
 """Models that ship with the package: one file each, weights in half precision with all that a run knows of itself.
 
-NAME.npz holds the averaged params (float16), what is known of each training cell, and as JSON the settings, the facts
-and where the model comes from. The cells it was trained on ship too, so that it can be judged by those held out.
+NAME.npz holds the averaged params (float16), what is known of each training cell, and as JSON the settings, the
+metadata and where the model comes from. The cells it was trained on ship too, so it can be judged by those held out.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numpy as np
 
 from ..checkpoint import Checkpoints, Run, load_model
 from ..config import RunConfig
-from ..data.preparing import Facts
+from ..data.metadata import DatasetMetadata
 from ..data.sources import load_prepared
-from ..data.writing import write_cells
 from ..errors import BadConfig, BadInput, OutputExists, RunMismatch
-from ..files import check_parents, replacing
+from ..io.atomic import atomic_write, check_parents
+from ..io.writing import write_cells
 from ..training.state import TrainState, make_optimizer
 from .filling import filling, is_empty
 
@@ -45,11 +45,11 @@ def pack(run: Run | Path | str, path: Path, about: Mapping[str, Any]) -> Path:
     if model.cells.labels.size:
         arrays[CELLS + "labels"] = model.cells.labels.astype(np.int16)
     known = {
-        "config": model.config.to_dict(), "facts": model.facts.to_dict(), "step": model.step, "fitted": model.fitted,
+        "config": model.config.to_dict(), "facts": model.metadata.to_dict(), "step": model.step, "fitted": model.fitted,
         "about": dict(about),
     }  # fmt: skip
     arrays[ABOUT] = np.frombuffer(json.dumps(known).encode(), np.uint8)
-    with replacing(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
     return path
 
@@ -68,34 +68,34 @@ def unpack(name: str, out: Path | str) -> Run:
     arrays, run = _read(name), Run(Path(out))
     check_parents(run.path)
     known = json.loads(bytes(arrays[ABOUT]))
-    config, facts = RunConfig.from_dict(known["config"]), Facts.from_dict(known["facts"])
+    config, metadata = RunConfig.from_dict(known["config"]), DatasetMetadata.from_dict(known["facts"])
     if not is_empty(run.path):
-        if not _holds(run, config, facts, known["step"]):
+        if not _holds(run, config, metadata, known["step"]):
             raise OutputExists(f"{run.path} holds something else already; give a new folder as --out")
         return run
-    prepared = load_prepared(name, facts.settings, multiple_of=config.network.gene_multiple)
-    if (prepared.facts.digest, prepared.facts.genes) != (facts.digest, facts.genes):
+    prepared = load_prepared(name, metadata.settings, multiple_of=config.network.gene_multiple)
+    if (prepared.metadata.digest, prepared.metadata.genes) != (metadata.digest, metadata.genes):
         raise BadInput(f"the cells called {name!r} are not those the model was trained on; move the file of that name")
     weights = {key: jnp.asarray(array, jnp.float32) for key, array in arrays.items() if key.startswith(PARAMS)}
     params = flax.traverse_util.unflatten_dict({key[len(PARAMS) :]: array for key, array in weights.items()}, sep="/")
     ema = None if config.training.ema_decay is None else params
     state = TrainState(jnp.asarray(known["step"], jnp.int32), params, ema, make_optimizer(config.training).init(params))
-    labels = arrays.get(CELLS + "labels", np.full((facts.n_train, 1), -1)).astype(np.int32)
+    labels = arrays.get(CELLS + "labels", np.full((metadata.n_train, 1), -1)).astype(np.int32)
     cells = {"library_size": arrays[CELLS + "library_size"], "labels": labels}
     with filling(run) as partial:
         partial.write_config(config)
         write_cells(prepared.held_out.copy(), partial.held_out_path)
         with Checkpoints(partial) as checkpoints:
-            checkpoints.save(state, config, facts, cells, fitted=known.get("fitted"))
+            checkpoints.save(state, config, metadata, cells, fitted=known.get("fitted"))
     return run
 
 
-def _holds(run: Run, config: RunConfig, facts: Facts, step: int) -> bool:
+def _holds(run: Run, config: RunConfig, metadata: DatasetMetadata, step: int) -> bool:
     try:
         if run.config() != config:
             return False
         with Checkpoints(run) as checkpoints:
-            return checkpoints.latest() == step and checkpoints.origin() == (config, facts)
+            return checkpoints.latest() == step and checkpoints.origin() == (config, metadata)
     except RunMismatch:
         return False
 

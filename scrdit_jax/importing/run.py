@@ -12,11 +12,11 @@ import numpy as np
 
 from ..checkpoint import Checkpoints, Run
 from ..config import RunConfig, load_preset
+from ..data.metadata import DatasetMetadata
 from ..data.normalizing import Normalization
-from ..data.preparing import Facts
 from ..data.scaling import Scaling
 from ..errors import BadInput, GeneMismatch, OutputExists
-from ..files import check_parents
+from ..io.atomic import check_parents
 from ..training.state import TrainState, make_optimizer
 from .filling import filling, is_empty
 from .reference import reference_network, reference_params
@@ -58,7 +58,7 @@ def import_reference(
     preset["network"] = vars(network) | {"first_timestep": first_timestep}
     config = RunConfig.from_dict(preset)
     params = jax.tree.map(jnp.asarray, reference_params(state, network))
-    facts = Facts(
+    metadata = DatasetMetadata(
         genes=names,
         normalization=Normalization(
             "none", None, False, "imported weights: what their cells went through is not known"
@@ -77,7 +77,7 @@ def import_reference(
     with filling(run) as partial:
         partial.write_config(config)
         with Checkpoints(partial) as checkpoints:
-            checkpoints.save(begun, config, facts, {})
+            checkpoints.save(begun, config, metadata, {})
     return run
 
 

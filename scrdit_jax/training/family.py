@@ -11,9 +11,9 @@ import numpy as np
 from ..checkpoint import Run
 from ..config import RunConfig
 from ..data.preparing import Prepared, of_type
-from ..data.writing import write_cells
 from ..errors import BadInput, OutputExists, RunMismatch
 from ..families import Family, is_family
+from ..io.writing import write_cells
 from . import loop
 
 # With fewer training cells a model learns them by heart, if anything.
@@ -34,14 +34,14 @@ def train_family(
     with the run that was interrupted. `say` is told of each type before it is trained. Raises BadInput without types,
     and as `loop.train` does.
     """
-    path, facts = Path(out), prepared.facts
-    if facts.cell_type_key is None:
-        raise BadInput(f"{facts.source} has no column of cell types that is known; pass one as --cell-type-key")
-    if facts.conditions:
+    path, metadata = Path(out), prepared.metadata
+    if metadata.cell_type_key is None:
+        raise BadInput(f"{metadata.source} has no column of cell types that is known; pass one as --cell-type-key")
+    if metadata.conditions:
         raise BadInput("--per-cell-type trains a model for each type, --condition-on one for all; give one of them")
-    family = Family.of(facts.cell_type_key, facts.cell_types, least=LEAST_CELLS)
+    family = Family.of(metadata.cell_type_key, metadata.cell_types, least=LEAST_CELLS)
     if not family.members:
-        raise BadInput(f"{facts.source}: no cell type has {LEAST_CELLS} training cells, the fewest for a model")
+        raise BadInput(f"{metadata.source}: no cell type has {LEAST_CELLS} training cells, the fewest for a model")
     _claim(path, family)
     held_out = prepared.held_out
     held_out = held_out[held_out.obs[family.column].isin(list(family.members)).to_numpy()]
@@ -50,9 +50,9 @@ def train_family(
     for name, count in family.left_out.items():
         say(f"{name}: left out, {count} training cells are fewer than {LEAST_CELLS}")
     for number, (name, folder) in enumerate(family.members.items(), 1):
-        say(f"{name} ({number} of {len(family.members)}): {facts.cell_types[name]} training cells")
+        say(f"{name} ({number} of {len(family.members)}): {metadata.cell_types[name]} training cells")
         member = of_type(prepared, name)
-        run = loop.train(member, replace(config, data=member.facts.settings), path / folder, options)
+        run = loop.train(member, replace(config, data=member.metadata.settings), path / folder, options)
         if run.stopped is not None:
             return Run(path, f"{name}: {run.stopped}")
     return Run(path)

@@ -15,21 +15,21 @@ from anndata import AnnData
 from tqdm import tqdm
 
 from ..checkpoint import Checkpoints, Model, Run, TrainingCells
+from ..conditioning.variables import encode
 from ..config import RunConfig
 from ..data.batches import Batch, Batches
-from ..data.conditions import label_codes
 from ..data.marginals import gene_marginals
 from ..data.preparing import Prepared
 from ..devices import free_memory, usable_devices
 from ..diffusion.predictions import is_distribution, make_prediction
 from ..errors import BadConfig, Diverged, RunMismatch
-from ..networks.kinds import flops_per_evaluation, make_network
-from .feeding import ahead
-from .folder import about_cells, begin, claimed, require_same_origin, together
-from .held_out import HeldOut, Judge, evaluation_due, has_stalled, score_of
-from .hosts import agreed, agreed_text, writes
-from .journal import Journal, Rates
+from ..networks.registry import flops_per_evaluation, make_network
+from .evaluator import HeldOut, ModelScorer, evaluation_due, has_stalled, score_of
+from .metric_logger import MetricLogger, Rates
+from .multihost import broadcast, broadcast_text, is_primary
 from .parallel import ParallelStep, parallelise
+from .prefetch import prefetched
+from .run_directory import about_cells, begin, claimed, raise_everywhere, require_same_origin
 from .state import TrainState, initial_state
 from .stopping import Stopper
 
@@ -54,7 +54,7 @@ class Options:
     stop_after: int | None = None
     max_minutes: float | None = None
     tensorboard: bool = False
-    judge: Callable[[AnnData], Judge] | None = None
+    judge: Callable[[AnnData], ModelScorer] | None = None
     fit: Callable[[Model, AnnData], Mapping[int, Sequence[int]]] | None = None
     matrix_rate: float | None = None
     resident: bool | None = None
@@ -72,12 +72,12 @@ def train(
     """
     run, options = Run(Path(out)), options or Options()
     with claimed(run, config):
-        with together():
+        with raise_everywhere():
             prepared = prepared(run) if callable(prepared) else prepared
-        if agreed_text(prepared.facts.digest) != prepared.facts.digest:
+        if broadcast_text(prepared.metadata.digest) != prepared.metadata.digest:
             raise RunMismatch("the processes were not given the same cells; give each the same data")
         session = _Session(run, prepared, config, options)
-        with Checkpoints(run, keep=config.training.keep) if writes() else nullcontext() as checkpoints:
+        with Checkpoints(run, keep=config.training.keep) if is_primary() else nullcontext() as checkpoints:
             return Run(run.path, session.advance(checkpoints))
 
 
@@ -85,13 +85,13 @@ class _Session:
     """One call of `train`: what stays the same while it steps."""
 
     def __init__(self, run: Run, prepared: Prepared, config: RunConfig, options: Options) -> None:
-        self.run, self.config, self.options, self.facts = run, config, options, prepared.facts
+        self.run, self.config, self.options, self.metadata = run, config, options, prepared.metadata
         settings = config.training
-        training, genes = prepared.train, len(prepared.facts.genes)
-        prediction = make_prediction(config.diffusion.prediction, prepared.facts.scaling)
-        sizes = self.facts.label_sizes
+        training, genes = prepared.train, len(prepared.metadata.genes)
+        prediction = make_prediction(config.diffusion.prediction, prepared.metadata.scaling)
+        sizes = self.metadata.label_sizes
         self.network: nn.Module = make_network(config.network, genes, prediction.outputs, labels=sizes)
-        self.about_cells = about_cells(training.obs, prepared.facts)
+        self.about_cells = about_cells(training.obs, prepared.metadata)
         labels = self.about_cells["labels"] if sizes else None
         self.batches = Batches(training.X, settings.batch_size, settings.seed, labels)
         self.cells = training.n_obs
@@ -101,25 +101,25 @@ class _Session:
         )
         self.resident = self._fits() if options.resident is None else options.resident
         resident = Batch(training.X.toarray(), labels) if self.resident else None
-        with together():
+        with raise_everywhere():
             self.step: ParallelStep = parallelise(
-                self.network, config, prepared.facts.scaling, self.devices, resident=resident
+                self.network, config, prepared.metadata.scaling, self.devices, resident=resident
             )
-            if settings.evaluate_every is not None and not prepared.facts.n_held_out:
+            if settings.evaluate_every is not None and not prepared.metadata.n_held_out:
                 raise BadConfig("no cells are held out to evaluate on; raise --held-out or leave --evaluate-every out")
-            if writes():
+            if is_primary():
                 begin(run, prepared, config)
         share = settings.batch_size // jax.process_count()
         self.share = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
         self.state = initial_state(self.network, genes, settings, gene_bias=gene_marginals(training.X))
         self.held_out, self.prepared_held_out = None, prepared.held_out
-        if settings.evaluate_every is not None and writes():
+        if settings.evaluate_every is not None and is_primary():
             held_out = prepared.held_out.copy()
             judge = None if options.judge is None else options.judge(held_out)
-            labels = label_codes(held_out.obs, self.facts.told) if sizes else None
+            labels = encode(held_out.obs, self.metadata.told) if sizes else None
             about = TrainingCells(self.about_cells["library_size"], self.about_cells["labels"])
             self.held_out = HeldOut(
-                run, self.network, config, prepared.facts, Batch(held_out.X, labels), judge, training=about
+                run, self.network, config, prepared.metadata, Batch(held_out.X, labels), judge, training=about
             )
 
     def _fits(self) -> bool:
@@ -138,14 +138,14 @@ class _Session:
             return None
         flops = EVALUATIONS_A_STEP * flops_per_evaluation(self.network)
         rates = Rates(self.config.training.batch_size, flops, self.options.matrix_rate)
-        journal = Journal(
-            self.run, first, rates, tensorboard=self.options.tensorboard, writes=writes(),
+        logger = MetricLogger(
+            self.run, first, rates, tensorboard=self.options.tensorboard, writes=is_primary(),
             least_loss=LEAST_LOSS[self.config.training.loss],
         )  # fmt: skip
-        bar = tqdm(total=last, initial=first, unit="step", disable=None if writes() else True, desc="train")
-        with closing(journal), bar, Stopper(self.options.max_minutes) as stopper:
+        bar = tqdm(total=last, initial=first, unit="step", disable=None if is_primary() else True, desc="train")
+        with closing(logger), bar, Stopper(self.options.max_minutes) as stopper:
             try:
-                return self._steps(self.step.place(state), first, last, checkpoints, journal, stopper, bar)
+                return self._steps(self.step.place(state), first, last, checkpoints, logger, stopper, bar)
             except Diverged as error:
                 raise self._with_remedy(error, checkpoints) from None
 
@@ -155,33 +155,33 @@ class _Session:
         first: int,
         last: int,
         checkpoints: Checkpoints | None,
-        journal: Journal,
+        logger: MetricLogger,
         stopper: Stopper,
         bar: tqdm,
     ) -> str | None:
         settings = self.config.training
         if why := self._stalled():
             return why
-        for done, fed in enumerate(ahead(self._feed, first, last), start=first + 1):
+        for done, fed in enumerate(prefetched(self._feed, first, last), start=first + 1):
             state, metrics = self.step.run(state, fed)
-            journal.collect(metrics)
+            logger.collect(metrics)
             bar.update()
             logged = done % settings.log_every == 0 or done == last
             if logged:
-                bar.set_postfix_str(journal.close_interval(done))
+                bar.set_postfix_str(logger.close_interval(done))
             why = stopper.reason(done, look=logged)
             stopped = why and f"{why} at step {done} of {settings.steps}; the same command continues"
             due = evaluation_due(done, settings.batch_size, self.cells, settings.evaluate_every)
             if not (due or stopped or done % settings.checkpoint_every == 0 or done == last):
                 continue
-            calm, score = journal.require_sound(done), None
+            calm, score = logger.require_sound(done), None
             if due:
-                score = self._evaluate(state, done, journal)
+                score = self._evaluate(state, done, logger)
                 stopped = stopped or self._stalled()
             if checkpoints is not None and (calm or stopped or done == last):
                 fetched = self.step.fetch(state)
-                fitted = self._fitted(fetched, journal) if done == settings.steps else None
-                checkpoints.save(fetched, self.config, self.facts, self.about_cells, score=score, fitted=fitted)
+                fitted = self._fitted(fetched, logger) if done == settings.steps else None
+                checkpoints.save(fetched, self.config, self.metadata, self.about_cells, score=score, fitted=fitted)
             if stopped:
                 return stopped
         return None
@@ -195,31 +195,31 @@ class _Session:
     def _restored(self, checkpoints: Checkpoints | None) -> TrainState:
         """The newest state there is, on every process."""
         state = self.state
-        with together():
+        with raise_everywhere():
             if checkpoints is not None and checkpoints.latest() is not None:
-                require_same_origin(checkpoints, self.config, self.facts)
+                require_same_origin(checkpoints, self.config, self.metadata)
                 state = checkpoints.restore(state)
-        return agreed(state)
+        return broadcast(state)
 
-    def _evaluate(self, state: TrainState, done: int, journal: Journal) -> float | None:
+    def _evaluate(self, state: TrainState, done: int, logger: MetricLogger) -> float | None:
         """Look at the held-out cells; the score, in the process that writes."""
         if self.held_out is None:
             return None
-        with journal.pause():
+        with logger.pause():
             fetched = self.step.fetch(state)
             epoch = done * self.config.training.batch_size / self.cells
-            row = self.held_out.look(fetched.params if fetched.ema is None else fetched.ema, done, epoch, journal)
+            row = self.held_out.look(fetched.params if fetched.ema is None else fetched.ema, done, epoch, logger)
         return score_of(row)
 
-    def _fitted(self, state: TrainState, journal: Journal) -> Mapping[int, Sequence[int]] | None:
+    def _fitted(self, state: TrainState, logger: MetricLogger) -> Mapping[int, Sequence[int]] | None:
         """Timesteps fitted to the finished model, where its prediction can be drawn from."""
         fit = self.options.fit
-        if fit is None or not self.facts.n_held_out or not is_distribution(self.config.diffusion.prediction):
+        if fit is None or not self.metadata.n_held_out or not is_distribution(self.config.diffusion.prediction):
             return None
         cells = TrainingCells(self.about_cells["library_size"], self.about_cells["labels"])
         params = jax.device_get(state.params if state.ema is None else state.ema)
-        with journal.pause():
-            return fit(Model(self.config, self.facts, params, int(state.step), cells), self.prepared_held_out)
+        with logger.pause():
+            return fit(Model(self.config, self.metadata, params, int(state.step), cells), self.prepared_held_out)
 
     def _stalled(self) -> str | None:
         """Why training ends before its time: the held-out score has stopped getting better."""
@@ -232,7 +232,7 @@ class _Session:
             if has_stalled(rows, patience):
                 best = min(rows, key=score_of)
                 text = f"no better held-out score in {patience} evaluations; the best is of step {best['step']}"
-        return agreed_text(text) or None
+        return broadcast_text(text) or None
 
     def _with_remedy(self, error: Diverged, checkpoints: Checkpoints | None) -> Diverged:
         if checkpoints is None:

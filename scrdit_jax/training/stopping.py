@@ -10,7 +10,7 @@ from types import FrameType
 import jax
 from jax.experimental import multihost_utils
 
-from .hosts import agreed
+from .multihost import broadcast
 
 
 class Stopper:
@@ -44,6 +44,6 @@ class Stopper:
         alone = jax.process_count() == 1
         if self._told or (not alone and multihost_utils.reached_preemption_sync_point(step)):
             return "SIGTERM received"
-        if self._deadline is not None and (alone or look) and agreed(time.monotonic() >= self._deadline):
+        if self._deadline is not None and (alone or look) and broadcast(time.monotonic() >= self._deadline):
             return f"the {self._minutes:g} minutes are over"
         return None

@@ -46,7 +46,7 @@ class FakeSampler(NamedTuple):
     seconds: list[float]
     batch_size: int = 50
 
-    def dispatch(self, first, recycled=None):
+    def dispatch(self, first, donated=None):
         self.clock.now += self.seconds[first // self.batch_size]
         return np.full((self.batch_size, 3), first)
 

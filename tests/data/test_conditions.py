@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from scrdit_jax.api import prepare
-from scrdit_jax.data.conditions import Condition, label_codes
-from scrdit_jax.data.preparing import Facts
+from scrdit_jax.conditioning.variables import Variable, encode
+from scrdit_jax.data.metadata import DatasetMetadata
 from scrdit_jax.errors import BadConfig, BadInput, UnknownCellType
 
 
@@ -18,22 +18,22 @@ def prepared(cells, config, *columns):
 
 def test_conditions_have_the_inputs_order_and_count_training_cells(labelled_cells, tiny_config):
     found = prepared(labelled_cells, tiny_config, "donor", "cell_type")
-    donor, cell_type = found.facts.conditions
+    donor, cell_type = found.metadata.conditions
     assert donor.names == ("d2", "d1") and cell_type.column == "cell_type"
     train = found.train.obs
     assert donor.cells == tuple(int((train["donor"] == name).sum()) for name in donor.names)
     assert list(found.cells.obs["donor"].cat.categories) == ["d2", "d1"]
-    codes = label_codes(train, found.facts.conditions)
+    codes = encode(train, found.metadata.conditions)
     assert codes.shape == (len(train), 2) and codes.dtype == np.int32
     assert [donor.names[code] for code in codes[:, 0]] == list(train["donor"])
-    again = Facts.from_dict(json.loads(json.dumps(found.facts.to_dict())))
-    assert again == found.facts and again.label_sizes == (2, 2) and again.type_column == 1
+    again = DatasetMetadata.from_dict(json.loads(json.dumps(found.metadata.to_dict())))
+    assert again == found.metadata and again.label_sizes == (2, 2) and again.type_column == 1
 
 
 def test_numbers_as_labels_become_words(tiny_cells, tiny_config):
     cells = tiny_cells.copy()
     cells.obs["batch"] = np.arange(cells.n_obs) % 3
-    assert prepared(cells, tiny_config, "batch").facts.conditions[0].names == ("0", "1", "2")
+    assert prepared(cells, tiny_config, "batch").metadata.conditions[0].names == ("0", "1", "2")
 
 
 def test_columns_that_cannot_be_learnt_are_refused(tiny_cells, tiny_config):
@@ -55,7 +55,7 @@ def test_columns_that_cannot_be_learnt_are_refused(tiny_cells, tiny_config):
 
 
 def test_an_unknown_name_is_answered_with_names_like_it():
-    condition = Condition("cell_type", ("CD4 T cells", "CD14+ Monocytes", "B cells"), (1, 1, 1))
+    condition = Variable("cell_type", ("CD4 T cells", "CD14+ Monocytes", "B cells"), (1, 1, 1))
     assert condition.code("B cells") == 2
     with pytest.raises(UnknownCellType, match=r"knows no 'B cell' in 'cell_type'; did you mean B cells\?"):
         condition.code("B cell")

@@ -4,9 +4,9 @@ import pytest
 from scipy import sparse
 
 from scrdit_jax.config import DataConfig
-from scrdit_jax.data import checking
 from scrdit_jax.data.genes import choose_genes, coefficient_of_variation, expressing_cells, highly_variable
 from scrdit_jax.errors import BadInput
+from scrdit_jax.io import checking
 
 FORMS = [np.asarray, sparse.csr_matrix]
 

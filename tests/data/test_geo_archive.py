@@ -8,10 +8,10 @@ import pytest
 from scipy import io as scipy_io
 from scipy import sparse
 
-from scrdit_jax.data.checking import check_cells, notes_of
 from scrdit_jax.data.geo_archive import annotate, read_archive
-from scrdit_jax.data.reading import read_cells
 from scrdit_jax.errors import BadInput
+from scrdit_jax.io.checking import check_cells, notes_of
+from scrdit_jax.io.reading import read_cells
 
 CONDITIONS = {"Ke01": "keloid", "NS02": "normal scar"}
 GENES = ["ENSG1\tCOL1A1\tGene Expression", "ENSG2\tPOSTN\tGene Expression", "ENSG3\tKRT5\tGene Expression"]

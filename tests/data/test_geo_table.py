@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from scrdit_jax.data.checking import notes_of
-from scrdit_jax.data.geo_table import is_tumour_table
-from scrdit_jax.data.reading import read_cells
 from scrdit_jax.errors import BadInput
+from scrdit_jax.io.checking import notes_of
+from scrdit_jax.io.geo_table import is_tumour_table
+from scrdit_jax.io.reading import read_cells
 
 CELLS = ["HN28_P15_D06_S330_comb", "HN28_P6_G05_S173_comb", "HNSCC26_P14_D11", "HNSCC5_p3_A01", "HN25_x", "HN7_y"]
 ANNOTATION = {
@@ -188,5 +188,5 @@ def test_it_can_be_prepared_for_a_model(tmp_path):
     config = DataConfig(genes=4, min_cells=1, held_out=0.2, cell_types=("Fibroblast", "T cell"))
     prepared = load_prepared(written(tmp_path / "table.txt.gz", rows), config, multiple_of=2)
     assert prepared.cells.n_obs == 20
-    assert prepared.facts.normalization.method == "none"
-    assert set(prepared.facts.cell_types) == {"Fibroblast", "T cell"}
+    assert prepared.metadata.normalization.method == "none"
+    assert set(prepared.metadata.cell_types) == {"Fibroblast", "T cell"}

@@ -9,8 +9,9 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
 from scrdit_jax.api import prepare
-from scrdit_jax.data import checking, grouping
-from scrdit_jax.data.grouping import KIND, PLACE, SIZE, find_groups
+from scrdit_jax.conditioning import derived as grouping
+from scrdit_jax.conditioning.derived import KIND, PLACE, SIZE, find_groups
+from scrdit_jax.io import checking
 
 KINDS, CELLS, GENES = 5, 600, 40
 
@@ -116,9 +117,9 @@ def test_cells_on_a_disk_get_the_same_groups(kinds, tiny_config, tmp_path, monke
     options = {"preset": tiny_config, "groups": 4, "components": 2, "normalize": "none"}
     memory = prepare(tmp_path / "cells.h5ad", **options, stream=False)
     disk = prepare(tmp_path / "cells.h5ad", **options, stream=True)
-    assert disk.on_disk and disk.facts == memory.facts
-    assert tuple(condition.column for condition in memory.facts.groups) == (KIND, SIZE, f"{PLACE}1", f"{PLACE}2")
-    for condition in memory.facts.groups:
-        assert sum(condition.cells) == memory.facts.n_train
+    assert disk.on_disk and disk.metadata == memory.metadata
+    assert tuple(condition.column for condition in memory.metadata.groups) == (KIND, SIZE, f"{PLACE}1", f"{PLACE}2")
+    for condition in memory.metadata.groups:
+        assert sum(condition.cells) == memory.metadata.n_train
         assert memory.cells.obs[condition.column].tolist() == disk.cells.obs[condition.column].tolist()
-    assert any("was replaced" in note for note in memory.facts.notes)
+    assert any("was replaced" in note for note in memory.metadata.notes)

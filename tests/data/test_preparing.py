@@ -8,13 +8,14 @@ from scipy import sparse
 
 from scrdit_jax.config import DataConfig
 from scrdit_jax.data import preparing
-from scrdit_jax.data.checking import check_cells, notes_of
 from scrdit_jax.data.genes import choose_genes
-from scrdit_jax.data.preparing import Facts, align, is_prepared, prepare, prepared_from, write_prepared
-from scrdit_jax.data.reading import read_cells, source_digest
+from scrdit_jax.data.metadata import DatasetMetadata
+from scrdit_jax.data.preparing import align, is_prepared, prepare, prepared_from, write_prepared
 from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.data.splitting import held_out_mask
 from scrdit_jax.errors import BadInput, DiskFull, GeneMismatch, OutputExists, UnknownCellType
+from scrdit_jax.io.checking import check_cells, notes_of, source_digest
+from scrdit_jax.io.reading import read_cells
 
 CONFIG = DataConfig(genes=20, min_cells=3, held_out=0.25, seed=1)
 
@@ -30,26 +31,26 @@ def prepared(counts):
 
 
 def test_cells_and_facts(counts, prepared):
-    cells, facts = prepared.cells, prepared.facts
+    cells, metadata = prepared.cells, prepared.metadata
     held_out = held_out_mask(counts.obs_names, 0.25, 1)
     expected, _ = choose_genes(normalised(counts)[~held_out].astype(np.float32), CONFIG, multiple_of=6)
     assert isinstance(cells.X, sparse.csr_matrix)
     assert cells.X.dtype == np.float32
-    assert facts.genes == tuple(cells.var_names) == tuple(counts.var_names[expected])
-    assert len(facts.genes) == 18
+    assert metadata.genes == tuple(cells.var_names) == tuple(counts.var_names[expected])
+    assert len(metadata.genes) == 18
     np.testing.assert_allclose(cells.X.toarray(), normalised(counts)[:, expected], rtol=2e-6)
     assert list(cells.var["gene_ids"]) == [f"ENSG{j}" for j in expected]
     np.testing.assert_array_equal(cells.obs["library_size"], np.asarray(counts.X.sum(1)).ravel())
     assert list(cells.obs["split"].cat.categories) == ["train", "held_out"]
     np.testing.assert_array_equal(cells.obs["split"] == "held_out", held_out)
-    assert (facts.n_train, facts.n_held_out) == (prepared.train.n_obs, prepared.held_out.n_obs)
-    assert facts.n_held_out == held_out.sum() > 0
-    assert facts.scaling == Scaling.fit(prepared.train.X, -10.0, True)
-    assert facts.cell_type_key == "cell_type"
-    assert facts.cell_types == counts.obs["cell_type"][~held_out].value_counts().sort_index().to_dict()
-    assert (facts.source, facts.digest) == ("lung.h5ad", source_digest(check_cells(counts, "")))
-    assert "raw counts recognised" in facts.notes[0]
-    assert facts.notes[-1].startswith("2 lowest-ranked")
+    assert (metadata.n_train, metadata.n_held_out) == (prepared.train.n_obs, prepared.held_out.n_obs)
+    assert metadata.n_held_out == held_out.sum() > 0
+    assert metadata.scaling == Scaling.fit(prepared.train.X, -10.0, True)
+    assert metadata.cell_type_key == "cell_type"
+    assert metadata.cell_types == counts.obs["cell_type"][~held_out].value_counts().sort_index().to_dict()
+    assert (metadata.source, metadata.digest) == ("lung.h5ad", source_digest(check_cells(counts, "")))
+    assert "raw counts recognised" in metadata.notes[0]
+    assert metadata.notes[-1].startswith("2 lowest-ranked")
 
 
 def test_the_input_is_not_changed(counts):
@@ -66,29 +67,29 @@ def test_held_out_cells_decide_nothing(counts, prepared):
     matrix = changed.X.toarray()
     matrix[held_out] = np.random.default_rng(9).poisson(50, size=(len(held_out), 45))
     changed.X = sparse.csr_matrix(matrix)
-    other = prepare(changed, CONFIG, multiple_of=6, source="lung.h5ad").facts
-    assert (other.genes, other.scaling) == (prepared.facts.genes, prepared.facts.scaling)
-    assert other.digest != prepared.facts.digest
+    other = prepare(changed, CONFIG, multiple_of=6, source="lung.h5ad").metadata
+    assert (other.genes, other.scaling) == (prepared.metadata.genes, prepared.metadata.scaling)
+    assert other.digest != prepared.metadata.digest
 
 
 def test_dense_and_sparse_agree(counts, prepared):
     counts.X = counts.X.toarray().astype(np.float64)
     other = prepare(counts, CONFIG, multiple_of=6, source="lung.h5ad")
-    assert other.facts.genes == prepared.facts.genes
-    assert other.facts.digest == prepared.facts.digest
+    assert other.metadata.genes == prepared.metadata.genes
+    assert other.metadata.digest == prepared.metadata.digest
     np.testing.assert_allclose(other.cells.X.toarray(), prepared.cells.X.toarray(), rtol=1e-6)
 
 
 def test_facts_round_trip(prepared):
-    assert Facts.from_dict(json.loads(json.dumps(prepared.facts.to_dict()))) == prepared.facts
+    assert DatasetMetadata.from_dict(json.loads(json.dumps(prepared.metadata.to_dict()))) == prepared.metadata
 
 
 def test_cell_types_are_selected(counts):
     config = DataConfig(genes=5, min_cells=1, cell_type_key="cell_type", cell_types=("alpha",))
     prepared = prepare(counts, config, multiple_of=1, source="lung")
     assert list(prepared.cells.obs["cell_type"].cat.categories) == ["alpha"]
-    assert prepared.facts.cell_types == {"alpha": prepared.facts.n_train}
-    assert "20 of 60 cells are alpha" in prepared.facts.notes
+    assert prepared.metadata.cell_types == {"alpha": prepared.metadata.n_train}
+    assert "20 of 60 cells are alpha" in prepared.metadata.notes
 
 
 def test_cell_types_that_are_not_there(counts):
@@ -113,11 +114,11 @@ def test_cell_types_that_are_not_there(counts):
 
 def test_cell_types_without_a_key_are_used_only_where_they_are_whole(counts):
     counts.obs.loc[counts.obs_names[:4], "cell_type"] = np.nan
-    facts = prepare(counts, CONFIG, multiple_of=1, source="lung").facts
-    assert (facts.cell_type_key, facts.cell_types) == (None, {})
-    assert "obs['cell_type'] lacks 4 labels; cell types were not used" in facts.notes
+    metadata = prepare(counts, CONFIG, multiple_of=1, source="lung").metadata
+    assert (metadata.cell_type_key, metadata.cell_types) == (None, {})
+    assert "obs['cell_type'] lacks 4 labels; cell types were not used" in metadata.notes
     counts.obs["cell_type"] = np.arange(60)
-    assert prepare(counts, CONFIG, multiple_of=1, source="lung").facts.cell_type_key is None
+    assert prepare(counts, CONFIG, multiple_of=1, source="lung").metadata.cell_type_key is None
 
 
 def test_columns_of_its_own_names_are_replaced_and_mixed_ones_made_words(counts, tmp_path):
@@ -125,7 +126,7 @@ def test_columns_of_its_own_names_are_replaced_and_mixed_ones_made_words(counts,
     counts.obs["mixed"] = [1, "a", None] * 20
     prepared = prepare(counts, CONFIG, multiple_of=1, source="lung")
     assert set(prepared.cells.obs["split"]) == {"train", "held_out"}
-    assert "the column 'split' of obs was replaced" in prepared.facts.notes
+    assert "the column 'split' of obs was replaced" in prepared.metadata.notes
     read = read_cells(write_prepared(prepared, tmp_path / "p.h5ad"))
     assert list(read.obs["mixed"][:2]) == ["1", "a"]
 
@@ -144,7 +145,7 @@ def test_written_and_read_again(prepared, tmp_path, suffix):
     read = read_cells(path)
     assert is_prepared(read)
     again = prepared_from(read)
-    assert again.facts == prepared.facts
+    assert again.metadata == prepared.metadata
     assert (again.cells.X != prepared.cells.X).nnz == 0
     pd.testing.assert_frame_equal(again.cells.obs, prepared.cells.obs)
     assert not is_prepared(prepared.cells)
@@ -153,7 +154,7 @@ def test_written_and_read_again(prepared, tmp_path, suffix):
 def test_scanpy_written_copies_are_still_prepared(prepared, tmp_path):
     read = read_cells(write_prepared(prepared, tmp_path / "a.h5ad"))
     read.write_h5ad(tmp_path / "b.h5ad")
-    assert prepared_from(read_cells(tmp_path / "b.h5ad")).facts == prepared.facts
+    assert prepared_from(read_cells(tmp_path / "b.h5ad")).metadata == prepared.metadata
 
 
 def test_changed_prepared_cells_are_refused(prepared, tmp_path):
@@ -161,7 +162,7 @@ def test_changed_prepared_cells_are_refused(prepared, tmp_path):
     for changed in (read[:10], read[:, :10]):
         with pytest.raises(BadInput, match=r"changed since: .* prepare them again"):
             prepared_from(changed.copy())
-    read.uns[preparing.FACTS_KEY] = "{}"
+    read.uns[preparing.METADATA_KEY] = "{}"
     with pytest.raises(BadInput, match=r"cannot be understood .*prepare the cells again"):
         prepared_from(read)
 
@@ -194,8 +195,8 @@ def test_a_failed_write_leaves_nothing(prepared, tmp_path, monkeypatch):
 
 def test_align_brings_raw_counts_to_the_models_genes_and_scale(counts, prepared):
     shuffled = counts[::-1, np.random.default_rng(0).permutation(45)].copy()
-    aligned = align(shuffled, prepared.facts, source="real.h5ad")
-    assert tuple(aligned.var_names) == prepared.facts.genes
+    aligned = align(shuffled, prepared.metadata, source="real.h5ad")
+    assert tuple(aligned.var_names) == prepared.metadata.genes
     expected = prepared.cells[aligned.obs_names].X.toarray()
     np.testing.assert_allclose(aligned.X.toarray(), expected, rtol=1e-6)
     assert list(aligned.obs["library_size"]) == list(prepared.cells.obs["library_size"][::-1])
@@ -206,18 +207,18 @@ def test_align_leaves_prepared_and_synthetic_cells_alone(prepared, tmp_path):
     read = read_cells(write_prepared(prepared, tmp_path / "p.h5ad"))
     synthetic = anndata.AnnData(prepared.cells.X, var=prepared.cells.var)[:, ::-1].copy()
     for cells in (read, synthetic):
-        aligned = align(cells, prepared.facts, source="cells")
-        assert tuple(aligned.var_names) == prepared.facts.genes
+        aligned = align(cells, prepared.metadata, source="cells")
+        assert tuple(aligned.var_names) == prepared.metadata.genes
         assert isinstance(aligned.X, sparse.csr_matrix)
         assert (aligned.X != prepared.cells.X).nnz == 0
         assert not is_prepared(aligned)
 
 
 def test_align_names_missing_genes_and_other_scales(counts, prepared, tmp_path):
-    first = prepared.facts.genes[0]
+    first = prepared.metadata.genes[0]
     with pytest.raises(GeneMismatch, match=rf"^real lacks 1 of the model's 18 genes \(first: '{first}'\); give cells"):
-        align(counts[:, counts.var_names != first], prepared.facts, source="real")
+        align(counts[:, counts.var_names != first], prepared.metadata, source="real")
     other = prepare(counts, DataConfig(genes=45, min_cells=0, target_sum=10), multiple_of=1, source="x")
     read = read_cells(write_prepared(other, tmp_path / "p.h5ad"))
     with pytest.raises(BadInput, match=r"real was prepared with normalisation 'log1p' to 10, .* 'log1p' to 10000"):
-        align(read, prepared.facts, source="real")
+        align(read, prepared.metadata, source="real")

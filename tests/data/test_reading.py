@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from scipy import io, sparse
 
-from scrdit_jax.data.checking import check_cells, notes_of
-from scrdit_jax.data.reading import embedded_pbmc3k, read_cells, source_digest
 from scrdit_jax.errors import BadInput
+from scrdit_jax.io.checking import check_cells, notes_of, source_digest
+from scrdit_jax.io.reading import embedded_pbmc3k, read_cells
 
 MATRIX = np.array([[1, 0, 2.5], [0, 3, 0]], dtype=np.float32)
 CELLS, GENES = ["c0", "c1"], ["G0", "G1", "G2"]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from scrdit_jax.data import checking
 from scrdit_jax.data.scaling import Scaling, negate_zeros, restore_zeros
+from scrdit_jax.io import checking
 
 
 @pytest.fixture

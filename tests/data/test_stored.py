@@ -4,11 +4,12 @@ import pytest
 from scipy import sparse
 
 from scrdit_jax.api import prepare
-from scrdit_jax.data import checking, stored
 from scrdit_jax.data.batches import Batches, Shuffle
 from scrdit_jax.data.preparing import prepared_from, write_prepared
-from scrdit_jax.data.reading import open_cells
 from scrdit_jax.errors import BadInput
+from scrdit_jax.io import backed as stored
+from scrdit_jax.io import checking
+from scrdit_jax.io.reading import open_cells
 
 
 @pytest.fixture(autouse=True)
@@ -32,14 +33,14 @@ def test_cells_on_the_disk_are_prepared_to_the_same_bits(name, tiny_cells, tiny_
     memory = prepare(tmp_path / name, preset=tiny_config, stream=False, **changes)
     disk = prepare(tmp_path / name, preset=tiny_config, stream=True, **changes)
     assert disk.on_disk and not memory.on_disk
-    assert disk.facts == memory.facts
+    assert disk.metadata == memory.metadata
     np.testing.assert_array_equal(disk.train.X[:].toarray(), memory.train.X.toarray())
     write_prepared(disk, tmp_path / "prepared.h5ad")
     for again in (
         prepared_from(anndata.read_h5ad(tmp_path / "prepared.h5ad")),
         prepared_from(open_cells(tmp_path / "prepared.h5ad")),
     ):
-        assert again.facts == memory.facts
+        assert again.metadata == memory.metadata
         np.testing.assert_array_equal(again.held_out.X[:].toarray(), memory.held_out.X.toarray())
 
 

@@ -13,10 +13,10 @@ from scipy import sparse
 from scrdit_jax.checkpoint import load_model
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.generation import engine as engines
-from scrdit_jax.generation.columns import CompressedColumn, column
 from scrdit_jax.generation.engine import Shard, jobs_of, make_engine, unpack
-from scrdit_jax.generation.growing import Block, GrowingCells, Layout, growing_file, to_csr
 from scrdit_jax.generation.program import Packed, packer, place
+from scrdit_jax.io.append import CellBlock, CellLayout, CellWriter, new_cell_file, to_csr
+from scrdit_jax.io.columns import CompressedColumn, column
 
 GENES = tuple(f"g{i}" for i in range(30))
 
@@ -52,13 +52,13 @@ def blocks(*, counts: bool):
         matrix, labels = to_csr(dense), rng.integers(0, 2, (cells, 1)).astype(np.int32)
         whole = sparse.csr_matrix((rng.integers(1, 9, matrix.nnz, dtype=np.int32), matrix.indices, matrix.indptr))
         whole.resize(matrix.shape)
-        yield Block(matrix, labels, *((whole, rng.random(cells).astype(np.float32)) if counts else ()))
+        yield CellBlock(matrix, labels, *((whole, rng.random(cells).astype(np.float32)) if counts else ()))
 
 
 @pytest.mark.parametrize("counts", [False, True])
 @pytest.mark.parametrize("name", ["cells.h5ad", "cells.zarr", "plain"])
 def test_anndata_reads_what_was_appended(tmp_path, executor, monkeypatch, name, counts):
-    layout = Layout(GENES, (("kind", ("T", "B")),), counts)
+    layout = CellLayout(GENES, (("kind", ("T", "B")),), counts)
     parts, first = list(blocks(counts=counts)), 0
     path = tmp_path / (name if "." in name else "plain.h5ad")
 
@@ -70,15 +70,15 @@ def test_anndata_reads_what_was_appended(tmp_path, executor, monkeypatch, name, 
 
     if name == "plain":
         with h5py.File(path, "w") as file:
-            growing = GrowingCells(file, layout, {"a": 1}, most_nonzeros=9999, executor=executor, compress=False)
+            growing = CellWriter(file, layout, {"a": 1}, most_nonzeros=9999, executor=executor, compress=False)
             fill(growing)
             growing.close()
             assert file["X/data"].compression is None
     else:
-        with growing_file(path, layout, {"a": 1}, most_nonzeros=9999) as growing:
+        with new_cell_file(path, layout, {"a": 1}, most_nonzeros=9999) as growing:
             fill(growing)
     read = anndata.read_zarr(path) if path.suffix == ".zarr" else anndata.read_h5ad(path)
-    whole = Block.join(parts)
+    whole = CellBlock.join(parts)
     assert (whole.cells != read.X).nnz == 0 and read.X.shape == (400, 30) and read.X.has_canonical_format
     assert read.obs_names[0] == "synthetic_0" and read.obs_names[-1] == "synthetic_399"
     assert read.obs["kind"].cat.codes.to_numpy().tolist() == whole.labels[:, 0].tolist()

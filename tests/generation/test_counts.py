@@ -6,10 +6,10 @@ from scipy import sparse
 from scipy.stats import ks_2samp
 
 from scrdit_jax.checkpoint import load_model
+from scrdit_jax.conditioning.assignment import Assignment, Labels
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.errors import BadConfig
 from scrdit_jax.generation.counts import Counting, make_counting
-from scrdit_jax.generation.labels import Drawn, Labels
 
 POOL = np.array([500.0, 1000.0, 4000.0], np.float32)
 
@@ -63,7 +63,7 @@ def test_without_a_known_scale_the_depth_is_over_the_genes_there_are():
 def test_training_cells_lend_their_depth_by_type(labelled_run, labelled_cells):
     model = load_model(labelled_run)
     runs = ((("T cell", "d2"), 1), (("B cell", "d1"), 1))
-    told = Drawn.of(Labels.of(runs, model.facts.conditions), model, seed=0)
+    told = Assignment.of(Labels.of(runs, model.metadata.conditions), model, seed=0)
     pools = make_counting(model, SamplingConfig(output="counts"), told).pools
     sums = labelled_cells.to_df().sum(axis=1)
     for pool, name in zip(pools, ("T cell", "B cell"), strict=True):
@@ -74,10 +74,10 @@ def test_training_cells_lend_their_depth_by_type(labelled_run, labelled_cells):
 
 def test_counts_that_cannot_be_known_need_a_depth(tiny_cells, tiny_config, tiny_run):
     model = load_model(tiny_run)
-    none = type(model.facts.normalization)("none", None, False, "log values")
-    facts = type(model.facts)(**{**vars(model.facts), "normalization": none})
-    logs = type(model)(model.config, facts, model.params, model.step, model.cells)
-    told = Drawn.of(Labels.of((), ()), model, seed=0)
+    none = type(model.metadata.normalization)("none", None, False, "log values")
+    metadata = type(model.metadata)(**{**vars(model.metadata), "normalization": none})
+    logs = type(model)(model.config, metadata, model.params, model.step, model.cells)
+    told = Assignment.of(Labels.of((), ()), model, seed=0)
     with pytest.raises(BadConfig, match=r"held no raw counts, so .* not known; say .* --depth 10000"):
         make_counting(logs, SamplingConfig(output="counts"), told)
     assert make_counting(logs, SamplingConfig(output="counts", depth=50.0), told).target_sum is None

@@ -16,7 +16,7 @@ from scrdit_jax.errors import BadConfig, BadTimesteps
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.outputs import write_timesteps
 from scrdit_jax.generation.program import network_of
-from scrdit_jax.generation.settling import coefficients_for, settle
+from scrdit_jax.generation.settings import coefficients_for, resolve_sampling
 from scrdit_jax.sampling.sampler import cell_keys, draw_keys, integrate
 from scrdit_jax.sampling.solvers import distributional, noise_levels
 from scrdit_jax.training.state import initial_state
@@ -49,10 +49,10 @@ def test_a_request_is_settled_whole_and_recorded_so(tiny_run):
 
 
 def test_settling_twice_changes_nothing_and_what_was_begun_keeps_its_dtype(model):
-    once = settle(model, SamplingConfig())
-    assert settle(model, once) == once
-    assert settle(model, SamplingConfig(), {"dtype": "bfloat16"}).dtype == "bfloat16"
-    assert settle(model, SamplingConfig(dtype="float32"), {"dtype": "bfloat16"}).dtype == "float32"
+    once = resolve_sampling(model, SamplingConfig())
+    assert resolve_sampling(model, once) == once
+    assert resolve_sampling(model, SamplingConfig(), {"dtype": "bfloat16"}).dtype == "bfloat16"
+    assert resolve_sampling(model, SamplingConfig(dtype="float32"), {"dtype": "bfloat16"}).dtype == "float32"
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -76,7 +76,7 @@ def test_a_network_that_tells_the_marginals_gives_cells_of_these_marginals(model
     shares, means, spreads = random.uniform(0.02, 0.98, 24), random.uniform(3, 6, 24), random.uniform(0.2, 0.5, 24)
     said = np.stack([np.log(shares / (1 - shares)), means, np.log(spreads)], axis=-1).astype(np.float32)
     state = initial_state(network_of(model)[0], 24, model.config.training, gene_bias=said)
-    told = Model(model.config, model.facts, jax.device_get(state.params), 0)
+    told = Model(model.config, model.metadata, jax.device_get(state.params), 0)
     levels = noise_levels(linear_schedule(model.config.diffusion), np.array([20, 15, 9, 4])[:steps])
     config = SamplingConfig(batch_size=512, steps=steps)
     engine = make_engine(told, config, coefficients=distributional(levels))
@@ -97,7 +97,7 @@ def test_cells_are_drawn_from_what_the_network_tells_of_their_labels(labelled_ru
     (network, prediction), params = network_of(model), jax.device_put(model.params)
     config = SamplingConfig(batch_size=8, steps=4, guidance=guidance)
     table = coefficients_for(model.config.diffusion, config)
-    conditions = model.facts.conditions
+    conditions = model.metadata.conditions
     codes = [[c.code(n) for c, n in zip(conditions, names, strict=True)] for names, k in runs for _ in range(k)]
     own, none = jnp.asarray(codes, jnp.int32), jnp.full((16, 2), -1, jnp.int32)
     keys = cell_keys(jax.random.key(0), jnp.arange(16))
@@ -111,7 +111,7 @@ def test_cells_are_drawn_from_what_the_network_tells_of_their_labels(labelled_ru
 
     rows = jnp.asarray(table.timestep), jnp.asarray(table.s / table.b, jnp.float32)
     slow = jax.jit(lambda: integrate(predict_clean, keys, table, rows, genes=24, noise=False))()
-    expected = np.asarray(model.facts.scaling.unscale(slow.cells))
+    expected = np.asarray(model.metadata.scaling.unscale(slow.cells))
     made = np.concatenate(list(make_engine(model, config, runs).batches(16)))
     np.testing.assert_allclose(made, expected, atol=2e-4)
 
@@ -159,7 +159,7 @@ def test_steps_and_schedules_that_cannot_be_are_refused(model, options, said):
 
 
 def settle_and_tabulate(model, config):
-    return coefficients_for(model.config.diffusion, settle(model, config), model)
+    return coefficients_for(model.config.diffusion, resolve_sampling(model, config), model)
 
 
 def test_a_fitted_file_is_for_its_own_model_and_solver(model, tiny_run, tmp_path, scrdit):

@@ -13,7 +13,7 @@ from scrdit_jax.errors import BadConfig, Diverged
 from scrdit_jax.generation import program
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.program import Conditioning, Method, prepare, sample_batch
-from scrdit_jax.generation.settling import coefficients_for
+from scrdit_jax.generation.settings import coefficients_for
 from scrdit_jax.networks.dit import DiT
 from scrdit_jax.sampling.sampler import cell_keys, integrate
 
@@ -88,7 +88,7 @@ def test_the_solver_computes_in_float32_whatever_the_network_does(model):
 def test_the_table_of_conditioning_equals_conditioning_every_cell(model):
     """Stated: 2e-4 on the log scale, after all steps."""
     config = SamplingConfig(solver="dpmpp-2m", steps=8, batch_size=8)
-    prediction = make_prediction(model.config.diffusion.prediction, model.facts.scaling)
+    prediction = make_prediction(model.config.diffusion.prediction, model.metadata.scaling)
     network = DiT(model.config.network, 24, prediction.outputs)
     table = coefficients_for(model.config.diffusion, config)
 
@@ -98,7 +98,7 @@ def test_the_table_of_conditioning_equals_conditioning_every_cell(model):
 
     keys = cell_keys(jax.random.key(0), jnp.arange(8))
     slow = jax.jit(lambda: integrate(predict_clean, keys, table, jnp.asarray(table.timestep), genes=24))()
-    expected = np.asarray(model.facts.scaling.unscale(slow.cells))
+    expected = np.asarray(model.metadata.scaling.unscale(slow.cells))
     np.testing.assert_allclose(cells_of(model, 8, solver="dpmpp-2m", steps=8, batch_size=8), expected, atol=2e-4)
 
 
@@ -110,12 +110,12 @@ def test_no_conditioning_layers_travel_with_the_weights(model):
 
 def broken(model, **biases):
     params = {"params": dict(model.params["params"]) | biases}
-    return type(model)(model.config, model.facts, params, model.step)
+    return type(model)(model.config, model.metadata, params, model.step)
 
 
 def test_a_model_that_is_not_finite_stops_at_its_first_step_with_the_cells_named(model):
     params = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), model.params)
-    nothing = type(model)(model.config, model.facts, params, model.step)
+    nothing = type(model)(model.config, model.metadata, params, model.step)
     with pytest.raises(Diverged, match=r"5 of cells 0 to 4 stopped being finite at step 1 \(timestep 20\) of 3;"):
         cells_of(nothing, 5, solver="dpmpp-2m", steps=3, batch_size=8)
 

@@ -7,11 +7,11 @@ import pytest
 
 import scrdit_jax as scrdit_jax
 from scrdit_jax.checkpoint import load_model
-from scrdit_jax.data.reading import read_cells
 from scrdit_jax.diffusion.schedule import linear_schedule
 from scrdit_jax.errors import BadTimesteps
 from scrdit_jax.generation import fitting
-from scrdit_jax.training.journal import Watch
+from scrdit_jax.io.reading import read_cells
+from scrdit_jax.training.metric_logger import DivergenceMonitor
 
 
 @pytest.fixture
@@ -80,8 +80,8 @@ def test_what_cannot_be_fitted_is_refused(tiny_run, steps, cells, said):
 
 
 def test_divergence_is_told_from_a_likelihood_near_zero():
-    watch = Watch([0.01, -0.02, 0.0, 0.03, -0.01, 0.02], least=0.1)
+    watch = DivergenceMonitor([0.01, -0.02, 0.0, 0.03, -0.01, 0.02], least=0.1)
     assert not any(watch.look(loss) for loss in (0.3, 0.5, 0.8))
     assert [watch.look(loss) for loss in (5.0, 6.0, 7.0)] == [False, False, True]
-    falling = Watch([1.0, 0.5, 0.1, -0.4, -0.8, -1.0, -1.1], least=0.1)
+    falling = DivergenceMonitor([1.0, 0.5, 0.1, -0.4, -0.8, -1.0, -1.1], least=0.1)
     assert not any(falling.look(loss) for loss in (-1.2, -0.9, 0.4))

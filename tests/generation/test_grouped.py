@@ -9,15 +9,15 @@ from scipy import sparse
 
 import scrdit_jax as scrdit
 from scrdit_jax.checkpoint import load_model
+from scrdit_jax.conditioning.assignment import Assignment, Labels
+from scrdit_jax.conditioning.request import CellRequest, resolve
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.data.preparing import write_prepared
 from scrdit_jax.errors import BadConfig
 from scrdit_jax.generation.counts import make_counting
 from scrdit_jax.generation.engine import make_engine
-from scrdit_jax.generation.labels import Drawn, Labels
 from scrdit_jax.generation.program import network_of
-from scrdit_jax.generation.quotas import Wanted, resolve
-from scrdit_jax.generation.settling import coefficients_for
+from scrdit_jax.generation.settings import coefficients_for
 from scrdit_jax.sampling.sampler import cell_keys, integrate
 
 
@@ -57,15 +57,15 @@ def test_cells_are_told_the_groups_that_were_drawn(runs):
     keys = cell_keys(jax.random.key(0), jnp.arange(16))
     slow = jax.jit(lambda: integrate(predict_clean, keys, table, jnp.asarray(table.timestep), genes=24))()
     made = np.concatenate(list(engine.batches(16)))
-    np.testing.assert_allclose(made, np.asarray(model.facts.scaling.unscale(slow.cells)), atol=2e-4)
+    np.testing.assert_allclose(made, np.asarray(model.metadata.scaling.unscale(slow.cells)), atol=2e-4)
     assert engine.block(made, 0, 16).labels.shape == (16, 0)
 
 
 @pytest.mark.parametrize("name", ["plain", "typed"])
 def test_groups_are_drawn_as_the_training_cells_have_them(runs, name):
     model = load_model(runs[name])
-    _, labels = resolve(Wanted(cells=40_000), model)
-    told = Drawn.of(Labels.of(labels, model.facts.conditions), model, seed=5)
+    _, labels = resolve(CellRequest(cells=40_000), model)
+    told = Assignment.of(Labels.of(labels, model.metadata.conditions), model, seed=5)
     drawn = told.codes[told.rows(0, 40_000)]
     for codes in np.unique(model.cells.labels, axis=0):
         there = (model.cells.labels == codes).all(axis=1).mean()
@@ -76,9 +76,9 @@ def test_groups_are_drawn_as_the_training_cells_have_them(runs, name):
 
 def test_a_cells_group_depends_on_its_index_and_the_seed_alone(runs):
     model = load_model(runs["plain"])
-    told = Drawn.of(Labels.of((), ()), model, seed=5)
+    told = Assignment.of(Labels.of((), ()), model, seed=5)
     np.testing.assert_array_equal(told.rows(37, 100), told.rows(0, 500)[37:137])
-    other = Drawn.of(Labels.of((), ()), model, seed=6)
+    other = Assignment.of(Labels.of((), ()), model, seed=6)
     assert (other.rows(0, 500) != told.rows(0, 500)).mean() > 0.3
     few, many = (scrdit.sample(runs["plain"], n, steps=3, batch_size=8) for n in (11, 30))
     np.testing.assert_array_equal(many.X[:11].toarray(), few.X.toarray())
@@ -88,8 +88,8 @@ def test_a_label_that_no_training_cell_has_with_the_others_has_its_types_groups(
     model = load_model(runs["typed"])
     labels, groups = model.cells.labels[:, 0], model.cells.labels[:, 1:]
     for name in ("T cell", "B cell"):
-        code = model.facts.conditions[0].code(name)
-        told = Drawn.of(Labels.of((((name,), 5),), model.facts.conditions), model, seed=0)
+        code = model.metadata.conditions[0].code(name)
+        told = Assignment.of(Labels.of((((name,), 5),), model.metadata.conditions), model, seed=0)
         assert told.codes[:, 1:].tolist() == np.unique(groups[labels == code], axis=0).tolist()
         np.testing.assert_allclose(told.shares.sum(), 1)
 
@@ -109,8 +109,8 @@ def test_quotas_files_and_counts_of_a_model_with_groups(runs, tmp_path):
 
 def test_library_sizes_are_those_of_the_type_kind_and_size(runs):
     model = load_model(runs["typed"])
-    _, labels = resolve(Wanted(cells=20), model)
-    told = Drawn.of(Labels.of(labels, model.facts.conditions), model, 0)
+    _, labels = resolve(CellRequest(cells=20), model)
+    told = Assignment.of(Labels.of(labels, model.metadata.conditions), model, 0)
     counting = make_counting(model, SamplingConfig(output="counts"), told)
     for codes, pool in zip(told.codes, counting.pools, strict=True):
         same = (model.cells.labels[:, :3] == codes[:3]).all(axis=1)
@@ -120,7 +120,7 @@ def test_library_sizes_are_those_of_the_type_kind_and_size(runs):
 def test_a_family_has_no_groups(cells, tiny_config, tmp_path):
     run = scrdit.train(cells, out=tmp_path / "family", preset=tiny_config, groups=4, per_cell_type=True)
     made = scrdit.sample(run, 8, steps=3, batch_size=8)
-    assert made.n_obs == 8 and load_model(run.path / "B_cell").facts.groups == ()
+    assert made.n_obs == 8 and load_model(run.path / "B_cell").metadata.groups == ()
 
 
 def test_prepared_cells_keep_their_kinds_and_sizes(cells, runs, tiny_config, tmp_path):
@@ -134,7 +134,7 @@ def test_prepared_cells_keep_their_kinds_and_sizes(cells, runs, tiny_config, tmp
             tmp_path / "prepared.h5ad", out=tmp_path / f"run{stream}", preset=tiny_config, stream=stream, **options
         )
         model, direct = load_model(run), load_model(runs["plain"])
-        assert model.facts.groups == direct.facts.groups == made.facts.groups
+        assert model.metadata.groups == direct.metadata.groups == made.metadata.groups
         for leaf, other in zip(jax.tree.leaves(model.params), jax.tree.leaves(direct.params), strict=True):
             np.testing.assert_array_equal(leaf, other)
 

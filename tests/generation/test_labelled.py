@@ -13,7 +13,7 @@ from scrdit_jax.errors import BadConfig
 from scrdit_jax.generation import program
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.program import network_of
-from scrdit_jax.generation.settling import coefficients_for
+from scrdit_jax.generation.settings import coefficients_for
 from scrdit_jax.generation.store import Store
 from scrdit_jax.sampling.sampler import cell_keys, integrate
 
@@ -24,13 +24,17 @@ CODES = [[0, 1]] * 5 + [[1, 1]] * 3 + [[0, 0]] * 8
 @pytest.fixture(scope="module")
 def model(labelled_run):
     found = load_model(labelled_run)
-    assert [c.names for c in found.facts.conditions] == [("B cell", "T cell"), ("d2", "d1")]
+    assert [c.names for c in found.metadata.conditions] == [("B cell", "T cell"), ("d2", "d1")]
     return found
 
 
 def codes(model):
     return np.array(
-        [[c.code(n) for c, n in zip(model.facts.conditions, names, strict=True)] for names, k in RUNS for _ in range(k)]
+        [
+            [c.code(n) for c, n in zip(model.metadata.conditions, names, strict=True)]
+            for names, k in RUNS
+            for _ in range(k)
+        ]
     )
 
 
@@ -55,7 +59,7 @@ def test_the_table_of_labels_equals_telling_every_cell(model, guidance):
 
     keys = cell_keys(jax.random.key(0), jnp.arange(16))
     slow = jax.jit(lambda: integrate(predict_clean, keys, table, jnp.asarray(table.timestep), genes=24))()
-    expected = np.asarray(model.facts.scaling.unscale(slow.cells))
+    expected = np.asarray(model.metadata.scaling.unscale(slow.cells))
     np.testing.assert_allclose(cells_of(model, guidance=guidance), expected, atol=2e-4)
 
 

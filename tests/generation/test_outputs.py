@@ -7,7 +7,8 @@ import pytest
 import scrdit_jax as scrdit
 from scrdit_jax import errors
 from scrdit_jax.errors import BadInput, DiskFull, OutputExists
-from scrdit_jax.generation import assembling, run
+from scrdit_jax.generation import assemble as assembling
+from scrdit_jax.generation import sample as run
 
 
 @pytest.mark.parametrize("name", ["cells.h5ad", "cells.zarr"])

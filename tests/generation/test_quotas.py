@@ -8,20 +8,20 @@ import pandas as pd
 import pytest
 
 from scrdit_jax.checkpoint import TrainingCells
-from scrdit_jax.data.conditions import Condition
+from scrdit_jax.conditioning.assignment import Labels
+from scrdit_jax.conditioning.request import CellRequest, resolve, share_out
+from scrdit_jax.conditioning.variables import Variable
 from scrdit_jax.errors import BadConfig, BadInput, ScrditError, UnknownCellType
-from scrdit_jax.generation.labels import Labels
-from scrdit_jax.generation.quotas import Wanted, resolve, share_out
 
-TYPES = Condition("cell_type", ("T", "B", "NK"), (6, 3, 1))
-DONORS = Condition("donor", ("d1", "d2"), (7, 3))
+TYPES = Variable("cell_type", ("T", "B", "NK"), (6, 3, 1))
+DONORS = Variable("donor", ("d1", "d2"), (7, 3))
 # T: 4 of d1, 2 of d2; B: 3 of d1; NK: 1 of d2
 LABELS = np.array([[0, 0]] * 4 + [[0, 1]] * 2 + [[1, 0]] * 3 + [[2, 1]], np.int32)
 
 
 def model(*conditions):
-    facts = SimpleNamespace(conditions=conditions, type_column=0)
-    return SimpleNamespace(facts=facts, cells=TrainingCells(np.ones(10), LABELS[:, : len(conditions)]))
+    metadata = SimpleNamespace(conditions=conditions, type_column=0)
+    return SimpleNamespace(metadata=metadata, cells=TrainingCells(np.ones(10), LABELS[:, : len(conditions)]))
 
 
 def counts(wanted, *conditions):
@@ -46,44 +46,49 @@ def test_equal_remainders_go_to_the_first():
 
 
 def test_every_way_of_asking():
-    assert counts(Wanted(cells=20), TYPES) == {("T",): 12, ("B",): 6, ("NK",): 2}
-    assert counts(Wanted(cells=7, cell_types=("NK", "B")), TYPES) == {("NK",): 4, ("B",): 3}
-    assert counts(Wanted(cells=7, cell_types="NK"), TYPES) == {("NK",): 7}
-    assert counts(Wanted(per_type={"B": 5, "T": 0, "NK": 1}), TYPES) == {("B",): 5, ("NK",): 1}
-    assert resolve(Wanted(cells=3), model()) == (3, ())
+    assert counts(CellRequest(cells=20), TYPES) == {("T",): 12, ("B",): 6, ("NK",): 2}
+    assert counts(CellRequest(cells=7, cell_types=("NK", "B")), TYPES) == {("NK",): 4, ("B",): 3}
+    assert counts(CellRequest(cells=7, cell_types="NK"), TYPES) == {("NK",): 7}
+    assert counts(CellRequest(per_type={"B": 5, "T": 0, "NK": 1}), TYPES) == {("B",): 5, ("NK",): 1}
+    assert resolve(CellRequest(cells=3), model()) == (3, ())
 
 
 def test_columns_that_are_not_mentioned_are_as_in_the_training_cells():
-    assert counts(Wanted(cells=6, cell_types=("T",)), TYPES, DONORS) == {("T", "d1"): 4, ("T", "d2"): 2}
-    assert counts(Wanted(cells=10), TYPES, DONORS) == {("T", "d1"): 4, ("T", "d2"): 2, ("B", "d1"): 3, ("NK", "d2"): 1}
+    assert counts(CellRequest(cells=6, cell_types=("T",)), TYPES, DONORS) == {("T", "d1"): 4, ("T", "d2"): 2}
+    assert counts(CellRequest(cells=10), TYPES, DONORS) == {
+        ("T", "d1"): 4,
+        ("T", "d2"): 2,
+        ("B", "d1"): 3,
+        ("NK", "d2"): 1,
+    }
     table = pd.DataFrame({"donor": ["d2"], "cells": [6]})
-    assert counts(Wanted(per_type=table), TYPES, DONORS) == {("T", "d2"): 4, ("NK", "d2"): 2}
+    assert counts(CellRequest(per_type=table), TYPES, DONORS) == {("T", "d2"): 4, ("NK", "d2"): 2}
     both = pd.DataFrame({"donor": ["d2", "d1"], "cell_type": ["B", "B"], "cells": [6, 1]})
-    assert counts(Wanted(per_type=both), TYPES, DONORS) == {("B", "d2"): 6, ("B", "d1"): 1}
+    assert counts(CellRequest(per_type=both), TYPES, DONORS) == {("B", "d2"): 6, ("B", "d1"): 1}
 
 
 def test_real_cells_are_matched_exactly_or_in_proportion(tiny_cells):
-    types = Condition("cell_type", ("T cell", "B cell"), (5, 5))
+    types = Variable("cell_type", ("T cell", "B cell"), (5, 5))
     real = tiny_cells.obs["cell_type"].value_counts()
     expected = {("T cell",): real["T cell"], ("B cell",): real["B cell"]}
-    assert counts(Wanted(match=tiny_cells), types) == expected
-    ninth = counts(Wanted(match=tiny_cells, cells=9), types)
+    assert counts(CellRequest(match=tiny_cells), types) == expected
+    ninth = counts(CellRequest(match=tiny_cells, cells=9), types)
     assert sum(ninth.values()) == 9 and abs(ninth[("T cell",)] - real["T cell"] / 10) < 1
     with pytest.raises(UnknownCellType, match="AnnData in memory: the model knows no"):
-        counts(Wanted(match=tiny_cells), Condition("cell_type", ("T cell", "NK"), (5, 5)))
+        counts(CellRequest(match=tiny_cells), Variable("cell_type", ("T cell", "NK"), (5, 5)))
     with pytest.raises(BadInput, match="none of the model's columns donor in its obs"):
-        counts(Wanted(match=tiny_cells), DONORS)
+        counts(CellRequest(match=tiny_cells), DONORS)
     missing = tiny_cells.copy()
     missing.obs.iloc[0, 0] = None
     with pytest.raises(BadInput, match=r"obs\['cell_type'\] lacks the label of 1 of 90 cells"):
-        counts(Wanted(match=missing), types)
+        counts(CellRequest(match=missing), types)
 
 
 def test_a_file_may_come_from_a_spreadsheet(tmp_path):
     (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbfcell_type,cells\r\nT, 4\r\n\r\n"B",2.0\r\n')
-    assert counts(Wanted(per_type=tmp_path / "a.csv"), TYPES) == {("T",): 4, ("B",): 2}
+    assert counts(CellRequest(per_type=tmp_path / "a.csv"), TYPES) == {("T",): 4, ("B",): 2}
     (tmp_path / "a.tsv").write_text("cells\tcell_type\n3\tNK\n")
-    assert counts(Wanted(per_type=tmp_path / "a.tsv", cells=3), TYPES) == {("NK",): 3}
+    assert counts(CellRequest(per_type=tmp_path / "a.tsv", cells=3), TYPES) == {("NK",): 3}
 
 
 @pytest.mark.parametrize(
@@ -106,24 +111,24 @@ def test_a_file_may_come_from_a_spreadsheet(tmp_path):
 def test_what_is_wrong_in_a_table_is_named(text, message, tmp_path):
     (tmp_path / "q.csv").write_text(text)
     with pytest.raises(ScrditError, match=message):
-        counts(Wanted(per_type=tmp_path / "q.csv"), TYPES)
+        counts(CellRequest(per_type=tmp_path / "q.csv"), TYPES)
 
 
 def test_requests_that_contradict_themselves_are_refused(tmp_path):
     with pytest.raises(BadConfig, match="--cell-type and --match both say"):
-        Wanted(cells=3, cell_types=("T",), match="real.h5ad")
+        CellRequest(cells=3, cell_types=("T",), match="real.h5ad")
     with pytest.raises(BadConfig, match="add --cells"):
-        Wanted(cell_types=("T",))
+        CellRequest(cell_types=("T",))
     with pytest.raises(BadConfig, match="names a type twice"):
-        Wanted(cells=3, cell_types=("T", "T"))
+        CellRequest(cells=3, cell_types=("T", "T"))
     with pytest.raises(BadConfig, match="0 cells were asked for"):
-        Wanted(cells=0)
+        CellRequest(cells=0)
     with pytest.raises(BadConfig, match="--cells asks for 5 cells, per_type for 4; leave --cells out"):
-        counts(Wanted(cells=5, per_type={"T": 4}), TYPES)
+        counts(CellRequest(cells=5, per_type={"T": 4}), TYPES)
     with pytest.raises(BadConfig, match="trained without labels, so no type can be asked for"):
-        resolve(Wanted(cells=5, cell_types=("T",)), model())
+        resolve(CellRequest(cells=5, cell_types=("T",)), model())
     with pytest.raises(BadInput, match="is not there; give a"):
-        counts(Wanted(per_type=tmp_path / "nothing.csv"), TYPES)
+        counts(CellRequest(per_type=tmp_path / "nothing.csv"), TYPES)
 
 
 def test_labels_by_the_index_of_the_cell():

@@ -8,8 +8,8 @@ import scrdit_jax as scrdit
 from scrdit_jax.checkpoint import load_model
 from scrdit_jax.config import DiffusionConfig, SamplingConfig
 from scrdit_jax.errors import BadConfig, BadTimesteps
-from scrdit_jax.generation.run import sample
-from scrdit_jax.generation.settling import coefficients_for
+from scrdit_jax.generation.sample import sample
+from scrdit_jax.generation.settings import coefficients_for
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_synthetic_cells_are_sparse_non_negative_and_carry_their_recipe(model, t
     cells = scrdit.sample(tiny_run, 9, solver="ddim", steps=5, seed=3)
     assert sparse.issparse(cells.X) and cells.X.format == "csr" and cells.X.dtype == np.float32
     assert cells.X.data.min() > 0 and np.isfinite(cells.X.data).all()
-    assert tuple(cells.var_names) == model.facts.genes and len(set(cells.obs_names)) == 9
+    assert tuple(cells.var_names) == model.metadata.genes and len(set(cells.obs_names)) == 9
     record = cells.uns["scrdit"]
     assert (record["solver"], record["network_evaluations"], record["seed"], record["cells"]) == ("ddim", 5, 3, 9)
     assert json.loads(record["timesteps"])[0] == 20

@@ -19,8 +19,8 @@ import pytest
 import scrdit_jax as scrdit
 from scrdit_jax.errors import BadConfig, BadInput, DiskFull, OutputExists, ScrditError
 from scrdit_jax.generation import pipeline
-from scrdit_jax.generation.growing import to_csr
-from scrdit_jax.generation.run import fill
+from scrdit_jax.generation.sample import fill
+from scrdit_jax.io.append import to_csr
 from scrdit_jax.sampling.sampler import cell_keys, cell_noise
 
 CELLS = 700
@@ -128,7 +128,7 @@ def test_other_weights_are_another_request(tiny_run, atlas):
 
     model = load_model(tiny_run)
     params = jax.tree.map(lambda leaf: leaf + 1e-6, model.params)
-    changed = type(model)(model.config, model.facts, params, model.step)
+    changed = type(model)(model.config, model.metadata, params, model.step)
     with pytest.raises(OutputExists, match=r"another request \(model [0-9a-f]{60}"):
         fill(changed, CELLS, SamplingConfig(steps=4, batch_size=64), atlas)
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from scrdit_jax import caches
-from scrdit_jax.caches import remembered
+from scrdit_jax import cache as caches
+from scrdit_jax.cache import cached_measurement
 from scrdit_jax.checkpoint import load_model
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.generation import tuning
@@ -72,16 +72,16 @@ def test_the_batch_size_grows_no_further_than_memory(tiny_run, cache, monkeypatc
 
 
 def test_what_is_remembered_is_told_apart_by_its_key_and_may_be_lost(cache):
-    assert remembered({"a": 1}, lambda: (1, 2)) == [1, 2]
-    assert remembered({"a": 1}, lambda: None) == [1, 2]
-    assert remembered({"a": 2}, lambda: {"x": None}) == {"x": None}
+    assert cached_measurement({"a": 1}, lambda: (1, 2)) == [1, 2]
+    assert cached_measurement({"a": 1}, lambda: None) == [1, 2]
+    assert cached_measurement({"a": 2}, lambda: {"x": None}) == {"x": None}
     for path in (cache / "choices").iterdir():
         path.write_text("{ not JSON")
-    assert remembered({"a": 1}, lambda: 3) == 3
+    assert cached_measurement({"a": 1}, lambda: 3) == 3
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("SCRDIT_CACHE", str(tmp_path / "file" / "below"))
-    assert remembered({"a": 1}, lambda: 5) == 5
-    caches.keep_programs()
+    assert cached_measurement({"a": 1}, lambda: 5) == 5
+    caches.enable_compilation_cache()

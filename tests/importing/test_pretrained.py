@@ -31,7 +31,7 @@ def test_what_was_packed_makes_the_same_cells(run, shipped, tmp_path):
     assert pretrained.names() == ["pbmc3k"] and pretrained.about("pbmc3k") == ABOUT
     again = scrdit.pretrained("pbmc3k", out=tmp_path / "run")
     here, there = load_model(run), load_model(again)
-    assert (there.config, there.facts, there.step) == (here.config, here.facts, here.step)
+    assert (there.config, there.metadata, there.step) == (here.config, here.metadata, here.step)
     np.testing.assert_array_equal(there.cells.labels, here.cells.labels)
     assert there.fitted == here.fitted and sorted(there.fitted) == list(range(1, 9))
     record = scrdit.sample(again, 2, steps=3, batch_size=2).uns["scrdit"]

@@ -8,7 +8,7 @@ import pytest
 from scrdit_jax.config import NetworkConfig, load_preset
 from scrdit_jax.networks.dit import DiT, flops_per_evaluation
 from scrdit_jax.networks.embeddings import sincos_positions, timestep_features
-from scrdit_jax.networks.kinds import make_network
+from scrdit_jax.networks.registry import make_network
 
 CONFIG = NetworkConfig(genes_per_token=5, width=12, depth=2, heads=3, summary_token=True)
 GENES, OUTPUTS = 20, 3

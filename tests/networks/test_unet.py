@@ -9,7 +9,7 @@ import pytest
 
 from scrdit_jax.config import NetworkConfig, load_preset
 from scrdit_jax.errors import BadConfig
-from scrdit_jax.networks.kinds import flops_per_evaluation, make_network
+from scrdit_jax.networks.registry import flops_per_evaluation, make_network
 
 CONFIG = NetworkConfig(architecture="unet", channels=6, heads=3)
 GENES, OUTPUTS = 24, 3

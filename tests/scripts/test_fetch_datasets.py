@@ -20,8 +20,8 @@ from scipy import io as scipy_io
 from scipy import sparse
 
 from scrdit_jax.data import downloading
-from scrdit_jax.data.checking import notes_of
-from scrdit_jax.data.reading import read_cells
+from scrdit_jax.io.checking import notes_of
+from scrdit_jax.io.reading import read_cells
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "fetch_datasets.py"
 TYPES = ["Fibroblast", "-Fibroblast", "0", "B cell", "0", "T cell"]

@@ -36,7 +36,7 @@ def test_a_family_samples_each_type_from_its_own_model(family):
     # Each member by itself: cell i is the same, as its key is that of cell i.
     for name, part in (("B cell", slice(0, 5)), ("T cell", slice(5, 12))):
         alone = load(run.path / Family.read(run.path).members[name])
-        assert set(alone.facts.cell_types) == {name}
+        assert set(alone.metadata.cell_types) == {name}
         cells = np.concatenate(list(make_engine(alone, config).batches(12)))
         np.testing.assert_allclose(both[part], cells[part], rtol=1e-5, atol=1e-5)
     assert not np.allclose(both[:5], cells[:5], atol=1e-3)

@@ -55,16 +55,16 @@ def test_metrics_have_one_line_an_interval_even_after_a_crash(prepared, tiny_con
 
 def test_a_checkpoint_knows_everything_a_model_needs(tiny_run, tiny_config, prepared):
     model = load_model(tiny_run.path)
-    assert model.config == tiny_config and model.facts == prepared.facts and model.step == 12
-    assert model.facts.cell_types.keys() == {"B cell", "T cell"}
-    assert sum(model.facts.cell_types.values()) == model.facts.n_train
+    assert model.config == tiny_config and model.metadata == prepared.metadata and model.step == 12
+    assert model.metadata.cell_types.keys() == {"B cell", "T cell"}
+    assert sum(model.metadata.cell_types.values()) == model.metadata.n_train
 
 
 def test_held_out_cells_lie_in_the_run_and_are_no_training_cells(tiny_run, prepared):
     import anndata
 
     held_out = anndata.read_h5ad(tiny_run.held_out_path)
-    assert held_out.n_obs == prepared.facts.n_held_out > 0
+    assert held_out.n_obs == prepared.metadata.n_held_out > 0
     assert not set(held_out.obs_names) & set(prepared.train.obs_names)
 
 

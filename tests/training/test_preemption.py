@@ -14,8 +14,8 @@ import pytest
 from scrdit_jax.api import prepare
 from scrdit_jax.checkpoint import Checkpoints, load_model
 from scrdit_jax.errors import OutputExists, RunMismatch
-from scrdit_jax.training.journal import REPEATS, SPIKE, Watch, read_lines
 from scrdit_jax.training.loop import Options, train
+from scrdit_jax.training.metric_logger import REPEATS, SPIKE, DivergenceMonitor, read_lines
 
 
 @pytest.fixture(scope="module")
@@ -115,12 +115,12 @@ def test_the_best_checkpoint_is_kept_and_training_ends_when_it_gets_no_better(pr
 
 
 def test_a_spike_is_no_divergence_and_a_loss_that_stays_up_is():
-    watch = Watch([1.0] * 10)
+    watch = DivergenceMonitor([1.0] * 10)
     assert not watch.look(3 * SPIKE) and watch.suspicious == 1
     assert not watch.look(1.1) and watch.suspicious == 0
     assert [watch.look(3 * SPIKE) for _ in range(REPEATS)] == [False] * (REPEATS - 1) + [True]
-    assert Watch([]).look(float("nan"))
-    assert not any(Watch([]).look(loss) for loss in (5.0, 100.0, 3.0))  # too few to know what is usual
+    assert DivergenceMonitor([]).look(float("nan"))
+    assert not any(DivergenceMonitor([]).look(loss) for loss in (5.0, 100.0, 3.0))  # too few to know what is usual
 
 
 def test_a_checkpoint_of_another_network_is_named(prepared, tiny_config, tiny_run, tmp_path):
@@ -137,9 +137,9 @@ def test_a_checkpoint_of_another_network_is_named(prepared, tiny_config, tiny_ru
 HOLD = """
 import sys, time
 from pathlib import Path
-from scrdit_jax.claims import Claims
-claims = Claims(Path(sys.argv[1]))
-assert claims.take(0)
+from scrdit_jax.locks import FileLocks
+locks = FileLocks(Path(sys.argv[1]))
+assert locks.take(0)
 print("held", flush=True)
 time.sleep(60)
 """

@@ -18,8 +18,8 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 HELD = {errno.EACCES, errno.EAGAIN}
 
 
-class Claims:
-    """Numbered claims between processes, each one byte of a file under a POSIX lock; these work over NFS too.
+class FileLocks:
+    """Numbered locks between processes, each one byte of a file under a POSIX lock; these work over NFS too.
 
     A claim only saves doing work twice: shards are renamed into place whole and are the same whoever makes them. So
     where a file system has no locks, every claim is granted (`exclusive` is then false), and nothing is corrupted.
@@ -31,7 +31,7 @@ class Claims:
         self.exclusive = fcntl is not None
 
     def close(self) -> None:
-        """Drop all claims."""
+        """Drop all locks."""
         os.close(self._file)
 
     def take(self, number: int, *, wait: bool = False) -> bool:

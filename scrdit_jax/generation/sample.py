@@ -16,19 +16,19 @@ from anndata import AnnData
 from tqdm import tqdm
 
 from ..checkpoint import Model
+from ..conditioning.assignment import Runs
 from ..config import SamplingConfig
 from ..devices import describe_devices, usable_cores
 from ..errors import BadConfig
-from ..files import remove
-from .assembling import assemble
+from ..io.append import COUNTS, CellBlock
+from ..io.atomic import remove
+from .assemble import assemble
 from .engine import Engine, is_guided, jobs_of, make_engine
-from .growing import COUNTS, Block
-from .labels import Runs
 from .manifest import Manifest, ShardRecord
 from .outputs import is_finished
-from .pipeline import Tally, make_shards
+from .pipeline import Throughput, make_shards
 from .plan import SHARD_CELLS, Plan, Shard
-from .settling import coefficients_for, settle
+from .settings import coefficients_for, resolve_sampling
 from .store import REMEDY, Store, check_folder, is_store, layout_of
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -65,7 +65,7 @@ def sample(model: Model, cells: int, config: SamplingConfig, labels: Runs = (), 
     are categories in obs, counts are a layer.
     """
     _require_cells(cells)
-    config = settle(model, config)
+    config = resolve_sampling(model, config)
     engine, blocks = make_engine(model, config, labels), []
     with (
         ThreadPoolExecutor(usable_cores(), thread_name_prefix="packer") as packers,
@@ -75,7 +75,7 @@ def sample(model: Model, cells: int, config: SamplingConfig, labels: Runs = (), 
             blocks.append(packers.submit(engine.block, engine.collect(done), done.job.first, done.job.count))
             bar.update(done.job.count)
         blocks = [block.result() for block in blocks]
-    block, layout = Block.join(blocks), layout_of(model.facts, config.output)
+    block, layout = CellBlock.join(blocks), layout_of(model.metadata, config.output)
     var = pd.DataFrame(index=pd.Index(layout.genes, name="gene"))
     layers = {} if block.counts is None else {COUNTS: block.counts}
     synthetic = AnnData(block.cells, obs=layout.obs(block, 0), var=var, layers=layers)
@@ -121,7 +121,7 @@ def _settled(model: Model, config: SamplingConfig, folder: Path) -> SamplingConf
     if is_store(folder):
         with Store(folder) as store:
             begun = json.loads(store.manifest.request.get("sampling", "{}"))
-    return settle(model, config, begun)
+    return resolve_sampling(model, config, begun)
 
 
 def engine_for(model: Model, store: Store) -> Engine:
@@ -152,7 +152,7 @@ def fill(
     """
     started = time.perf_counter()
     engine = begin(model, cells, config, folder, labels, shard_cells=shard_cells, remedy=remedy)
-    tally = Tally()
+    throughput = Throughput()
     with Store(folder) as store:
         mine = {shard.index for shard in store.plan.share(process, processes)}
         missing = store.missing()
@@ -160,15 +160,15 @@ def fill(
             engine = engine_for(model, store)
         with _bar(store, missing) as (bar, progress):
             while missing:
-                before = tally.shards
+                before = throughput.shards
                 missing.sort(key=lambda shard: (shard.index not in mine, shard.index))
-                make_shards(engine, store, store.claim(missing), tally, to_assemble=to_assemble, progress=progress)
+                make_shards(engine, store, store.claim(missing), throughput, to_assemble=to_assemble, progress=progress)
                 missing = store.missing()
-                if missing and tally.shards == before:
+                if missing and throughput.shards == before:
                     bar.set_postfix_str(f"waiting for other processes, {len(missing)} shards left")
                     time.sleep(SECONDS_BETWEEN_LOOKS)
     seconds = time.perf_counter() - started
-    return Summary(folder, cells, tally.cells, seconds, tally.waited / max(tally.seconds, 1e-9))
+    return Summary(folder, cells, throughput.cells, seconds, throughput.waited / max(throughput.seconds, 1e-9))
 
 
 @contextlib.contextmanager
@@ -204,7 +204,7 @@ def fill_file(model: Model, cells: int, config: SamplingConfig, out: Path, label
     started = time.perf_counter()
     remedy = f"give that request again to finish it, or delete {folder}"
     summary = fill(model, cells, config, folder, labels, to_assemble=True, remedy=remedy)
-    with Store(folder) as store, store.claims.holding(len(store.plan)):
+    with Store(folder) as store, store.locks.holding(len(store.plan)):
         if not is_finished(out, wanted):
             assemble(store, out)
             remove(folder)
@@ -233,10 +233,10 @@ def _require_cells(cells: int) -> None:
 
 
 def provenance(model: Model, cells: int, config: SamplingConfig, labels: Runs = ()) -> dict[str, Any]:
-    """What made the cells, as plain values that every file format holds; settings and facts as JSON strings."""
+    """What made the cells, as plain values that every file format holds; settings and metadata as JSON strings."""
     from .. import __version__
 
-    config = settle(model, config)
+    config = resolve_sampling(model, config)
     table = coefficients_for(model.config.diffusion, config, model)
     return {
         "version": __version__,
@@ -246,10 +246,10 @@ def provenance(model: Model, cells: int, config: SamplingConfig, labels: Runs = 
         "timesteps": json.dumps(table.timestep.tolist()),
         "seed": config.seed,
         "trained_steps": model.step,
-        "trained_on": model.facts.source,
+        "trained_on": model.metadata.source,
         "sampling": json.dumps(asdict(config)),
         "config": json.dumps(model.config.to_dict()),
-        "facts": json.dumps(model.facts.to_dict()),
+        "facts": json.dumps(model.metadata.to_dict()),
         "model": model.digest,
         "labels": json.dumps(labels),
     }

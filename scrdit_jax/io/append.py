@@ -35,7 +35,7 @@ ROWS_AT_ONCE = 8192
 COUNTS, LIBRARY_SIZE, TOTAL_COUNTS = "counts", "library_size", "total_counts"
 
 
-class Block(NamedTuple):
+class CellBlock(NamedTuple):
     """Neighbouring cells: values (cell, gene) float32 on the log scale and labels (cell, column) int32; where counts
     were asked for, those (cell, gene) int32 and the library sizes (cell,) float32 they were made with."""
 
@@ -45,7 +45,7 @@ class Block(NamedTuple):
     library_size: np.ndarray | None = None
 
     @classmethod
-    def join(cls, blocks: Sequence[Block]) -> Block:
+    def join(cls, blocks: Sequence[CellBlock]) -> CellBlock:
         """One block of several, in order."""
         cells, labels, counts, library = zip(*blocks, strict=True)
         return cls(
@@ -57,14 +57,14 @@ class Block(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layout:
+class CellLayout:
     """What a file of cells holds: its genes, for each column of labels all names there are, and whether counts."""
 
     genes: tuple[str, ...]
     columns: tuple[tuple[str, tuple[str, ...]], ...] = ()
     counts: bool = False
 
-    def obs(self, block: Block, first: int) -> pd.DataFrame:
+    def obs(self, block: CellBlock, first: int) -> pd.DataFrame:
         """The table of the cells of `block`, of which the first is cell number `first`."""
         table = pd.DataFrame(index=pd.Index(cell_names(first, block.cells.shape[0])))
         for (name, names), codes in zip(self.columns, block.labels.T, strict=True):
@@ -80,12 +80,12 @@ def cell_names(first: int, count: int) -> np.ndarray:
     return np.array([f"synthetic_{i}" for i in range(first, first + count)], object)
 
 
-def total_counts(block: Block) -> np.ndarray:
+def total_counts(block: CellBlock) -> np.ndarray:
     """Each cell's counts in the genes that are there, (cell,) int64; its library size is over all genes."""
     return np.asarray(block.counts.sum(axis=1, dtype=np.int64)).ravel()
 
 
-class ContentDigest:
+class CellDigest:
     """sha256 of blocks of cells and of where they stand, the same whatever file they lie in; fed piece by piece."""
 
     def __init__(self, first: int) -> None:
@@ -94,7 +94,7 @@ class ContentDigest:
         self._parts: list[Any] = []
         self.cells = self.nonzeros = 0
 
-    def update(self, block: Block) -> None:
+    def update(self, block: CellBlock) -> None:
         """Take in the next cells."""
         values = [(np.diff(block.cells.indptr), "<i8"), (block.cells.indices, "<i4"), (block.cells.data, "<f4")]
         if block.labels.size:
@@ -114,13 +114,13 @@ class ContentDigest:
         return hashlib.sha256(f"{self._first} {self.cells} ".encode() + parts).hexdigest()
 
 
-class GrowingCells:
+class CellWriter:
     """An open AnnData file, h5py or zarr, to whose end cells are added; it is whole after `close`."""
 
     def __init__(
         self,
         group: h5py.Group | zarr.Group,
-        layout: Layout,
+        layout: CellLayout,
         uns: dict[str, Any],
         *,
         most_nonzeros: int,
@@ -156,14 +156,14 @@ class GrowingCells:
                 empty.data = empty.data.astype(np.int32)
                 anndata.io.write_elem(group["layers"], COUNTS, empty, dataset_kwargs=matrix)
         obs = group["obs"]
-        self._matrix = _GrowingMatrix(group["X"], executor)
-        self._counts = _GrowingMatrix(group["layers"][COUNTS], executor) if layout.counts else None
+        self._matrix = _MatrixWriter(group["X"], executor)
+        self._counts = _MatrixWriter(group["layers"][COUNTS], executor) if layout.counts else None
         self._names = column(obs[obs.attrs["_index"]], executor)
         self._labels = [column(obs[name]["codes"], executor) for name, _ in layout.columns]
         sizes = (LIBRARY_SIZE, TOTAL_COUNTS) if layout.counts else ()
         self._sizes = [column(obs[name], executor) for name in sizes]
 
-    def append(self, block: Block, first: int) -> None:
+    def append(self, block: CellBlock, first: int) -> None:
         """Add cells, whose names count from `first`."""
         self._matrix.append(block.cells)
         for codes, values in zip(self._labels, block.labels.T, strict=True):
@@ -181,7 +181,7 @@ class GrowingCells:
             part.close()
 
 
-class _GrowingMatrix:
+class _MatrixWriter:
     """A CSR matrix as AnnData stores it, to which rows are added."""
 
     def __init__(self, group: h5py.Group | zarr.Group, executor: Executor) -> None:
@@ -202,26 +202,26 @@ class _GrowingMatrix:
         self._group.attrs["shape"] = [self._rows, int(self._group.attrs["shape"][1])]
 
 
-def _nothing(layout: Layout) -> Block:
+def _nothing(layout: CellLayout) -> CellBlock:
     """A block of no cells."""
     labels, library = np.zeros((0, len(layout.columns)), np.int32), np.zeros(0, np.float32)
     counts = sparse.csr_matrix((0, len(layout.genes)), dtype=np.int32)
-    return Block(sparse.csr_matrix((0, len(layout.genes)), dtype=np.float32), labels, counts, library)
+    return CellBlock(sparse.csr_matrix((0, len(layout.genes)), dtype=np.float32), labels, counts, library)
 
 
 @contextlib.contextmanager
-def growing_file(path: Path, layout: Layout, uns: dict[str, Any], *, most_nonzeros: int) -> Iterator[GrowingCells]:
-    """A new .h5ad or .zarr at `path`; see GrowingCells."""
+def new_cell_file(path: Path, layout: CellLayout, uns: dict[str, Any], *, most_nonzeros: int) -> Iterator[CellWriter]:
+    """A new .h5ad or .zarr at `path`; see CellWriter."""
     with contextlib.ExitStack() as stack:
         executor = stack.enter_context(ThreadPoolExecutor(usable_cores()))
         is_zarr = path.suffix == ".zarr"
         group = zarr.open_group(path, mode="w", zarr_format=3) if is_zarr else stack.enter_context(h5py.File(path, "w"))
-        cells = GrowingCells(group, layout, uns, most_nonzeros=most_nonzeros, executor=executor)
+        cells = CellWriter(group, layout, uns, most_nonzeros=most_nonzeros, executor=executor)
         yield cells
         cells.close()
 
 
-def pieces(path: Path, layout: Layout) -> Iterator[Block]:
+def pieces(path: Path, layout: CellLayout) -> Iterator[CellBlock]:
     """The cells of an .h5ad, so many at a time that memory does not grow with the file."""
     with h5py.File(path) as file:
         matrix, obs = anndata.io.sparse_dataset(file["X"]), file["obs"]
@@ -232,7 +232,7 @@ def pieces(path: Path, layout: Layout) -> Iterator[Block]:
             codes = [obs[column]["codes"][here].astype(np.int32) for column, _ in layout.columns]
             labels = np.stack(codes, axis=1) if codes else np.zeros((cells.shape[0], 0), np.int32)
             drawn = (None, None) if counts is None else (counts[here], obs[LIBRARY_SIZE][here])
-            yield Block(cells, labels, *drawn)
+            yield CellBlock(cells, labels, *drawn)
 
 
 def to_csr(cells: np.ndarray) -> sparse.csr_matrix:

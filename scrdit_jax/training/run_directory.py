@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 
 from ..checkpoint import Checkpoints, Run
-from ..claims import Claims
+from ..conditioning.variables import encode
 from ..config import RunConfig
-from ..data.conditions import label_codes
-from ..data.preparing import Facts, Prepared
-from ..data.writing import write_cells
+from ..data.metadata import DatasetMetadata
+from ..data.preparing import Prepared
 from ..errors import OutputExists, RunMismatch, ScrditError, writing
-from ..files import check_parents
-from .hosts import agreed_text, writes
+from ..io.atomic import check_parents
+from ..io.locks import FileLocks
+from ..io.writing import write_cells
+from .multihost import broadcast_text, is_primary
 
 
 @contextlib.contextmanager
@@ -24,22 +25,22 @@ def claimed(run: Run, config: RunConfig) -> Iterator[None]:
     """Keep others from training into the folder while the block runs, be they ended by kill -9.
 
     Raises OutputExists if another process has it or it holds something that is no run, RunMismatch if it holds a run
-    that `config` cannot continue. Of processes that train together the first claims for all.
+    that `config` cannot continue. Of processes that train together the first locks for all.
     """
-    with together():
-        if writes():
+    with raise_everywhere():
+        if is_primary():
             check_parents(run.path)
             _require_ours(run, config)
             new = not run.path.exists()
             with writing(run.path):
                 run.path.mkdir(parents=True, exist_ok=True)
-                claims = Claims(run.lock_path)
-            if not claims.take(0):
-                claims.close()
+                locks = FileLocks(run.lock_path)
+            if not locks.take(0):
+                locks.close()
                 raise OutputExists(
                     f"another 'scrdit train' is at work in {run.path}; wait for it or give another --out"
                 )
-    if not writes():
+    if not is_primary():
         yield
         return
     try:
@@ -52,18 +53,18 @@ def claimed(run: Run, config: RunConfig) -> Iterator[None]:
             run.path.rmdir()
         raise
     finally:
-        claims.close()
+        locks.close()
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def raise_everywhere() -> Iterator[None]:
     """What stops the first of several processes here stops all of them."""
     problem: ScrditError | None = None
     try:
         yield
     except ScrditError as error:
         problem = error
-    told = agreed_text("" if problem is None else str(problem))
+    told = broadcast_text("" if problem is None else str(problem))
     if problem is not None:
         raise problem
     if told:
@@ -78,7 +79,7 @@ def begin(run: Run, prepared: Prepared, config: RunConfig) -> None:
         write_cells(prepared.held_out.copy(), run.held_out_path)
 
 
-def require_same_origin(checkpoints: Checkpoints, config: RunConfig, facts: Facts) -> None:
+def require_same_origin(checkpoints: Checkpoints, config: RunConfig, metadata: DatasetMetadata) -> None:
     """RunMismatch where the newest checkpoint was made by another network, with other settings or on other cells."""
     run, step = checkpoints.run, checkpoints.latest()
     made_by, made_on = checkpoints.origin()
@@ -87,19 +88,19 @@ def require_same_origin(checkpoints: Checkpoints, config: RunConfig, facts: Fact
             f"checkpoint {step} of {run.path} was made by another model ({differences[0]}); give another --out, or "
             f"delete {run.checkpoints_path / str(step)} if it does not belong there"
         )
-    if made_on.digest != facts.digest:
+    if made_on.digest != metadata.digest:
         raise RunMismatch(f"{run.path} was trained on other cells; give the same data, or another --out")
 
 
-def about_cells(obs: pd.DataFrame, facts: Facts) -> dict[str, np.ndarray]:
+def about_cells(obs: pd.DataFrame, metadata: DatasetMetadata) -> dict[str, np.ndarray]:
     """Of every training cell its library size (float32), its cell-type code (int32, -1 without types; order of
-    facts.cell_types) and its labels (cell, column) int32, those of facts.told; one column of -1 where nothing is.
+    metadata.cell_types) and its labels (cell, column) int32, those of metadata.told; one column of -1 where nothing is.
     """
     codes = np.full(len(obs), -1, np.int32)
-    if facts.cell_type_key is not None:
-        codes = pd.Categorical(obs[facts.cell_type_key], categories=list(facts.cell_types)).codes.astype(np.int32)
+    if metadata.cell_type_key is not None:
+        codes = pd.Categorical(obs[metadata.cell_type_key], categories=list(metadata.cell_types)).codes.astype(np.int32)
     # Orbax keeps no empty arrays.
-    labels = label_codes(obs, facts.told) if facts.told else np.full((len(obs), 1), -1, np.int32)
+    labels = encode(obs, metadata.told) if metadata.told else np.full((len(obs), 1), -1, np.int32)
     return {"library_size": obs["library_size"].to_numpy(np.float32), "cell_type_code": codes, "labels": labels}
 
 

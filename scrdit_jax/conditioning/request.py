@@ -12,17 +12,17 @@ import numpy as np
 import pandas as pd
 
 from ..checkpoint import Model
-from ..data.checking import listed
-from ..data.sources import Data, load_cells
 from ..errors import BadConfig, BadInput, UnknownCellType
-from .labels import Runs
+from ..io.checking import listed
+from ..io.reading import Data, load_cells
+from .assignment import Runs
 
 CELLS = "cells"
 PerType = Mapping[str, int] | pd.DataFrame | Path | str
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class CellRequest:
     """What was asked for. `cells` in all; of `cell_types`, in equal shares; or `per_type`, a table of counts; or in the
     proportions of `match`, real cells. Without any, the proportions of the training cells."""
 
@@ -57,12 +57,12 @@ def share_out(total: int, weights: Sequence[float] | np.ndarray) -> np.ndarray:
     return shares
 
 
-def resolve(wanted: Wanted, model: Model) -> tuple[int, Runs]:
+def resolve(wanted: CellRequest, model: Model) -> tuple[int, Runs]:
     """(cells, runs of labels) that `model` is asked for; cells of a model without conditions bear no labels.
 
     A column that the request does not mention gets, for each label of the others, the training cells' proportions.
     """
-    if not model.facts.conditions:
+    if not model.metadata.conditions:
         if wanted.cell_types or wanted.per_type is not None or wanted.match is not None:
             raise BadConfig(
                 "this model was trained without labels, so no type can be asked for; train with --condition-on COLUMN "
@@ -75,8 +75,8 @@ def resolve(wanted: Wanted, model: Model) -> tuple[int, Runs]:
     elif wanted.match is not None:
         runs = _like(wanted, model, combinations)
     elif wanted.cell_types:
-        column = model.facts.type_column
-        codes = [model.facts.conditions[column].code(name) for name in wanted.cell_types]
+        column = model.metadata.type_column
+        codes = [model.metadata.conditions[column].code(name) for name in wanted.cell_types]
         shares = share_out(wanted.cells, np.ones(len(codes)))
         runs = [
             run
@@ -86,7 +86,7 @@ def resolve(wanted: Wanted, model: Model) -> tuple[int, Runs]:
     else:
         runs = _spread({}, wanted.cells, combinations)
     named = tuple(
-        (tuple(c.names[code] for c, code in zip(model.facts.conditions, codes, strict=True)), count)
+        (tuple(c.names[code] for c, code in zip(model.metadata.conditions, codes, strict=True)), count)
         for codes, count in runs
         if count
     )
@@ -98,7 +98,7 @@ Codes = tuple[int, ...]
 
 def _combinations(model: Model) -> dict[Codes, int]:
     """How many training cells bear each combination of labels, in the order of the names."""
-    labels = model.cells.labels[:, : len(model.facts.conditions)]
+    labels = model.cells.labels[:, : len(model.metadata.conditions)]
     found, counts = np.unique(labels, axis=0, return_counts=True)
     return {tuple(map(int, codes)): int(count) for codes, count in zip(found, counts, strict=True)}
 
@@ -114,9 +114,9 @@ def _spread(fixed: Mapping[int, int], total: int, combinations: Mapping[Codes, i
     return list(zip(fitting, map(int, share_out(total, list(fitting.values()))), strict=True))
 
 
-def _of_table(wanted: Wanted, model: Model, combinations: Mapping[Codes, int]) -> list[tuple[Codes, int]]:
+def _of_table(wanted: CellRequest, model: Model, combinations: Mapping[Codes, int]) -> list[tuple[Codes, int]]:
     source, rows = _read_table(wanted.per_type, model)
-    conditions = model.facts.conditions
+    conditions = model.metadata.conditions
     names = {condition.column: i for i, condition in enumerate(conditions)}
     runs, seen = [], set()
     for where, row in rows:
@@ -143,12 +143,12 @@ def _of_table(wanted: Wanted, model: Model, combinations: Mapping[Codes, int]) -
 
 def _read_table(table: PerType, model: Model) -> tuple[str, Iterable[tuple[str, dict[str, Any]]]]:
     """(what to call it, (where, {column: name, "cells": number}) of each row)."""
-    columns = [condition.column for condition in model.facts.conditions]
+    columns = [condition.column for condition in model.metadata.conditions]
     if isinstance(table, pd.DataFrame):
         source, header = "the table", [str(name) for name in table.columns]
         rows = [(f"row {i}", [str(v) for v in values]) for i, values in enumerate(table.itertuples(index=False), 1)]
     elif isinstance(table, Mapping):
-        source, header = "per_type", [columns[model.facts.type_column], CELLS]
+        source, header = "per_type", [columns[model.metadata.type_column], CELLS]
         rows = [(f"row {i}", [str(name), str(count)]) for i, (name, count) in enumerate(table.items(), 1)]
     else:
         source, header, rows = _read_file(Path(table))
@@ -188,10 +188,10 @@ def _whole(value: str, what: str) -> int:
     return int(number)
 
 
-def _like(wanted: Wanted, model: Model, combinations: Mapping[Codes, int]) -> list[tuple[Codes, int]]:
+def _like(wanted: CellRequest, model: Model, combinations: Mapping[Codes, int]) -> list[tuple[Codes, int]]:
     """In the proportions of real cells; as many of them, unless a number is given."""
     cells, source = load_cells(wanted.match)
-    conditions = model.facts.conditions
+    conditions = model.metadata.conditions
     shared = [i for i, condition in enumerate(conditions) if condition.column in cells.obs]
     if not shared:
         raise BadInput(f"{source} has none of the model's columns {listed(c.column for c in conditions)} in its obs")

@@ -6,7 +6,7 @@ import hashlib
 
 from tqdm import tqdm
 
-from .growing import ContentDigest, pieces
+from ..io.append import CellDigest, pieces
 from .plan import Shard
 from .store import Store
 
@@ -34,7 +34,7 @@ def _damage(store: Store, shard: Shard) -> str | None:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != record.file:
                 return f"{path.name} was damaged after it was written: its sha256 is another"
-        digest = ContentDigest(shard.first)
+        digest = CellDigest(shard.first)
         for piece in pieces(path, store.layout):
             digest.update(piece)
     except (OSError, KeyError, ValueError) as error:

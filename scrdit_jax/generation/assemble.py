@@ -7,8 +7,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import OutputExists
-from ..files import replacing, require_space
-from .growing import ContentDigest, growing_file, pieces
+from ..io.append import CellDigest, new_cell_file, pieces
+from ..io.atomic import atomic_write, require_space
 from .store import Store
 
 
@@ -20,16 +20,16 @@ def assemble(store: Store, out: Path) -> None:
     """
     records = store.records()
     store.digest()
-    with replacing(out) as partial:
+    with atomic_write(out) as partial:
         require_space(out.parent, sum(record.bytes for record in records))
         with (
-            growing_file(
+            new_cell_file(
                 partial, store.layout, store.uns, most_nonzeros=sum(record.nonzeros for record in records)
             ) as cells,
             tqdm(total=store.plan.cells, unit="cell", disable=None, desc="assemble") as bar,
         ):
             for shard, record in zip(store.plan.shards(), records, strict=True):
-                digest = ContentDigest(shard.first)
+                digest = CellDigest(shard.first)
                 try:
                     for piece in pieces(store.shard_path(shard), store.layout):
                         cells.append(piece, shard.first + digest.cells)

@@ -17,7 +17,7 @@ LEVEL = 1
 MOST_WAITING = 16
 
 
-class Column:
+class AppendableColumn:
     """A resizable one-dimensional dataset that is appended to; what makes no whole chunk waits for more, or `close`."""
 
     def __init__(self, dataset: h5py.Dataset | zarr.Array) -> None:
@@ -52,7 +52,7 @@ class Column:
         self._dataset[start : self._written] = values
 
 
-class CompressedColumn(Column):
+class CompressedColumn(AppendableColumn):
     """A dataset of HDF5 with the filters shuffle and gzip.
 
     Chunks are compressed by `executor`, whose threads run while Python's others do, and are written as they are, in
@@ -96,8 +96,8 @@ def _compress(chunk: np.ndarray) -> bytes:
     return isal_zlib.compress(shuffled.data, LEVEL)
 
 
-def column(dataset: h5py.Dataset | zarr.Array, executor: Executor) -> Column:
+def column(dataset: h5py.Dataset | zarr.Array, executor: Executor) -> AppendableColumn:
     """What appends to `dataset`, by how it is stored."""
     if isinstance(dataset, h5py.Dataset) and dataset.shuffle and dataset.compression == "gzip":
         return CompressedColumn(dataset, executor)
-    return Column(dataset)
+    return AppendableColumn(dataset)

@@ -9,11 +9,12 @@ from typing import Any
 import jax
 
 from .checkpoint import Checkpoints, Run
-from .data.checking import listed
-from .data.preparing import Facts, is_prepared, prepared_from
-from .data.sources import load_cells
+from .data.metadata import DatasetMetadata
+from .data.preparing import is_prepared, prepared_from
 from .families import Family, is_family
 from .generation import outputs, store
+from .io.checking import listed
+from .io.reading import load_cells
 
 _NETWORKS = {
     "dit": "DiT of width {0.width}, depth {0.depth}, {0.genes_per_token} genes a token",
@@ -39,17 +40,17 @@ def describe(path: Path | str) -> list[str]:
     cells, source = load_cells(path)
     if is_prepared(cells):
         prepared = prepared_from(cells)
-        return [f"prepared cells: {cells.n_obs} x {cells.n_vars} genes", *prepared.facts.notes]
+        return [f"prepared cells: {cells.n_obs} x {cells.n_vars} genes", *prepared.metadata.notes]
     return [f"{source}: {cells.n_obs} cells x {cells.n_vars} genes, not made by scrdit"]
 
 
 def _describe_cells(record: dict[str, Any], cells: object) -> list[str]:
-    facts = Facts.from_dict(json.loads(record["facts"]))
+    metadata = DatasetMetadata.from_dict(json.loads(record["facts"]))
     labels = [f"{', '.join(names)} {count}" for names, count in json.loads(record.get("labels", "[]"))]
     return [
-        f"{cells} synthetic cells x {len(facts.genes)} genes",
+        f"{cells} synthetic cells x {len(metadata.genes)} genes",
         f"solver {record['solver']}, {record['network_evaluations']} network evaluations a cell, seed {record['seed']}",
-        f"from a model trained {record['trained_steps']} steps on {facts.source} ({facts.n_train} cells)",
+        f"from a model trained {record['trained_steps']} steps on {metadata.source} ({metadata.n_train} cells)",
         *([f"of these: {listed(labels)}"] if labels else []),
     ]
 
@@ -93,18 +94,19 @@ def _describe_run(run: Run) -> list[str]:
         if checkpoints.latest() is None:
             return [f"run {run.path}: no checkpoint yet; {config.training.steps} steps wanted"]
         model, digest, best = checkpoints.load(), checkpoints.digest(), checkpoints.best()
-    facts, network = model.facts, config.network
+    metadata, network = model.metadata, config.network
     size = sum(leaf.size for leaf in jax.tree.leaves(model.params))
-    types = ", ".join(f"{name} {count}" for name, count in facts.cell_types.items())
+    types = ", ".join(f"{name} {count}" for name, count in metadata.cell_types.items())
     return [
         f"run {run.path}: step {model.step} of {config.training.steps}",
-        f"trained on {facts.source}: {facts.n_train} cells, {facts.n_held_out} held out, {len(facts.genes)} genes",
+        f"trained on {metadata.source}: {metadata.n_train} cells, {metadata.n_held_out} held out, "
+        f"{len(metadata.genes)} genes",
         f"{_NETWORKS[network.architecture].format(network)}, {size / 1e6:.2f} M parameters; "
         f"predicts {config.diffusion.prediction}",
         f"digest {digest}",
         *([f"carries timesteps fitted for {', '.join(map(str, model.fitted))} steps"] if model.fitted else []),
         *([f"the best held-out score is that of step {best}"] if best is not None else []),
         *([f"cell types: {types}"] if types else []),
-        *(f"knows {c.column}: {', '.join(map(str, c.names))}" for c in facts.conditions),
-        *facts.notes,
+        *(f"knows {c.column}: {', '.join(map(str, c.names))}" for c in metadata.conditions),
+        *metadata.notes,
     ]

@@ -10,9 +10,9 @@ from anndata.utils import make_index_unique
 from scipy import sparse
 
 from ..errors import BadInput
-from .stored import Cells, StoredRows, make_cells
+from .backed import BackedMatrix, Cells, make_cells
 
-Matrix = np.ndarray | sparse.csr_matrix | StoredRows
+Matrix = np.ndarray | sparse.csr_matrix | BackedMatrix
 
 NOTES_KEY = "scrdit_notes"
 ROWS_PER_BLOCK = 4096
@@ -46,7 +46,7 @@ def check_cells(adata: Cells, source: str) -> Cells:
             f"{len(repeated)} repeated cell names (first: {repeated[0]!r}) were made unique by adding -1, -2, ..."
         )
         cells = make_index_unique(cells)
-    matrix = adata.X if isinstance(adata.X, StoredRows) else _float32(adata.X, cells, genes, source)
+    matrix = adata.X if isinstance(adata.X, BackedMatrix) else _float32(adata.X, cells, genes, source)
     _require_finite(matrix, cells, genes, source)
     checked = make_cells(matrix, adata.obs.set_axis(cells), adata.var.set_axis(genes), dict(adata.uns))
     return with_notes(checked, notes)

@@ -10,7 +10,7 @@ from typing import Any
 BATCHES_AHEAD = 4
 
 
-def ahead(make: Callable[[int], Any], first: int, last: int) -> Iterator[Any]:
+def prefetched(make: Callable[[int], Any], first: int, last: int) -> Iterator[Any]:
     """make(first), ..., make(last - 1), each made in order in another thread, a few before they are asked for."""
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
         waiting: deque = deque()

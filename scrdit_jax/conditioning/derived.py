@@ -17,8 +17,8 @@ import pandas as pd
 from scipy.cluster.vq import kmeans2, vq
 from scipy.linalg import eigh
 
-from .checking import Matrix, row_blocks
-from .stored import StoredRows
+from ..io.backed import BackedMatrix
+from ..io.checking import Matrix, row_blocks
 
 KIND, SIZE = "scrdit_kind", "scrdit_size"
 PLACE = "scrdit_place_"
@@ -52,7 +52,7 @@ def find_groups(
     rng = np.random.default_rng(seed)
     training = np.flatnonzero(~held_out)
     sample = np.sort(rng.permutation(training)[: max(MOST_VALUES // x.shape[1], groups * CELLS_FOR_EACH)])
-    place = _placing((x.take(sample) if isinstance(x, StoredRows) else x[sample]).toarray())
+    place = _placing((x.take(sample) if isinstance(x, BackedMatrix) else x[sample]).toarray())
     blocks = [(place(_dense(block)), np.asarray((block > 0).sum(axis=1)).ravel()) for block in row_blocks(x)]
     places, expressed = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     found = {

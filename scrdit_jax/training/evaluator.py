@@ -16,19 +16,19 @@ from tqdm import tqdm
 from ..checkpoint import Model, Run, TrainingCells
 from ..config import RunConfig
 from ..data.batches import Batch
-from ..data.preparing import Facts
+from ..data.metadata import DatasetMetadata
 from ..data.scaling import Scaling
 from ..errors import Diverged, MissingExtra
 from ..evaluation.plots import curve
-from ..files import replacing
-from .journal import Journal, read_lines
+from ..io.atomic import atomic_write
+from .metric_logger import MetricLogger, read_lines
 from .step import make_losses
 
 MOST_CELLS = 2048
 KEY = 0x5EED
 
 
-class Judge(Protocol):
+class ModelScorer(Protocol):
     """Scores of a model as it is now, by name; the same for the same model, and the lower the better.
 
     `missing` says which extra is not installed, where that keeps it from a score.
@@ -76,9 +76,9 @@ class HeldOut:
         run: Run,
         network: nn.Module,
         config: RunConfig,
-        facts: Facts,
+        metadata: DatasetMetadata,
         held_out: Batch,
-        judge: Judge | None,
+        judge: ModelScorer | None,
         *,
         training: TrainingCells | None = None,
     ) -> None:
@@ -87,8 +87,8 @@ class HeldOut:
         What is known of the `training` cells a judge needs of a model with labels, for their proportions.
         """
         self._training = training
-        self._run, self._config, self._facts, self._judge = run, config, facts, judge
-        self._loss = HeldOutLoss(network, config, facts.scaling, held_out)
+        self._run, self._config, self._facts, self._judge = run, config, metadata, judge
+        self._loss = HeldOutLoss(network, config, metadata.scaling, held_out)
         self._can_draw = True
         if judge is not None and judge.missing:
             self._say(f"evaluations without PCA-50 MMD: {judge.missing}")
@@ -97,14 +97,14 @@ class HeldOut:
         """All evaluations so far."""
         return read_lines(self._run.evaluations_path)
 
-    def look(self, params: Any, step: int, epoch: float, journal: Journal) -> dict[str, Any]:
+    def look(self, params: Any, step: int, epoch: float, logger: MetricLogger) -> dict[str, Any]:
         """Evaluate `params` as they are after `step`, and write it down."""
         row: dict[str, Any] = {"step": step, "epoch": epoch, "held_out_loss": self._loss(params)}
         if self._judge is not None:
             row |= self._judge(Model(self._config, self._facts, params, step, self._training))
         if not np.isfinite(score_of(row)):
             raise Diverged(f"the held-out score is {score_of(row):g} at step {step} of {self._run.path}")
-        journal.evaluation(row)
+        logger.evaluation(row)
         if self._can_draw:
             try:
                 picture = curve(self.rows())
@@ -112,7 +112,7 @@ class HeldOut:
                 self._can_draw = False
                 self._say(f"evaluations without {self._run.curve_path.name}: {error}")
             else:
-                with replacing(self._run.curve_path) as partial:
+                with atomic_write(self._run.curve_path) as partial:
                     partial.write_bytes(picture)
         return row
 

@@ -22,7 +22,7 @@ from ..sampling.solvers import Coefficients, Solver, default_solver, find_solver
 FITTED = "fitted"
 
 
-def settle(model: Model, config: SamplingConfig, begun: Mapping[str, Any] | None = None) -> SamplingConfig:
+def resolve_sampling(model: Model, config: SamplingConfig, begun: Mapping[str, Any] | None = None) -> SamplingConfig:
     """`config` with everything said: what decides the cells, whatever the defaults of another day.
 
     Without a dtype: that of the request `begun`, if cells are there already; bfloat16 on a GPU or TPU; else float32.

@@ -1,6 +1,6 @@
 """Cells that stay on the disk: rows of an .h5ad or .zarr, chosen, normalised and read a block at a time.
 
-StoredRows stands where a matrix does, and StoredCells where an AnnData does, as far as preparing and training ask.
+BackedMatrix stands where a matrix does, and BackedCells where an AnnData does, as far as preparing and training ask.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MOST_ROWS = 1 << 13
 
 
 @dataclass(frozen=True, eq=False)
-class StoredRows:
+class BackedMatrix:
     """A (cell, gene) matrix on disk, looked at like one in memory: sliced by rows it gives CSR float32.
 
     `matrix` is what lies on the disk, anndata's backed CSR or a dense array; `rows` and `columns` (None: all) say
@@ -71,10 +71,10 @@ class StoredRows:
 
 
 @dataclass(frozen=True, eq=False)
-class StoredCells:
+class BackedCells:
     """Cells of which `X` is on the disk: the part of an AnnData's interface that is used here."""
 
-    X: StoredRows
+    X: BackedMatrix
     obs: pd.DataFrame
     var: pd.DataFrame
     uns: dict[str, Any] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class StoredCells:
         """The genes' names."""
         return self.var.index
 
-    def __getitem__(self, mask: np.ndarray) -> StoredCells:
+    def __getitem__(self, mask: np.ndarray) -> BackedCells:
         """The cells of a mask, a view."""
         return replace(self, X=self.X[mask], obs=self.obs[mask])
 
@@ -114,11 +114,11 @@ class StoredCells:
         return AnnData(self.X[:], obs=self.obs.copy(), var=self.var.copy(), uns=dict(self.uns))
 
 
-Cells = AnnData | StoredCells
+Cells = AnnData | BackedCells
 
 
 def make_cells(x: Any, obs: pd.DataFrame, var: pd.DataFrame, uns: dict[str, Any] | None = None) -> Cells:
     """Cells with the matrix `x`: an AnnData, or where `x` stays on the disk what stands for one."""
-    if isinstance(x, StoredRows):
-        return StoredCells(x, obs, var, {} if uns is None else uns)
+    if isinstance(x, BackedMatrix):
+        return BackedCells(x, obs, var, {} if uns is None else uns)
     return AnnData(x, obs=obs, var=var, uns=uns)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..checkpoint import Model
-from ..data.conditions import Condition
+from .variables import Variable
 
 # ((name in each column, how many cells), ...), none for cells without labels
 Runs = tuple[tuple[tuple[str, ...], int], ...]
@@ -29,7 +29,7 @@ class Labels:
     ends: np.ndarray
 
     @classmethod
-    def of(cls, runs: Runs, conditions: Sequence[Condition]) -> Labels:
+    def of(cls, runs: Runs, conditions: Sequence[Variable]) -> Labels:
         """Those of `runs`; UnknownCellType for a name that the conditions do not hold."""
         if not runs:
             return cls(np.zeros((1, 0), np.int32), np.zeros(1, np.int32), np.zeros(1, np.int64))
@@ -45,7 +45,7 @@ class Labels:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Assignment:
     """What the network is told: rows of `codes` (row, column) int32, labels and groups, of which each cell has one.
 
     A cell with row r of `labels.distinct` has one of rows `first[r]` to `first[r + 1]` - 1, drawn by its index and the
@@ -60,11 +60,11 @@ class Drawn:
     seed: int
 
     @classmethod
-    def of(cls, labels: Labels, model: Model, seed: int) -> Drawn:
+    def of(cls, labels: Labels, model: Model, seed: int) -> Assignment:
         """Where no training cell has a label together with the others, the groups are those of its cell type."""
         distinct = labels.distinct
-        unlabelled = distinct.shape[1] < len(model.facts.conditions)
-        if unlabelled or not model.facts.groups:
+        unlabelled = distinct.shape[1] < len(model.metadata.conditions)
+        if unlabelled or not model.metadata.groups:
             return cls(labels, distinct, np.arange(len(distinct) + 1), np.ones(len(distinct)), seed)
         codes, first, shares = [], [0], []
         for row in distinct:
@@ -93,7 +93,7 @@ class Drawn:
 def _groups_of(labels: np.ndarray, model: Model) -> np.ndarray:
     """The groups (cell, column) of the training cells with these labels."""
     known, groups = np.split(model.cells.labels, [len(labels)], axis=1)
-    column = model.facts.type_column
+    column = model.metadata.type_column
     for same in ((known == labels).all(axis=1), known[:, column : column + 1].ravel() == labels[column : column + 1]):
         if same.any():
             return groups[same]

@@ -16,7 +16,7 @@ import numpy as np
 from ..checkpoint import Run
 from ..errors import Diverged, writing
 from ..extras import optional
-from ..files import replacing
+from ..io.atomic import atomic_write
 from .parallel import first_of
 from .step import Metrics
 
@@ -27,7 +27,7 @@ CALM_INTERVALS = 20
 FEWEST_CALM = 5
 
 
-class Watch:
+class DivergenceMonitor:
     """Tells divergence from a bad batch, by the mean losses of the log's intervals."""
 
     def __init__(self, losses: list[float], *, least: float = 0.0) -> None:
@@ -67,7 +67,7 @@ class _Line(NamedTuple):
     seconds: float
 
 
-class Journal:
+class MetricLogger:
     """Metrics to a JSONL file, one log interval late so that reading them never stalls the device.
 
     Lines of steps that are to be made again are dropped when it is opened. `writes` is false in the processes that
@@ -77,9 +77,9 @@ class Journal:
     def __init__(
         self, run: Run, step: int, rates: Rates, *, tensorboard: bool, writes: bool, least_loss: float = 0.0
     ) -> None:
-        """Open or continue the journal of `run` after `step`; MissingExtra where TensorBoard is not there.
+        """Open or continue the logger of `run` after `step`; MissingExtra where TensorBoard is not there.
 
-        `least_loss`: see Watch.
+        `least_loss`: see DivergenceMonitor.
         """
         self.run, self.rates = run, rates
         self._pending: list[Metrics] = []
@@ -87,14 +87,14 @@ class Journal:
         self._since = time.perf_counter()
         self.text = ""
         self._file = self._events = None
-        self.watch = Watch([], least=least_loss)
+        self.watch = DivergenceMonitor([], least=least_loss)
         if writes:
             if tensorboard:
                 writer = optional("tensorboardX", extra="tensorboard").SummaryWriter
                 self._events = writer(str(run.events_path), purge_step=step + 1)
             kept = forget_after(run.metrics_path, step)
             forget_after(run.evaluations_path, step)
-            self.watch = Watch([line["loss"] for line in kept], least=least_loss)
+            self.watch = DivergenceMonitor([line["loss"] for line in kept], least=least_loss)
             with writing(run.metrics_path):
                 self._file = run.metrics_path.open("a")
 
@@ -169,8 +169,8 @@ class Journal:
 
 
 class _Pause:
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, logger: MetricLogger) -> None:
+        self._journal = logger
 
     def __enter__(self) -> None:
         # The steps that are still being computed are training's.
@@ -203,6 +203,6 @@ def forget_after(path: Path, step: int) -> list[dict[str, Any]]:
     """Drop lines of steps that are to be made again, and a line cut short by a crash; the lines that stay."""
     kept = [line for line in read_lines(path) if line["step"] <= step]
     if path.exists():
-        with replacing(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
     return kept

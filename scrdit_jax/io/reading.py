@@ -22,10 +22,11 @@ from scipy import sparse
 
 from ..errors import BadInput, ScrditError
 from . import geo_table, tenx
-from .checking import check_cells, notes_of, source_digest, with_notes
-from .stored import Cells, StoredCells, StoredRows, make_cells
+from .backed import BackedCells, BackedMatrix, Cells, make_cells
+from .checking import check_cells, notes_of, with_notes
 
-__all__ = ["FORMATS", "embedded_pbmc3k", "read_cells", "source_digest"]
+EMBEDDED = "pbmc3k"
+Data = AnnData | Path | str
 
 FORMATS = ".h5ad, .zarr, 10x .h5, a 10x .mtx folder, .csv, .tsv or .txt (also .gz), .npy"
 ZARR_METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
@@ -52,8 +53,17 @@ def read_cells(path: str | Path, *, transpose: bool = False) -> AnnData:
 
 def embedded_pbmc3k() -> AnnData:
     """2,638 blood cells x 13,714 genes, raw UMI counts, `obs.cell_type` of 8 types (10x Genomics, CC BY 4.0)."""
-    with resources.as_file(resources.files(__package__) / "pbmc3k.h5ad") as path:
+    with resources.as_file(resources.files("scrdit_jax.data") / "pbmc3k.h5ad") as path:
         return read_cells(path)
+
+
+def load_cells(data: Data, *, transpose: bool = False) -> tuple[AnnData, str]:
+    """Cells and the name messages give them; `pbmc3k` is the embedded data set unless a file is called so."""
+    if isinstance(data, AnnData):
+        return data, "AnnData in memory"
+    if str(data) == EMBEDDED and not Path(data).exists():
+        return embedded_pbmc3k(), "embedded PBMC 3k"
+    return read_cells(data, transpose=transpose), Path(data).name
 
 
 def _read_file(path: Path) -> AnnData:
@@ -124,7 +134,7 @@ def _suggestion(path: Path) -> str:
     return f"did you mean {folder / close[0]}?" if close else f"check the path (formats: {FORMATS})"
 
 
-def open_cells(path: Path) -> StoredCells | None:
+def open_cells(path: Path) -> BackedCells | None:
     """The cells of an .h5ad or .zarr with X left on the disk, checked; None where X cannot be read by rows."""
     with warnings.catch_warnings(action="ignore", category=UserWarning), _understood(path):
         group = _open_group(path)
@@ -168,7 +178,7 @@ def _from_group(group, path: Path, *, stored: bool = False) -> Cells:
     if stored:
         dense = group["X"].attrs["encoding-type"] == "array"
         matrix = group["X"] if dense else anndata.io.sparse_dataset(group["X"])
-        matrix = StoredRows(matrix, np.arange(matrix.shape[0]))
+        matrix = BackedMatrix(matrix, np.arange(matrix.shape[0]))
     else:
         matrix = anndata.io.read_elem(group["X"])
     if sparse.issparse(matrix):

@@ -15,9 +15,9 @@ from anndata import AnnData
 from scipy import sparse
 
 from ..errors import BadInput
-from ..files import check_parents, replacing
+from .atomic import atomic_write, check_parents
+from .backed import BackedCells, Cells
 from .checking import row_blocks
-from .stored import Cells, StoredCells
 
 SUFFIXES = (".h5ad", ".zarr")
 # Of a file that is read at random: so small that little is read in vain, so large that they are not too many.
@@ -32,12 +32,12 @@ def check_suffix(path: Path, what: str) -> None:
 
 
 def write_cells(cells: Cells, path: Path) -> None:
-    """Write .h5ad (gzip) or .zarr (format 3) beside `path` and rename, replacing what is there.
+    """Write .h5ad (gzip) or .zarr (format 3) beside `path` and rename, atomic_write what is there.
 
     Cells on a disk go through memory a block at a time and are not compressed, for they are to be read at random.
     """
-    with replacing(path) as partial:
-        if isinstance(cells, StoredCells):
+    with atomic_write(path) as partial:
+        if isinstance(cells, BackedCells):
             _write_blocks(cells, partial)
             return
         if path.suffix == ".h5ad":
@@ -51,7 +51,7 @@ def write_cells(cells: Cells, path: Path) -> None:
             anndata.io.write_zarr(partial, cells)
 
 
-def _write_blocks(cells: StoredCells, path: Path) -> None:
+def _write_blocks(cells: BackedCells, path: Path) -> None:
     with (
         _new_group(path) as group,
         anndata.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False),

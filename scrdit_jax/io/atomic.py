@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import DiskFull, OutputExists, writing
+from ..errors import DiskFull, OutputExists, writing
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary sibling of `path` to write a file or a folder to; it takes the place of `path` when the block ends.
 
     Folders above `path` are made. Whatever goes wrong, `path` is as it was and nothing is left beside it; what has
@@ -48,12 +48,12 @@ def temporary_name(path: Path, word: str) -> Path:
     return path.with_name(f".{path.stem}.{platform.node()}-{os.getpid()}.{word}{path.suffix}")
 
 
-def leftovers(path: Path) -> Iterator[Path]:
+def stale_temporaries(path: Path) -> Iterator[Path]:
     """What processes that were killed while they wrote `path` have left beside it."""
     yield from path.parent.glob(f".{path.stem}.*.partial{path.suffix}")
 
 
-def create_once(path: Path, text: str) -> bool:
+def write_if_absent(path: Path, text: str) -> bool:
     """Write `path`, whole, unless it is there already; whether it was written. Of many processes, one writes."""
     partial = temporary_name(path, "partial")
     with writing(path):

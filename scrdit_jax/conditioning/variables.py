@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from ..errors import BadInput, UnknownCellType
-from .checking import listed
-from .stored import Cells, make_cells
+from ..io.backed import Cells, make_cells
+from ..io.checking import listed
 
 # One cell shows what it is, not what its kind has in common.
 LEAST_CELLS = 2
@@ -20,7 +20,7 @@ MOST_NAMES = 4096
 
 
 @dataclass(frozen=True)
-class Condition:
+class Variable:
     """A column of labels: its `names` in the input's order, and how many training `cells` bear each."""
 
     column: str
@@ -42,7 +42,7 @@ class Condition:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Condition:
+    def from_dict(cls, values: Mapping[str, Any]) -> Variable:
         """The inverse of `to_dict`."""
         return cls(values["column"], tuple(values["names"]), tuple(values["cells"]))
 
@@ -81,7 +81,7 @@ def categorical(cells: Cells, columns: Iterable[str], source: str) -> Cells:
     return make_cells(cells.X, cells.obs.assign(**changed), cells.var, dict(cells.uns))
 
 
-def find_conditions(training: pd.DataFrame, columns: Iterable[str], source: str) -> tuple[Condition, ...]:
+def find_variables(training: pd.DataFrame, columns: Iterable[str], source: str) -> tuple[Variable, ...]:
     """The conditions of training cells whose columns are `categorical`; BadInput where a label has none of them."""
     found = []
     for column in columns:
@@ -92,11 +92,11 @@ def find_conditions(training: pd.DataFrame, columns: Iterable[str], source: str)
                 f"{source}: all cells of {name!r} in obs[{column!r}] fell to the held-out ones; merge the label with "
                 "another, leave it out, or give another --seed or --held-out"
             )
-        found.append(Condition(column, tuple(map(str, counts.index)), tuple(map(int, counts))))
+        found.append(Variable(column, tuple(map(str, counts.index)), tuple(map(int, counts))))
     return tuple(found)
 
 
-def label_codes(obs: pd.DataFrame, conditions: Sequence[Condition]) -> np.ndarray:
+def encode(obs: pd.DataFrame, conditions: Sequence[Variable]) -> np.ndarray:
     """(cell, column) int32: the number of each cell's name in each condition, -1 where it is none of them."""
     codes = [
         pd.Categorical(obs[condition.column].astype(str), categories=list(condition.names)).codes

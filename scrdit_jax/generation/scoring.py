@@ -8,19 +8,19 @@ import numpy as np
 from anndata import AnnData
 
 from ..checkpoint import Model
+from ..conditioning.request import CellRequest, resolve
 from ..config import SamplingConfig
 from ..errors import MissingExtra
 from ..evaluation import metrics
-from .quotas import Wanted, resolve
-from .run import sample
+from .sample import sample
 
 MOST_CELLS = 500
 FEWEST_CELLS = 10
 SEED = 0
 
 
-class Judge:
-    """Block MMD (the paper's) and PCA-50 MMD of cells that a model makes now; the same for the same model.
+class ModelScorer:
+    """CellBlock MMD (the paper's) and PCA-50 MMD of cells that a model makes now; the same for the same model.
 
     The held-out cells are split in halves, of MOST_CELLS at most: one is compared with as many synthetic cells, and,
     for the floor, with the other. Without the extra `evaluate` there is no PCA-50 MMD, which `missing` then says.
@@ -41,7 +41,7 @@ class Judge:
         if not self._floors:
             return {}
         config = SamplingConfig(batch_size=self._size)
-        _, labels = resolve(Wanted(cells=self._size), model)
+        _, labels = resolve(CellRequest(cells=self._size), model)
         scores = self._scores(metrics.dense(sample(model, self._size, config, labels, progress=False).X))
         return {
             name: value for key in scores for name, value in ((key, scores[key]), (f"{key}_floor", self._floors[key]))

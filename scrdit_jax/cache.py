@@ -14,13 +14,13 @@ from typing import Any
 import jax
 
 from .errors import ScrditError
-from .files import replacing
+from .io.atomic import atomic_write
 
 # Programs that compile faster are not worth a file.
 LEAST_COMPILE_SECONDS = 0.2
 
 
-def cache_folder() -> Path:
+def cache_directory() -> Path:
     """SCRDIT_CACHE where it is set, else `scrdit_jax` in the user's cache folder."""
     named = os.environ.get("SCRDIT_CACHE")
     if named:
@@ -28,14 +28,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scrdit_jax"
 
 
-def keep_programs() -> None:
+def enable_compilation_cache() -> None:
     """Let JAX keep compiled programs in the cache folder, so that the next start need not compile them again.
 
     Nothing happens where the user has chosen JAX's cache folder, or where ours cannot be written.
     """
     if jax.config.jax_compilation_cache_dir is not None:
         return
-    folder = cache_folder() / "programs" / _processor()
+    folder = cache_directory() / "programs" / _processor()
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
@@ -51,15 +51,15 @@ def _processor() -> str:
     return f"{platform.machine()}-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
 
 
-def remembered(key: dict[str, Any], find_out: Callable[[], Any]) -> Any:
+def cached_measurement(key: dict[str, Any], find_out: Callable[[], Any]) -> Any:
     """What `find_out()` gave, as plain JSON values, the last time it was asked with an equal `key`."""
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
-    path = cache_folder() / "choices" / f"{name}.json"
+    path = cache_directory() / "choices" / f"{name}.json"
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         record = json.loads(path.read_text())
         if record["key"] == json.loads(json.dumps(key)):
             return record["value"]
     value = json.loads(json.dumps(find_out()))
-    with contextlib.suppress(OSError, ScrditError), replacing(path) as partial:
+    with contextlib.suppress(OSError, ScrditError), atomic_write(path) as partial:
         partial.write_text(json.dumps({"key": key, "value": value}) + "\n")
     return value

@@ -1,0 +1,54 @@
+"""Parts of one kind, a module each: the name of a part is that of its file, and a new file is a new part."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Generic, TypeVar
+
+from .errors import BadConfig
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """The parts in a package: `sampling/solvers/dpmpp_2m.py`, with its `SOLVER = ...`, is the solver "dpmpp-2m".
+
+    Names are read from the folder and modules imported when a part is asked for, so that `--help` can list parts
+    without importing JAX. Modules whose names begin with an underscore are not parts.
+    """
+
+    def __init__(self, package: str, attribute: str, kind: str) -> None:
+        """Parts of `kind` ("solver", for messages), each the `attribute` of a module of `package`."""
+        self._package, self._attribute, self._kind = package, attribute, kind
+
+    def __iter__(self) -> Iterator[str]:
+        # While `package` itself is being imported, it is in sys.modules already and has its path.
+        package = sys.modules.get(self._package) or importlib.import_module(self._package)
+        names = (module.name for module in pkgutil.iter_modules(package.__path__))
+        return iter(sorted(name.replace("_", "-") for name in names if not name.startswith("_")))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, name: object) -> bool:
+        return name in set(self)
+
+    def __getitem__(self, name: str) -> T:
+        """The part called `name`; BadConfig, with the names there are, for any other."""
+        if name not in self:
+            raise BadConfig(f"no {self._kind} {name!r}; there are {', '.join(self)}")
+        module = importlib.import_module(f"{self._package}.{name.replace('-', '_')}")
+        return getattr(module, self._attribute)
+
+
+# Where each kind of part lives. Only names are here: any layer may list them, and none is imported before it is used.
+SOLVERS: Registry = Registry("scrdit_jax.sampling.solvers", "SOLVER", "solver")
+NETWORKS: Registry = Registry("scrdit_jax.networks", "NETWORK", "network")
+PREDICTIONS: Registry = Registry("scrdit_jax.diffusion.predictions", "PREDICTION", "prediction")
+OBJECTIVES: Registry = Registry("scrdit_jax.training.objectives", "OBJECTIVE", "objective")
+READERS: Registry = Registry("scrdit_jax.io.readers", "READER", "reader")
+METRICS: Registry = Registry("scrdit_jax.evaluation.metrics", "METRICS", "metric")
+DERIVED: Registry = Registry("scrdit_jax.conditioning.derived", "DERIVED", "derived variable")
