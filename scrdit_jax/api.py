@@ -18,7 +18,7 @@ from .data.preparing import Prepared, is_prepared, prepared_from, write_prepared
 from .data.sources import load_prepared, too_large
 from .devices import bind_processes, join_processes, use_every_core
 from .errors import BadConfig
-from .evaluation.sides import held_out_side
+from .evaluation.cells import compared_cells
 from .extras import optional
 from .families import load
 from .generation import fitting, outputs, store
@@ -375,8 +375,8 @@ def evaluate(
     """
     from .evaluation.report import evaluate as report
 
-    real, synthetic = held_out_side(real.path if isinstance(real, Run) else real, synthetic)
-    return report(real, synthetic, out=None if out is None else Path(out), seed=seed, repeats=repeats)
+    cells = compared_cells(real.path if isinstance(real, Run) else real, synthetic)
+    return report(cells, out=None if out is None else Path(out), seed=seed, repeats=repeats)
 
 
 __all__ = [

@@ -19,7 +19,7 @@ from ..checkpoint import Model
 from ..conditioning.request import CellRequest, resolve
 from ..devices import describe_devices, peak_memory, usable_cores
 from ..errors import Diverged
-from ..evaluation.scores import MINIMUM_CELLS, compare
+from ..evaluation.comparison import MINIMUM_CELLS, compare
 from ..extras import versions
 from ..generation.engine import make_engine, model_sweep
 from ..generation.fitting import fit_unipc

@@ -40,13 +40,13 @@ def no_forest(monkeypatch):
     def first_component_auc(real_pcs, synthetic_pcs, *, seed):
         return float((synthetic_pcs[:, :1] > real_pcs[:, 0]).mean())
 
-    monkeypatch.setattr(metrics, "random_forest_auc", first_component_auc)
+    monkeypatch.setattr(metrics.leading, "random_forest_auc", first_component_auc)
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """A forest, a t-SNE and pictures of the least size, and no threads that wait for each other."""
-    monkeypatch.setattr(metrics, "FOREST_TREES", 8)
+    monkeypatch.setattr(metrics.leading, "FOREST_TREES", 8)
     monkeypatch.setattr(plots, "TSNE_ITERATIONS", 250)
     monkeypatch.setattr(plots, "DOTS_PER_INCH", 50)
     with threadpool_limits(1):
