@@ -17,8 +17,6 @@ import click
 import numpy as np
 from anndata import AnnData
 from scipy.stats import ks_2samp
-from scrdit_jax.evaluation.comparison import Estimate, compare, estimate_text, figure
-from scrdit_jax.evaluation.tables import markdown_table
 
 import scrdit_jax as scrdit
 from benchmarks.commands import as_json, one_line_errors, write_files
@@ -28,7 +26,9 @@ from scrdit_jax.conditioning.variables import Variable
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.devices import describe_devices, use_every_core
 from scrdit_jax.evaluation.by_type import score_types
+from scrdit_jax.evaluation.comparison import Estimate, compare, estimate_text, figure
 from scrdit_jax.evaluation.metrics import dense
+from scrdit_jax.evaluation.tables import markdown_table
 from scrdit_jax.generation.counts import Counting
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.tuning import seconds_a_call

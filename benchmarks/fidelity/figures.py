@@ -11,10 +11,10 @@ from scipy import sparse
 
 from benchmarks.commands import Row, slug
 from benchmarks.fidelity.cell_sets import CellSet
-from scrdit_jax.evaluation.comparison import REAL, SHUFFLED
 from benchmarks.fidelity.tables import estimate, mean_over_types, names_of
 from benchmarks.panels import tsne_panels
 from scrdit_jax.evaluation import metrics, plots
+from scrdit_jax.evaluation.comparison import REAL, SHUFFLED
 
 PICTURED_CELLS = 400
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scrdit_jax.evaluation.comparison import REAL, Estimate, estimate_text
-from scrdit_jax.evaluation.tables import markdown_table
 
 from benchmarks.commands import Row
 from benchmarks.fidelity.tables import difference_text, mean_over_types
+from scrdit_jax.evaluation.comparison import REAL, Estimate, estimate_text
+from scrdit_jax.evaluation.tables import markdown_table
 
 if TYPE_CHECKING:
     from benchmarks.fidelity.recipes import Idea

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scrdit_jax.evaluation.comparison import REAL, SHUFFLED, Estimate, estimate_text, figure
-from scrdit_jax.evaluation.metrics import Metric, metric_tables
-from scrdit_jax.evaluation.tables import markdown_table
 
 from benchmarks.commands import Row
 from benchmarks.fidelity.cell_sets import CellSet
 from benchmarks.fidelity.scoring import CLASSIFIER, learnt_types
+from scrdit_jax.evaluation.comparison import REAL, SHUFFLED, Estimate, estimate_text, figure
+from scrdit_jax.evaluation.metrics import Metric, metric_tables
+from scrdit_jax.evaluation.tables import markdown_table
 
 PAIRED = {"random_forest_auc": "AUC", "mmd_pca": "PCA-50 MMD", "gene_correlation_error": "gene-gene error"}
 NOTES = """\

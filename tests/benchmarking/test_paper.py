@@ -11,7 +11,6 @@ from benchmarks.commands import slug
 from benchmarks.paper import __main__ as paper
 from benchmarks.paper import measuring, models, plan
 from benchmarks.paper.published import TABLE_1, TABLE_2, TABLE_3, published_type
-from scrdit_jax.evaluation import plots
 
 TINY = replace(
     plan.QUICK,
@@ -38,12 +37,11 @@ def draw_nothing_new(run, sampler, cells, seed, training, out):
 
 
 @pytest.mark.parametrize("trained", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_it_measures_every_row_once_and_writes_tables_and_figures(trained, cells_path, tmp_path, monkeypatch):
+def test_it_measures_every_row_once_and_writes_tables_and_figures(trained, cells_path, tmp_path, monkeypatch, small):
     monkeypatch.setattr(paper, "QUICK", TINY)
     if not trained:
         monkeypatch.setattr(measuring, "train_to", lambda model, out: 0.1)
         monkeypatch.setattr(measuring, "draw", draw_nothing_new)
-        monkeypatch.setattr(plots, "TSNE_ITERATIONS", 250)
     out = tmp_path / "out"
     arguments = ["--quick", "--set", f"{cells_path}:T cell", "--out", str(out)]
     drawn, stop_at = [], 7

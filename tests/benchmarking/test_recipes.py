@@ -1,17 +1,14 @@
 """The recipe search with a network of a few hundred weights: what is trained, scored, kept and refused."""
 
 import json
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.fidelity import generators, recipe_tables, recipes
+from benchmarks.fidelity import recipe_tables, recipes
 from scrdit_jax.checkpoint import Run
 from scrdit_jax.config import load_preset
 from scrdit_jax.errors import BadConfig
-from scrdit_jax.evaluation.metrics import leading
 
 
 def row(seed, auc, mmd):
@@ -52,33 +49,12 @@ def test_every_idea_is_a_change_of_the_demo_preset():
 
 
 @pytest.fixture
-def folder(tiny_cells, tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(leading, "FOREST_TREES", 8)
+def folder(tiny_cells, tiny_config, tmp_path, monkeypatch, small):
     config = tiny_config.with_settings({"held_out": 0.6})
     tiny_cells.write_h5ad(tmp_path / "tiny.h5ad")
     (tmp_path / "tiny.json").write_text(json.dumps(config.to_dict()))
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def trained(monkeypatch):
-    """Folders trained into, in order; nothing is trained, and cells are training cells with a little noise."""
-    folders = []
-
-    def train(prepared, *, out, preset):
-        folders.append(out)
-        return SimpleNamespace(path=out, stopped=None)
-
-    def sampled(run, cells, count, seed, sampling):
-        rng = np.random.default_rng([seed, len(str(run)), *(len(name) for name in sampling)])
-        noise = rng.normal(0, 0.1, (count, cells.training.shape[1]))
-        made = np.maximum(cells.training[rng.integers(len(cells.training), size=count)] + noise, 0)
-        return generators.Made(made.astype(np.float32), None, 1.5, 100.0)
-
-    monkeypatch.setattr(generators.scrdit, "train", train)
-    monkeypatch.setattr(generators, "_sampled", sampled)
-    return folders
 
 
 def call(*arguments):
