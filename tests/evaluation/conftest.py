@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 from scrdit_jax.evaluation import metrics, plots
 
 
-def make_cells(rows, seed, genes=60):
+def typed_cells(rows, seed, genes=60):
     """Two cell types of log values as CSR, half of them zero, genes named."""
     rng = np.random.default_rng(seed)
     kind = rng.integers(0, 2, rows)
@@ -22,13 +22,18 @@ def make_cells(rows, seed, genes=60):
 
 
 @pytest.fixture
+def make_cells():
+    return typed_cells
+
+
+@pytest.fixture
 def real():
-    return make_cells(101, 0)
+    return typed_cells(101, 0)
 
 
 @pytest.fixture
 def synthetic():
-    cells = make_cells(140, 1)
+    cells = typed_cells(140, 1)
     cells.uns["scrdit"] = {"solver": "ddim", "steps": np.int64(20), "eta": np.float32(0.5), "note": "<script>&"}
     return cells
 
