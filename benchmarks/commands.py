@@ -18,8 +18,6 @@ import click
 from scrdit_jax.errors import ScrditError
 from scrdit_jax.io.atomic import atomic_write
 
-Row = dict[str, Any]
-
 RESULTS = Path(__file__).parent / "results"
 CALL = """\
 import importlib, json, sys

@@ -9,8 +9,8 @@ With several samplers of one model, each is compared with the first seed by seed
 
 Beside ours: the peers of benchmarks/peers, real cells and real cells with their genes shuffled. Held-out cells are
 halved once into validation cells, to choose by, and test cells, to report. DIR gets results.json, table.md and
-pictures; every row is kept as soon as it is measured, and the same command goes on where it was stopped. DIR/work holds
-runs and cells; it is not needed once the table is there.
+pictures; every row is kept in rows.json as soon as it is measured, and the same command goes on where it was stopped.
+DIR/work holds runs and cells; it is not needed once the table is there.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ import click
 from benchmarks.commands import as_json, command_line, one_line_errors, slug, write_files
 from benchmarks.fidelity import figures, tables
 from benchmarks.fidelity.cell_sets import SIDES, CellSet, Source
-from benchmarks.fidelity.comparing import compare_all
+from benchmarks.fidelity.comparing import STORE, compare_all
 from benchmarks.fidelity.generators import Generator, Sampler, controls, ours_from_preset, ours_from_run, peer
 from benchmarks.peers import PEERS
+from scrdit_jax.benchmarking.store import ResultStore
 from scrdit_jax.config import DataConfig, RunConfig, SamplingConfig, load_preset
 from scrdit_jax.devices import describe_devices, use_every_core
-from scrdit_jax.errors import BadConfig, OutputExists
+from scrdit_jax.errors import BadConfig
 from scrdit_jax.extras import optional, versions
 from scrdit_jax.families import load
 from scrdit_jax.generation.settings import coefficients_for
-from scrdit_jax.io.atomic import check_parents
 from scrdit_jax.io.reading import EMBEDDED
 
 DEFAULT_PRESET = "demo"
@@ -139,16 +139,13 @@ def main(
         )  # fmt: skip
         most = {} if cells is None else {"most": cells}
         sets = [CellSet.read(source, chosen.data, on, multiple_of=chosen.gene_multiple, **most) for source in sources]
-        if out.is_file():
-            raise OutputExists(f"{out} is a file; give a folder as --out")
         click.echo(write_comparison(sets, chosen.generators, seeds, out))
 
 
 def write_comparison(sets: Sequence[CellSet], generators: Sequence[Generator], seeds: int, out: Path) -> str:
     """Measure, write results.json, table.md and the pictures into `out`; the table."""
-    check_parents(out / "rows")
-    started = time.perf_counter()
-    rows, skipped = compare_all(sets, generators, seeds, out)
+    started, store = time.perf_counter(), ResultStore(out / STORE)
+    rows, skipped = compare_all(sets, generators, seeds, store, out / "work")
     about: dict[str, Any] = {
         "command": command_line("benchmarks.fidelity"),
         "on": sets[0].side, "seeds": seeds, **describe_devices(), "versions": versions(LIBRARIES),

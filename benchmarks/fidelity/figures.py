@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from benchmarks.commands import Row, slug
+from benchmarks.commands import slug
 from benchmarks.fidelity.cell_sets import CellSet
 from benchmarks.fidelity.tables import estimate, mean_over_types, names_of
 from benchmarks.panels import tsne_panels
+from scrdit_jax.benchmarking.store import Row
 from scrdit_jax.evaluation import metrics, plots
 from scrdit_jax.evaluation.comparison import REAL, SHUFFLED
 
@@ -28,7 +29,7 @@ def pictures(rows: Sequence[Row], sets: Sequence[CellSet], work: Path) -> dict[s
         drawn = []
         for name in names_of(of):
             first = next(row for row in of if row["generator"] == name)
-            path = work / f"{first['kept']}.npz"
+            path = work / f"{first['name']}.npz"
             if path.is_file():
                 drawn.append((name, sparse.load_npz(path).toarray()))
         if drawn:

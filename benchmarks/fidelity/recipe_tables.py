@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.commands import Row
 from benchmarks.fidelity.tables import difference_text, mean_over_types
+from scrdit_jax.benchmarking.store import Row
 from scrdit_jax.evaluation.comparison import REAL, Estimate, estimate_text
 from scrdit_jax.evaluation.tables import markdown_table
 

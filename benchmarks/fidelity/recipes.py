@@ -22,19 +22,18 @@ from typing import Any
 
 import click
 
-from benchmarks.commands import Row, as_json, command_line, one_line_errors, write_files
+from benchmarks.commands import as_json, command_line, one_line_errors, write_files
 from benchmarks.fidelity.cell_sets import OF_THE_MODEL, CellSet, Source
-from benchmarks.fidelity.comparing import compare_all
+from benchmarks.fidelity.comparing import STORE, compare_all
 from benchmarks.fidelity.generators import Generator, controls, ours_from_preset, require_finished, training_seconds
 from benchmarks.fidelity.recipe_tables import BASELINE, page
-from benchmarks.rows import Rows
 from scrdit_jax.api import train
+from scrdit_jax.benchmarking.store import ResultStore
 from scrdit_jax.config import RunConfig, SamplingConfig, load_preset
 from scrdit_jax.devices import describe_devices, use_every_core
 from scrdit_jax.errors import BadConfig, ScrditError
 from scrdit_jax.extras import optional
 from scrdit_jax.generation.settings import coefficients_for
-from scrdit_jax.io.atomic import check_parents
 from scrdit_jax.io.reading import EMBEDDED
 
 IDEAS = Path(__file__).parent / "ideas.json"
@@ -122,21 +121,27 @@ def with_steps(config: RunConfig, steps: int) -> RunConfig:
 
 
 def generators(
-    ideas: Iterable[Idea], base: RunConfig, cells: CellSet, budget: Mapping[str, float], out: Path
+    ideas: Iterable[Idea],
+    base: RunConfig,
+    cells: CellSet,
+    budget: Mapping[str, float],
+    store: ResultStore,
+    *,
+    work: Path,
 ) -> list[Generator]:
-    """One for each idea; `budget` is {"steps": ...} or {"minutes": ...}."""
-    trials, found = Rows(out / "trials"), []
+    """One for each idea; `budget` is {"steps": ...} or {"minutes": ...}, whose steps are found once."""
+    found = []
     for idea in ideas:
         config = idea.config(base)
         steps = int(budget["steps"]) if "steps" in budget else None
         if steps is None:
             # By what is trained, not by the idea's name: ideas of sampling have the baseline's steps.
             key = f"{cells.name}-{digest_of(config)}-{budget['minutes']:g}"
-            folder = out / "work" / "trials" / key
-            steps = trials.measured(
-                key, lambda c=config, f=folder: {"steps": steps_in(budget["minutes"], c, cells, f)}
-            )["steps"]
-        found.append(ours_from_preset(idea.name, with_steps(config, steps), out / "work" / "runs", idea.sampling))
+            steps = store.shared(
+                f"steps.{key}",
+                lambda c=config, k=key: steps_in(budget["minutes"], c, cells, work / "trials" / k),
+            )
+        found.append(ours_from_preset(idea.name, with_steps(config, steps), work / "runs", idea.sampling))
     return found
 
 
@@ -179,11 +184,10 @@ def main(
         multiple = math.lcm(*(config.network.gene_multiple for config in configs))
         sources = [Source.parse(text) for text in data or (EMBEDDED,)]
         sets = [CellSet.read(source, base.data, "validation", multiple_of=multiple) for source in sources]
-        check_parents(out / "rows")
-        rows: list[Row] = []
+        store, work, rows = ResultStore(out / STORE), out / "work", []
         for cells in sets:
-            chosen = [controls()[0], *generators(ideas, base, cells, budget, out)]
-            rows += compare_all([cells], chosen, seeds, out)[0]
+            chosen = [controls()[0], *generators(ideas, base, cells, budget, store, work=work)]
+            rows += compare_all([cells], chosen, seeds, store, work)[0]
         about = {"command": command_line("benchmarks.fidelity.recipes"), "seeds": seeds, **budget, **describe_devices()}
         about |= {"ideas": [asdict(idea) for idea in ideas]}
         table = page(rows, ideas, about)

@@ -52,17 +52,18 @@ def _groups(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return [rows[start : start + size] for start in range(0, len(rows) - size + 1, size)]
 
 
-def _mean(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([one[name] for one in scores])) for name in scores[0]}
+def _mean(scores: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
+    means = {name: float(np.mean([one[name] for one in scores])) for name in scores[0]}
+    return {name: value if np.isfinite(value) else None for name, value in means.items()}
 
 
-def by_type(made: np.ndarray, types: np.ndarray, cells: CellSet, seed: int) -> dict[str, dict[str, float | int]]:
+def by_type(made: np.ndarray, types: np.ndarray, cells: CellSet, seed: int) -> dict[str, dict[str, float | int | None]]:
     """AUC and PCA-50 MMD of every type with 100 training cells or more; those with under 10 cells a side left out."""
     found, rng = {}, np.random.default_rng([seed, 7])
     for name in learnt_types(cells):
         there, here = np.flatnonzero(cells.reference_types == name), np.flatnonzero(types == name)
         size = min(len(there), len(here))
-        scores: dict[str, float | int] = {"cells": size, "share": float(np.mean(types == name))}
+        scores: dict[str, float | int | None] = {"cells": size, "share": float(np.mean(types == name))}
         if size >= LEAST_OF_TYPE:
             reference = cells.reference[rng.permutation(there)[:size]]
             groups = _groups(here, size)

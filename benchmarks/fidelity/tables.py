@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.commands import Row
 from benchmarks.fidelity.cell_sets import CellSet
 from benchmarks.fidelity.scoring import CLASSIFIER, learnt_types
+from scrdit_jax.benchmarking.store import Row
 from scrdit_jax.evaluation.comparison import REAL, SHUFFLED, Estimate, estimate_text, figure
 from scrdit_jax.evaluation.metrics import Metric, metric_tables
 from scrdit_jax.evaluation.tables import markdown_table

@@ -4,8 +4,8 @@
     python -m benchmarks.paper --set gse103322.h5ad:Fibroblast --set gse103322.h5ad:malignant --out DIR      on a GPU
 
 One DiT with zero-negation, one without, one standardised and one UNet are trained for each set of cells. Every row is
-kept as soon as it is measured, and the same command goes on where it was stopped. DIR gets results.json, tables.md and
-the figures; DIR/work holds runs and cells, and may be deleted in the end.
+kept in rows.json as soon as it is measured, and the same command goes on where it was stopped. DIR gets results.json,
+tables.md and the figures; DIR/work holds runs and cells, and may be deleted in the end.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -21,10 +20,10 @@ from benchmarks.commands import as_json, command_line, one_line_errors, slug, wr
 from benchmarks.paper import figures, tables
 from benchmarks.paper.measuring import Bench
 from benchmarks.paper.plan import FULL, QUICK, CellSource
+from scrdit_jax.benchmarking.store import ResultStore
 from scrdit_jax.devices import use_every_core
-from scrdit_jax.errors import BadConfig, OutputExists
+from scrdit_jax.errors import BadConfig
 from scrdit_jax.extras import optional
-from scrdit_jax.io.atomic import atomic_write, check_parents
 
 EMBEDDED = "pbmc3k:CD4 T cells"
 
@@ -45,23 +44,13 @@ def main(sets: tuple[str, ...], cell_type_key: str, quick: bool, out: Path) -> N
             raise BadConfig("two sets have the same name, so their rows would be one; measure them into two --out")
         optional("matplotlib")
         request = {"plan": asdict(plan), "sets": [asdict(cells) for cells in chosen]}
-        record_plan(out, json.loads(json.dumps(request)))
-        rows = [row for cells in chosen for row in Bench(cells, plan, out).measure()]
+        store = ResultStore(out / "rows.json", json.loads(json.dumps(request)))
+        rows = [row for cells in chosen for row in Bench(cells, plan, store, out / "work").measure()]
         about = {"command": command_line("benchmarks.paper"), **request}
         page = tables.page(rows, about)
         write_files(out, {"results.json": as_json({**about, "rows": rows}), "tables.md": page})
         write_files(out, figures.pictures(rows, out / "work"))
     click.echo(page)
-
-
-def record_plan(out: Path, request: dict[str, Any]) -> None:
-    """Record the plan in the folder; OutputExists where it holds the rows of another."""
-    record = out / "plan.json"
-    check_parents(record)
-    if record.is_file() and json.loads(record.read_text()) != request:
-        raise OutputExists(f"{out} holds other sets or another plan; give another --out")
-    with atomic_write(record) as partial:
-        partial.write_text(json.dumps(request) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.commands import Row, slug
+from benchmarks.commands import slug
 from benchmarks.panels import tsne_panels
 from benchmarks.paper.tables import LABELS, accelerated_rows, main_rows, mean_score
+from scrdit_jax.benchmarking.store import Row
 from scrdit_jax.evaluation import metrics, plots
 from scrdit_jax.extras import optional
 
@@ -21,7 +22,7 @@ def pictures(rows: list[Row], work: Path) -> dict[str, bytes]:
     """By file name; those of cells only where `work` has them still."""
     found: dict[str, bytes] = {}
     names = list(dict.fromkeys(row["cells"] for row in rows))
-    kept = [row for row in rows if "kept" in row]
+    kept = [row for row in rows if "system" in row]
     for name in names:
         main = main_rows([row for row in kept if row["cells"] == name])
         tag = "" if len(names) == 1 else f"_{names.index(name) + 1}"
@@ -38,7 +39,7 @@ def pictures(rows: list[Row], work: Path) -> dict[str, bytes]:
 
 
 def _kept(row: Row, work: Path) -> Path:
-    return work / f"{row['kept']}.0.npz"
+    return work / f"{row['name']}.0.npz"
 
 
 def curves(

@@ -14,7 +14,7 @@ import scrdit_jax as scrdit
 from benchmarks.commands import slug
 from benchmarks.paper.models import Model, draw, start, train_to, write_cells
 from benchmarks.paper.plan import SYSTEMS, CellSource, Plan, Sampler, config_of, main_sampler, samplers
-from benchmarks.rows import Rows
+from scrdit_jax.benchmarking.store import ResultStore
 from scrdit_jax.devices import describe_devices
 from scrdit_jax.evaluation import metrics
 
@@ -53,10 +53,10 @@ def floors(training: np.ndarray, held_out: np.ndarray, cells: int, seeds: int) -
 class Bench:
     """One set of cells: its models as they are trained, and the rows measured on them."""
 
-    def __init__(self, cells: CellSource, plan: Plan, out: Path) -> None:
+    def __init__(self, cells: CellSource, plan: Plan, store: ResultStore, work: Path) -> None:
         """Nothing is read or trained before a row is asked for."""
-        self.cells, self.plan, self.work = cells, plan, out / "work"
-        self.name, self.rows = slug(cells.name), Rows(out / "rows")
+        self.cells, self.plan, self.store, self.work = cells, plan, store, work
+        self.name = slug(cells.name)
 
     def measure(self) -> Iterator[dict[str, Any]]:
         """Every row, in the order in which the models are trained."""
@@ -65,7 +65,7 @@ class Bench:
             prepared = scrdit.prepare(self.cells.data, preset=config)
             training, held_out = shuffled(prepared.train.X), shuffled(prepared.held_out.X)
             if system == "dit-zn":
-                yield self.rows.measured(f"{self.name}.floor", lambda t=training, h=held_out: self._floor(t, h))
+                yield self.store.measured(f"{self.name}.floor", lambda t=training, h=held_out: self._floor(t, h))
             stages = self.plan.unet_epochs if system == "unet" else self.plan.epochs
             for epochs in stages:
                 model = Model(
@@ -77,7 +77,7 @@ class Bench:
                     chosen = list(dict.fromkeys(chosen + samplers(system, self.plan)))
                 for sampler in chosen:
                     row = self._row(model, sampler)
-                    click.echo(f"{row['kept']}: MMD {np.mean([s['mmd'] for s in row['scores']]):.3f}")
+                    click.echo(f"{row['name']}: MMD {np.mean([s['mmd'] for s in row['scores']]):.3f}")
                     yield row
 
     def _floor(self, training: np.ndarray, held_out: np.ndarray) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Bench:
         stage = f"{self.name}.{model.system}.{model.epochs}"
         run = self.work / f"{self.name}.{model.system}"
         # A row of its own: what was trained before an interruption is not trained, and so not timed, again.
-        trained = self.rows.measured(
+        trained = self.store.measured(
             f"{stage}.training", lambda: {"seconds": train_to(model, run), "device": describe_devices()}
         )
 
@@ -101,7 +101,7 @@ class Bench:
                 "cells": self.cells.name, "system": model.system, "epochs": model.epochs, **asdict(sampler),
                 "sampling_seconds": [seconds for _, seconds in drawn],
                 "scores": [score(values, model.training, model.held_out) for values, _ in drawn],
-                "kept": f"{stage}.{sampler}", **start(sampler, model), "device": describe_devices(),
+                **start(sampler, model), "device": describe_devices(),
             }  # fmt: skip
 
-        return self.rows.measured(f"{stage}.{sampler}", measure) | {"training_seconds": trained["seconds"]}
+        return self.store.measured(f"{stage}.{sampler}", measure) | {"training_seconds": trained["seconds"]}

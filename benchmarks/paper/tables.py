@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+from benchmarks.paper.published import TABLE_1, TABLE_2, TABLE_3, published_type
+from scrdit_jax.benchmarking.store import Row
 from scrdit_jax.evaluation.comparison import Estimate, estimate_text
 from scrdit_jax.evaluation.tables import markdown_table
-
-from benchmarks.commands import Row
-from benchmarks.paper.published import TABLE_1, TABLE_2, TABLE_3, published_type
 
 LABELS = {"dit-zn": "DiT with zero-negation", "dit": "DiT", "unet": "UNet", "dit-zn-standardised": "standardised"}
 SHOWN = {

@@ -104,7 +104,10 @@ def test_rows_of_another_recipe_are_not_taken_for_this_one(folder, tmp_path, tin
     assert call(folder, *common).exit_code == 0
     preset.write_text(json.dumps(tiny_config.with_settings({"learning_rate": 0.001}).to_dict()))
     refused = call(folder, *common)
-    assert refused.exit_code == 2 and "another mine on counts" in refused.output
+    assert (
+        refused.exit_code == 2
+        and "is another one (made_by.settings.training.learning_rate 0.002, not 0.001)" in refused.output
+    )
     # The same with fewer evaluations, or on timesteps fitted to it, is another row, from the same training.
     preset.write_text(json.dumps(tiny_config.to_dict()))
     for sampler, name in (("distributional:5", "5 evaluations"), ("unipc:5:fit", "unipc, 5 evaluations, fit")):

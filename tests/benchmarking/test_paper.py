@@ -56,17 +56,17 @@ def test_it_measures_every_row_once_and_writes_tables_and_figures(trained, cells
     monkeypatch.setattr(measuring, "draw", draw_until_stopped)
     runner = CliRunner()
     assert runner.invoke(paper.main, arguments).exit_code != 0
-    kept = set((out / "rows").iterdir())
-    times = {path: path.stat().st_mtime_ns for path in kept}
+    before = json.loads((out / "rows.json").read_text())["rows"]
     stop_at = None
     result = runner.invoke(paper.main, arguments)
     assert result.exit_code == 0, result.output
-    assert kept and all(path.stat().st_mtime_ns == times[path] for path in kept)
+    assert json.loads((out / "rows.json").read_text())["rows"][: len(before)] == before
 
     rows = json.loads((out / "results.json").read_text())["rows"]
     names = ("system", "epochs", "acceleration", "eta", "schedule", "from_real")
     measured = [tuple(row[name] for name in names) for row in rows if "system" in row]
     assert len(measured) == len(set(measured)) == len(rows) - 1
+    assert len(drawn) == 7 + 2 * (len(measured) - 3)  # two seeds a row; three rows were finished before
     table_3 = {(r, eta) for system, epochs, r, eta, s, _ in measured if (system, epochs, s) == ("dit-zn", 2, "paper")}
     assert all(row["training_seconds"] > 0.05 for row in rows if "system" in row)
     assert table_3 == {(r, eta) for r in (1, 10, 20, 50, 100) for eta in (0.0, 1.0)}
@@ -80,7 +80,7 @@ def test_it_measures_every_row_once_and_writes_tables_and_figures(trained, cells
         assert (out / f"figure_{name}.png").read_bytes().startswith(b"\x89PNG")
 
     refused = runner.invoke(paper.main, ["--quick", "--set", f"{cells_path}:B cell", "--out", str(out)])
-    assert refused.exit_code == 2 and "holds other sets or another plan" in refused.output
+    assert refused.exit_code == 2 and "was measured under other conditions" in refused.output
     unknown = runner.invoke(paper.main, ["--quick", "--set", f"{cells_path}:X", "--out", str(tmp_path / "x")])
     assert unknown.exit_code == 2 and "no cell type 'X'" in unknown.output
 
