@@ -18,7 +18,8 @@ from scrdit_jax.generation.outputs import write_timesteps
 from scrdit_jax.generation.program import network_of
 from scrdit_jax.generation.settings import coefficients_for, resolve_sampling
 from scrdit_jax.sampling.sampler import cell_keys, draw_keys, integrate
-from scrdit_jax.sampling.solvers import distributional, noise_levels
+from scrdit_jax.sampling.solvers import noise_levels
+from scrdit_jax.sampling.solvers.distributional import distributional
 from scrdit_jax.training.state import initial_state
 
 
