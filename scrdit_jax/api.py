@@ -131,10 +131,10 @@ def train(
         where = (too_large(data) or "the cells stay on the disk, as asked",) if to_copy else ()
         tell((*prepared.metadata.notes, *where))
     config = replace(config, data=prepared.metadata.settings)
-    options = loop.Options(
+    options = loop.TrainingOptions(
         max_minutes=max_minutes,
         tensorboard=tensorboard,
-        judge=ModelScorer,
+        scorer=ModelScorer,
         fit=fit_carried,
         matrix_rate=known_matrix_rate(config.training.dtype),
     )

@@ -10,18 +10,9 @@ from typing import Any
 import click
 
 from . import __version__
-from .config import (
-    ARCHITECTURES,
-    DTYPES,
-    GENE_SELECTIONS,
-    LOSSES,
-    NORMALIZATIONS,
-    OUTPUTS,
-    PREDICTIONS,
-    PRESET_FOLDER,
-    preset_names,
-)
+from .config import DTYPES, GENE_SELECTIONS, NORMALIZATIONS, OUTPUTS, PRESET_FOLDER, preset_names
 from .errors import BadConfig, ScrditError
+from .registry import NETWORKS, OBJECTIVES, PREDICTIONS
 
 PRESET_HELP = (
     f"Settings as data: {', '.join(preset_names())}, each a file under {PRESET_FOLDER}, or a .json file of your own."
@@ -84,7 +75,7 @@ data_options = options(
     click.option("--transpose", is_flag=True, help="Rows of the text file or .npy are genes, columns are cells."),
     click.option("--seed", type=int, help="Decides the split, the initial weights and every random number."),
 )
-network_option = click.option("--network", "architecture", type=click.Choice(ARCHITECTURES), help="What predicts.")
+network_option = click.option("--network", "architecture", type=click.Choice(list(NETWORKS)), help="What predicts.")
 distributed_options = options(
     click.option("--distributed", is_flag=True, help="One of many processes that share the work."),
     click.option("--processes", type=int, metavar="N", help="How many.  [default: as JAX finds out]"),
@@ -151,8 +142,8 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, stream: bool | N
 @click.option("--steps", type=int, help="Training steps.")
 @click.option("--batch-size", type=int, help="Cells a step, over all devices.")
 @click.option("--learning-rate", type=float, help="Peak learning rate of AdamW.")
-@click.option("--prediction", type=click.Choice(PREDICTIONS), help="What the network predicts.")
-@click.option("--loss", type=click.Choice(LOSSES), help="likelihood: of the predicted distribution.")
+@click.option("--prediction", type=click.Choice(list(PREDICTIONS)), help="What the network predicts.")
+@click.option("--loss", type=click.Choice(list(OBJECTIVES)), help="likelihood: of the predicted distribution.")
 @click.option("--dtype", type=click.Choice(DTYPES), help="What the network computes in; weights stay float32.")
 @click.option("--accumulate", type=int, metavar="N", help="Take a batch in N parts, for less memory.")
 @click.option("--checkpoint-every", type=int, help="Steps between checkpoints.")

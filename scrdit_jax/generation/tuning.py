@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding
 
 from ..cache import cached_measurement
 from ..devices import describe_devices, free_memory
-from ..networks.registry import attention_shape
+from ..networks import attention_shape
 
 # Of a batch size nearly as fast as the fastest, the smaller is the better: less memory, a shorter tail.
 NEARLY = 0.97

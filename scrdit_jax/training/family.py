@@ -24,7 +24,7 @@ def train_family(
     prepared: Prepared,
     config: RunConfig,
     out: Path | str,
-    options: loop.Options | None = None,
+    options: loop.TrainingOptions | None = None,
     *,
     say: Callable[[str], None] = lambda line: None,
 ) -> Run:
