@@ -1,12 +1,10 @@
 """Frozen settings that check themselves, the presets, and their JSON. A config that exists is valid."""
 
 from .checks import DTYPES
+from .data import GENE_SELECTIONS, NORMALIZATIONS, DataConfig
 from .presets import PRESET_FOLDER, load_preset, preset_names, preset_path
 from .run_config import (
-    GENE_SELECTIONS,
-    NORMALIZATIONS,
     OPERATIONAL,
-    DataConfig,
     DiffusionConfig,
     NetworkConfig,
     RunConfig,

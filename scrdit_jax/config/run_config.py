@@ -11,60 +11,13 @@ from typing import Any, Protocol
 from ..errors import BadConfig
 from ..registry import NETWORKS, OBJECTIVES, PREDICTIONS
 from .checks import DTYPES, require, require_choice, require_real, require_whole
+from .data import DataConfig, upgraded
 
-NORMALIZATIONS = ("auto", "log1p", "none")
-GENE_SELECTIONS = ("hvg", "cv", "all")
 LEARNING_RATE_SCHEDULES = ("constant", "cosine")
 # Of to_dict's JSON. Format 1, which has no such number, had the settings of all networks in one section.
 FORMAT = 2
 # Training settings that may differ when a run is continued: with others it comes to the same model, or to rounding.
 OPERATIONAL = ("accumulate", "evaluate_every", "patience", "checkpoint_every", "keep", "log_every")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """How cells become training vectors. Genes are counted after selection; `held_out` is a share of cells.
-
-    `condition_on` are columns of obs whose label the model is told of every cell, and can be asked for. With `groups`,
-    that many kinds of cells at most, and cells' sizes, are found in the cells, told too, and drawn for each new cell;
-    with `components` (20 at most) a cell's places along so many principal components as well. With `clip`, an expressed
-    gene of a new cell keeps within what training cells have of that gene.
-    """
-
-    normalize: str = "auto"
-    target_sum: float = 10_000.0
-    genes: int = 2000
-    gene_selection: str = "hvg"
-    min_cells: int = 10
-    zero_value: float | None = -10.0
-    standardize: bool = True
-    held_out: float = 0.2
-    cell_type_key: str | None = None
-    cell_types: tuple[str, ...] = ()
-    condition_on: tuple[str, ...] = ()
-    groups: int = 0
-    components: int = 0
-    clip: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "cell_types", tuple(self.cell_types))
-        object.__setattr__(self, "condition_on", tuple(self.condition_on))
-        require_choice("normalize", self.normalize, NORMALIZATIONS)
-        require_choice("gene_selection", self.gene_selection, GENE_SELECTIONS)
-        require_real("target_sum", self.target_sum, 0, open_low=True)
-        require_whole("genes", self.genes, 1)
-        require_whole("min_cells", self.min_cells, 0)
-        require_whole("groups", self.groups, 0)
-        few = type(self.components) is int and 0 <= self.components <= 20
-        require(few, "components", self.components, "a whole number from 0 to 20")
-        require(isinstance(self.clip, bool), "clip", self.clip, "true or false")
-        require_whole("seed", self.seed, 0)
-        if self.zero_value is not None:
-            require_real("zero_value", self.zero_value, -1e6, 0)
-        require_real("held_out", self.held_out, 0, 0.9)
-        if len(set(self.condition_on)) < len(self.condition_on):
-            raise BadConfig(f"condition_on names a column twice ({', '.join(self.condition_on)}); name each once")
 
 
 class NetworkConfig(Protocol):
@@ -229,6 +182,8 @@ class RunConfig:
             raise BadConfig(f"{source}: format {version!r} is not known here (1 to {FORMAT} are); update scrdit_jax")
         _require_known(values, SECTIONS, source)
         network = values.pop("network", {})
+        if version == 1 and isinstance(values.get("data"), Mapping):
+            values["data"] = upgraded(values["data"])
         sections = {n: _section(SECTIONS[n], section, f"{source}: {n}") for n, section in values.items()}
         network = make_network_config(network, source=f"{source}: network", strict=version > 1)
         return cls(network=network, **sections)

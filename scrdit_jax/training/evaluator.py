@@ -12,7 +12,8 @@ import numpy as np
 from scipy import sparse
 from tqdm import tqdm
 
-from ..checkpoint import Model, Run, TrainingCells
+from ..checkpoint import Model, Run
+from ..conditioning.table import ConditionTable
 from ..config import RunConfig
 from ..data.batches import Batch
 from ..data.metadata import DatasetMetadata
@@ -77,12 +78,12 @@ class Evaluator:
         loss: HeldOutLoss,
         scorer: ModelScorer | None,
         *,
-        training: TrainingCells | None = None,
+        conditions: ConditionTable | None = None,
     ) -> None:
         """Without a `scorer`, of the held-out loss alone. A scorer samples from a model that is conditioned in the
-        proportions of the `training` cells."""
+        proportions of the training cells, whose `conditions` are given."""
         self._run, self._config, self._metadata = run, config, metadata
-        self._loss, self._scorer, self._training = loss, scorer, training
+        self._loss, self._scorer, self._conditions = loss, scorer, conditions
         self._can_plot = True
         if scorer is not None and scorer.missing:
             _print(f"evaluations without PCA-50 MMD: {scorer.missing}")
@@ -95,7 +96,7 @@ class Evaluator:
         """Loss and scores of `params` as they are after `step`."""
         row: dict[str, Any] = {"step": step, "epoch": epoch, "held_out_loss": self._loss(params)}
         if self._scorer is not None:
-            row |= self._scorer(Model(self._config, self._metadata, params, step, self._training))
+            row |= self._scorer(Model(self._config, self._metadata, params, step, self._conditions))
         if not np.isfinite(score_of(row)):
             raise Diverged(f"the held-out score is {score_of(row):g} at step {step} of {self._run.path}")
         return row

@@ -14,7 +14,7 @@ import numpy as np
 from anndata import AnnData
 from tqdm import tqdm
 
-from ..checkpoint import Checkpoints, Model, Run, TrainingCells
+from ..checkpoint import Checkpoints, Model, Run
 from ..conditioning.variables import encode
 from ..config import RunConfig
 from ..data.batches import Batch, Batches
@@ -30,7 +30,7 @@ from .multihost import broadcast, broadcast_text, is_primary
 from .objectives import OBJECTIVES, Start
 from .parallel import DEVICES, ParallelStep, parallelise, require_even_shares
 from .prefetch import prefetched
-from .run_directory import about_cells, initialise, locked, raise_everywhere, require_same_origin
+from .run_directory import condition_table, initialise, locked, raise_everywhere, require_same_origin
 from .state import TrainState, initial_state, sampled_params
 from .step import make_losses, make_step
 from .stopping import Stopper
@@ -100,14 +100,14 @@ class _Session:
     def __init__(self, run: Run, prepared: Prepared, config: RunConfig, options: TrainingOptions) -> None:
         self.run, self.prepared, self.config, self.options = run, prepared, config, options
         self.metadata, settings = prepared.metadata, config.training
-        training, sizes = prepared.train, self.metadata.label_sizes
+        training, sizes = prepared.train, self.metadata.categories
         self.objective = OBJECTIVES[settings.loss]
         self.prediction = make_prediction(config.diffusion.prediction, self.metadata.scaling)
         self.network: nn.Module = make_network(
             config.network, len(self.metadata.genes), self.prediction.outputs, labels=sizes
         )
-        self.about_cells = about_cells(training.obs, self.metadata)
-        labels = self.about_cells["labels"] if sizes else None
+        self.conditions = condition_table(training.obs, self.metadata)
+        labels = self.conditions.codes if sizes else None
         self.batches = Batches(training.X, settings.batch_size, settings.seed, labels)
         self.cells = training.n_obs
         with raise_everywhere():
@@ -145,7 +145,7 @@ class _Session:
 
     def _make_evaluator(self) -> Evaluator:
         held_out = self.prepared.held_out.copy()
-        labels = encode(held_out.obs, self.metadata.told) if self.metadata.label_sizes else None
+        labels = encode(held_out.obs, self.metadata.variables) if self.metadata.categories else None
         loss = HeldOutLoss(
             make_losses(self.network, self.config, self.metadata.scaling, teacher=self.teacher),
             Batch(held_out.X, labels),
@@ -153,10 +153,7 @@ class _Session:
             teacher_params=None if self.teacher is None else self.teacher.params,
         )
         scorer = None if self.options.scorer is None else self.options.scorer(held_out)
-        return Evaluator(self.run, self.config, self.metadata, loss, scorer, training=self._training_cells())
-
-    def _training_cells(self) -> TrainingCells:
-        return TrainingCells(self.about_cells["library_size"], self.about_cells["labels"])
+        return Evaluator(self.run, self.config, self.metadata, loss, scorer, conditions=self.conditions)
 
     def _initial_state(self) -> TrainState:
         def initial_params(params: Any, teacher_params: Any) -> Any:
@@ -228,7 +225,7 @@ class _Session:
     def _save(self, state: TrainState, done: int, watch: _Watch, score: float | None) -> None:
         fetched = self.step.fetch(state)
         fitted = self._fitted(fetched, watch.logger) if done == self.config.training.steps else None
-        watch.checkpoints.save(fetched, self.config, self.metadata, self.about_cells, score=score, fitted=fitted)
+        watch.checkpoints.save(fetched, self.config, self.metadata, self.conditions, score=score, fitted=fitted)
 
     def _batch(self, number: int) -> Any:
         """This process's share of batch `number`, on its way to the devices."""
@@ -264,7 +261,7 @@ class _Session:
             return None
         params = jax.device_get(sampled_params(state))
         with logger.pause():
-            model = Model(self.config, self.metadata, params, int(state.step), self._training_cells())
+            model = Model(self.config, self.metadata, params, int(state.step), self.conditions)
             return fit(model, self.prepared.held_out)
 
     def _stalled(self) -> str | None:

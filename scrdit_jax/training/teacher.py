@@ -35,12 +35,12 @@ def load_teacher(config: RunConfig, metadata: DatasetMetadata) -> TeacherModel |
     same = {
         "genes": model.metadata.genes == metadata.genes,
         "a scaling": model.metadata.scaling == metadata.scaling,
-        "conditions": model.metadata.label_sizes == metadata.label_sizes,
+        "conditions": model.metadata.categories == metadata.categories,
         "noise levels": replace(model.config.diffusion, prediction=config.diffusion.prediction) == config.diffusion,
     }
     for what, is_same in same.items():
         if not is_same:
             raise RunMismatch(f"the teacher {path} has {what} other than this run's; train it on the same cells")
     prediction = make_prediction(model.config.diffusion.prediction, metadata.scaling)
-    network = make_network(model.config.network, len(metadata.genes), prediction.outputs, labels=metadata.label_sizes)
+    network = make_network(model.config.network, len(metadata.genes), prediction.outputs, labels=metadata.categories)
     return TeacherModel(network, prediction, model.params)
