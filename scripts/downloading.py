@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..errors import BadInput, writing
-from ..io.atomic import flush, remove, require_space
+from scrdit_jax.errors import BadInput, writing
+from scrdit_jax.io.atomic import flush, remove, require_space
 
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 60
