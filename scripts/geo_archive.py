@@ -21,8 +21,8 @@ from anndata import AnnData
 
 from scrdit_jax.errors import BadInput, ScrditError, writing
 from scrdit_jax.io.checking import listed, notes_of, with_notes
+from scrdit_jax.io.damage import FILE_ERRORS
 from scrdit_jax.io.readers.tenx_mtx import READER as TENX_FOLDER
-from scrdit_jax.io.reading import FILE_ERRORS
 
 MEMBER = re.compile(
     r"(?:GSM\d+_)?(?P<sample>.+)[_.-](?P<file>(?:matrix\.mtx|(?:barcodes|features|genes)\.tsv)(?:\.gz)?)"

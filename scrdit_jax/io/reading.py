@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import struct
 import warnings
-import zlib
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -17,17 +14,11 @@ from ..errors import BadInput
 from ..registry import READERS
 from .backed import BackedCells
 from .checking import check_cells
+from .damage import reading
 from .readers._reader import Reader
 
 EMBEDDED = "pbmc3k"
 Data = AnnData | Path | str
-
-# What a damaged or foreign file makes its reader raise: h5py, zarr, pandas, NumPy and SciPy included, whose own errors
-# are kinds of these. Anything else is a mistake in the reader and keeps its traceback.
-FILE_ERRORS = (
-    OSError, LookupError, ValueError, TypeError, EOFError, OverflowError, RuntimeError, zlib.error, struct.error,
-)  # fmt: skip
-BUGS = (NotImplementedError, RecursionError)
 
 
 def read_cells(path: str | Path, *, transpose: bool = False) -> AnnData:
@@ -43,7 +34,7 @@ def read_cells(path: str | Path, *, transpose: bool = False) -> AnnData:
     if reader is None:
         raise _unknown(path)
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # repeated names are dealt with below
-        with _understood(path, reader):
+        with reading(path, reader.formats):
             adata = reader.read(path)
         if transpose and not reader.genes_in_rows:
             adata = adata.T
@@ -77,7 +68,7 @@ def open_cells(path: Path) -> BackedCells | None:
     reader = _reader_of(path)
     if reader is None or reader.open is None:
         return None
-    with warnings.catch_warnings(action="ignore", category=UserWarning), _understood(path, reader):
+    with warnings.catch_warnings(action="ignore", category=UserWarning), reading(path, reader.formats):
         cells = reader.open(path)
     return None if cells is None else check_cells(cells, str(path))
 
@@ -87,7 +78,7 @@ def bytes_in_memory(path: Path) -> int | None:
     with contextlib.suppress(BadInput):
         reader = _reader_of(path) if path.exists() else None
         if reader is not None and reader.bytes_in_memory is not None:
-            with _understood(path, reader):
+            with reading(path, reader.formats):
                 return reader.bytes_in_memory(path)
     return None
 
@@ -98,27 +89,8 @@ def _readers() -> list[Reader]:
 
 
 def _reader_of(path: Path) -> Reader | None:
-    with _understood(path):
+    with reading(path):
         return next((reader for reader in _readers() if reader.sniff(path)), None)
-
-
-@contextlib.contextmanager
-def _understood(path: Path, reader: Reader | None = None) -> Iterator[None]:
-    """What a reader stumbles over in a file becomes one line about the file."""
-    try:
-        yield
-    except BUGS:
-        raise
-    except PermissionError as error:
-        raise BadInput(f"{path} cannot be read: permission denied; ask its owner, or copy it") from error
-    except FILE_ERRORS as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        kind = "".join(path.suffixes[-2:] if path.suffix == ".gz" else path.suffixes[-1:])
-        what = f"no {kind} file" if kind or reader is None else f"not {reader.formats}"
-        raise BadInput(
-            f"{path} is {what} that can be read, or is cut short ({reason}); fetch or write it again, "
-            "or give it the suffix of what it is"
-        ) from error
 
 
 def _unknown(path: Path) -> BadInput:

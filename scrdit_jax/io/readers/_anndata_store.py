@@ -14,6 +14,7 @@ from scipy import sparse
 from ...errors import BadInput
 from ..backed import BackedCells, BackedMatrix, Cells, make_cells
 from ..checking import notes_of, with_notes
+from ..damage import foreign
 
 Group = h5py.Group | zarr.Group
 
@@ -27,8 +28,9 @@ def cells_of(group: Group, path: Path, *, backed: bool = False) -> Cells:
         raise BadInput(f"{path} has no matrix X; put the values of the cells in adata.X")
     if backed:
         dense = group["X"].attrs["encoding-type"] == "array"
-        matrix = group["X"] if dense else anndata.io.sparse_dataset(group["X"])
-        matrix = BackedMatrix(matrix, np.arange(matrix.shape[0]))
+        with foreign():
+            matrix = group["X"] if dense else anndata.io.sparse_dataset(group["X"])
+        matrix = BackedMatrix(matrix, np.arange(matrix.shape[0]), source=path)
     else:
         matrix = _element(group["X"])
     if sparse.issparse(matrix):
@@ -55,14 +57,10 @@ def bytes_of(group: Group) -> int:
     matrix = group["X"]
     if hasattr(matrix, "shape"):
         return 4 * int(np.prod(matrix.shape))
-    return 8 * matrix["data"].shape[0]
+    return 8 * len(matrix["data"])
 
 
 def _element(stored: Group | h5py.Dataset | zarr.Array) -> Any:
-    """What anndata makes of a part of the store; ValueError where it knows no such thing."""
-    try:
+    """What anndata makes of a part of the store."""
+    with foreign():
         return anndata.io.read_elem(stored)
-    except Exception as error:
-        if type(error).__name__ != "IORegistryError":  # which anndata does not make public
-            raise
-        raise ValueError(str(error)) from error

@@ -9,6 +9,7 @@ import h5py
 from anndata import AnnData
 
 from ..backed import BackedCells
+from ..damage import foreign
 from ._anndata_store import backed_cells_of, bytes_of, cells_of
 from ._reader import Reader, has_suffix
 
@@ -17,7 +18,10 @@ def _read(path: Path) -> AnnData:
     with h5py.File(path) as file:
         # Files from before anndata 0.7 keep obs as one structured array, which only read_h5ad knows.
         legacy = isinstance(file.get("obs"), h5py.Dataset)
-        return anndata.read_h5ad(path) if legacy else cells_of(file, path)
+        if not legacy:
+            return cells_of(file, path)
+        with foreign():
+            return anndata.read_h5ad(path)
 
 
 def _open(path: Path) -> BackedCells | None:
