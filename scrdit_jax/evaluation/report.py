@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
@@ -16,6 +15,7 @@ import numpy as np
 
 from ..errors import BadInput, OutputExists, writing
 from ..extras import optional, versions
+from ..provenance import Provenance
 from . import plots
 from .by_type import HEADER, TypeScores, score_types, type_rows
 from .page import html_page
@@ -188,21 +188,13 @@ def _cell_types(real: AnnData, key: str | None) -> np.ndarray | None:
 
 def _type_scores(real: AnnData, synthetic: AnnData, key: str | None, seed: int, repeats: int) -> tuple[TypeScores, ...]:
     """Of the column that holds types on both sides: the one named, that of the model, or "cell_type"."""
-    record = synthetic.uns.get(PROVENANCE_KEY, {})
-    record = record if isinstance(record, Mapping) else {}
-    metadata = {}
-    with contextlib.suppress(ValueError):  # a record that another program wrote
-        metadata = json.loads(str(record.get("facts", "{}")))
-    conditions = [condition["column"] for condition in metadata.get("conditions", ())]
-    candidates = (key, metadata.get("cell_type_key"), *conditions, "cell_type")
+    record = Provenance.from_uns(synthetic.uns)
+    known = () if record is None else (record.metadata.cell_type_key, *(v.name for v in record.variables))
+    candidates = (key, *known, "cell_type")
     column = next((c for c in candidates if c is not None and c in real.obs and c in synthetic.obs), None)
     if column is None:
         return ()
-    asked = None
-    if column in conditions:
-        asked, place = {}, conditions.index(column)
-        for names, count in json.loads(str(record.get("labels", "[]"))):
-            asked[names[place]] = asked.get(names[place], 0) + count
+    asked = None if record is None else record.requested(column)
     return score_types(real, synthetic, column, asked=asked, seed=seed, repeats=repeats)
 
 

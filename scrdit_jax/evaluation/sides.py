@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 from anndata import AnnData
 
-from ..data.metadata import DatasetMetadata
 from ..data.preparing import align
 from ..data.splitting import held_out_mask
 from ..errors import BadInput
 from ..io.reading import Data, load_cells, read_cells
+from ..provenance import Provenance
 
 HELD_OUT = "held_out.h5ad"
 
@@ -31,13 +30,13 @@ def held_out_side(real: Data, synthetic: AnnData | Path | str) -> tuple[AnnData,
     if not isinstance(real, AnnData) and (Path(real) / "config.json").is_file():
         raise BadInput(f"run {real} has no held-out cells (imported weights?); give a file of real cells instead")
     cells, source = load_cells(real)
-    record = synthetic.uns.get("scrdit", {}).get("facts")
+    record = Provenance.from_uns(synthetic.uns)
     if record is None:
         return cells, synthetic
-    metadata = DatasetMetadata.from_dict(json.loads(str(record)))
+    metadata = record.metadata
     aligned = align(cells, metadata, source=source)
     if metadata.cell_type_key in aligned.obs:
-        aligned = aligned[aligned.obs[metadata.cell_type_key].astype(str).isin(metadata.cell_types).to_numpy()]
+        aligned = aligned[aligned.obs[metadata.cell_type_key].astype(str).isin(record.cell_types).to_numpy()]
     if "split" in cells.obs:
         held_out = (aligned.obs["split"].astype(str) == "held_out").to_numpy()
     else:
