@@ -64,13 +64,13 @@ def load_cells(data: Data, *, transpose: bool = False) -> tuple[AnnData, str]:
 
 
 def open_cells(path: Path) -> BackedCells | None:
-    """The cells of a file with X left on the disk, checked; None where X cannot be read by rows."""
+    """The cells of a file with X left on the disk, its values unchecked; None where X cannot be read by rows."""
     reader = _reader_of(path)
     if reader is None or reader.open is None:
         return None
     with warnings.catch_warnings(action="ignore", category=UserWarning), reading(path, reader.formats):
         cells = reader.open(path)
-    return None if cells is None else check_cells(cells, str(path))
+    return None if cells is None else check_cells(cells, str(path), values=False)
 
 
 def bytes_in_memory(path: Path) -> int | None:

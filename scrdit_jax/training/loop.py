@@ -18,7 +18,6 @@ from ..checkpoint import Checkpoints, Model, Run
 from ..conditioning.variables import encode
 from ..config import RunConfig
 from ..data.batches import Batch, Batches
-from ..data.marginals import gene_marginals
 from ..data.preparing import Prepared
 from ..devices import free_memory, usable_devices
 from ..diffusion.predictions import is_distribution, make_prediction
@@ -111,7 +110,7 @@ class _Session:
                 begin(run, prepared, config)
         share = settings.batch_size // jax.process_count()
         self.share = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
-        self.state = initial_state(self.network, genes, settings, gene_bias=gene_marginals(training.X))
+        self.state = initial_state(self.network, genes, settings, gene_bias=prepared.gene_marginals())
         self.held_out, self.prepared_held_out = None, prepared.held_out
         if settings.evaluate_every is not None and is_primary():
             held_out = prepared.held_out.copy()
