@@ -52,7 +52,7 @@ class Source:
     # Empty, because GEO publishes no checksums. A digest put here is required; until then the first download's is, by
     # datasets.lock.json.
     sha256: str = ""
-    # What others say it was when they fetched it: told to the user where it differs, and no more.
+    # What others say it was when they fetched it: said to the user, and no more.
     sha256_elsewhere: tuple[str, str] = ("", "")
 
 

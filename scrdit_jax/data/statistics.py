@@ -216,7 +216,7 @@ class ValueSquares:
 
     @classmethod
     def before(cls, centres: Centres) -> ValueSquares:
-        """Where no cell was looked at: the zeros of all are known."""
+        """Before the first cell: the zeros of all are known."""
         return cls(centres.zeros, 0.0, np.zeros(len(centres.genes)))
 
     @classmethod

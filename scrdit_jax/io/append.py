@@ -273,7 +273,7 @@ def read_blocks(path: Path, layout: CellLayout) -> Iterator[CellBlock]:
 
 
 def to_csr(cells: np.ndarray) -> sparse.csr_matrix:
-    """Dense cells (cell, gene) as CSR. Nearly all of it runs while Python's other threads do."""
+    """Dense cells (cell, gene) as CSR. Python's other threads go on during nearly all of it."""
     mask = cells != 0
     per_cell = np.count_nonzero(mask, axis=1)
     indptr = np.concatenate([[0], np.cumsum(per_cell)]).astype(np.int32)

@@ -23,7 +23,7 @@ MOST_ROWS = 1 << 13
 
 @dataclass(frozen=True, eq=False)
 class BackedMatrix:
-    """A (cell, gene) matrix on disk, looked at like one in memory: sliced by rows it gives CSR float32.
+    """A (cell, gene) matrix on disk that is used like one in memory: sliced by rows it gives CSR float32.
 
     `matrix` is what lies on the disk, anndata's backed CSR or a dense array; `rows` and `columns` (None: all) say
     which of it, ascending. Where `factors` (row,) are given, a value x is read as log(1 + factor x). `source` is

@@ -100,7 +100,7 @@ def source_digest(adata: Cells) -> str:
 
 
 def row_blocks(x: Matrix) -> Iterable[Matrix]:
-    """Runs of rows, so that a pass over the matrix needs the memory of one block."""
+    """Neighbouring rows, block by block, so that a pass over the matrix needs the memory of one block."""
     return (x[start : start + ROWS_PER_BLOCK] for start in range(0, x.shape[0], ROWS_PER_BLOCK))
 
 
@@ -113,7 +113,7 @@ def stored(block: Matrix) -> tuple[np.ndarray, np.ndarray]:
 def locate(x: Matrix, wrong) -> tuple[int, int] | None:
     """Row and column of the first entry for which `wrong(values)` is true; None where there is none.
 
-    Of a sparse matrix only the stored values are looked at.
+    Of a sparse matrix only the stored values count.
     """
     first = 0
     for block in row_blocks(x):
