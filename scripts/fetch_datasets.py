@@ -27,7 +27,7 @@ try:
     from downloading import download
     from geo_archive import annotate, read_archive
 
-    from scrdit_jax.cli import Commands, examples
+    from scrdit_jax.cli.main import Commands, examples
     from scrdit_jax.errors import BadInput, writing
     from scrdit_jax.io.atomic import atomic_write, check_parents
     from scrdit_jax.io.checking import check_cells, listed, notes_of, with_notes
