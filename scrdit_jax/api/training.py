@@ -186,9 +186,9 @@ def _copied(prepared: Prepared, run: Run) -> Prepared:
     if run.cells_path.exists():
         there = prepared_from(open_cells(run.cells_path))
         if there.metadata == prepared.metadata:
-            return there
+            return replace(there, marginals=prepared.marginals)
     write_prepared(prepared, run.cells_path)
-    return prepared_from(open_cells(run.cells_path))
+    return replace(prepared_from(open_cells(run.cells_path)), marginals=prepared.marginals)
 
 
 def import_torch(

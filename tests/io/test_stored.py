@@ -49,7 +49,7 @@ def test_batches_are_the_same_wherever_the_cells_lie(batch_size, tiny_cells, tin
     tiny_cells.write_h5ad(tmp_path / "cells.h5ad")
     memory = prepare(tmp_path / "cells.h5ad", preset=tiny_config, stream=False).train.X
     disk = prepare(tmp_path / "cells.h5ad", preset=tiny_config, stream=True).train.X
-    shuffle = Shuffle(memory.shape[0], 5, cells_a_run=3, runs_a_window=4)
+    shuffle = Shuffle(memory.shape[0], 5, cells_a_stretch=3, stretches_a_window=4)
     here, there = (Batches(x, batch_size, 5, shuffle=shuffle) for x in (memory, disk))
     for step in [0, 1, 2, 30, 7]:
         np.testing.assert_array_equal(here.at(step).cells, there.at(step).cells)
@@ -59,7 +59,7 @@ def test_batches_are_the_same_wherever_the_cells_lie(batch_size, tiny_cells, tin
 
 @pytest.mark.parametrize("cells", [1, 12, 23, 100])
 def test_every_cell_comes_once_an_epoch_in_two_levels(cells):
-    shuffle = Shuffle(cells, 1, cells_a_run=3, runs_a_window=4)
+    shuffle = Shuffle(cells, 1, cells_a_stretch=3, stretches_a_window=4)
     for epoch in range(3):
         starts = shuffle.starts(epoch)
         windows = [shuffle.window(epoch, number) for number in range(len(starts) - 1)]

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..errors import BadInput, writing
-from ..io.atomic import flush, remove, require_space
+from scrdit_jax.errors import BadInput, writing
+from scrdit_jax.io.atomic import flush, remove, require_space
 
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 60
@@ -35,9 +35,9 @@ def download(
 ) -> None:
     """`path` from `url`, resumed where an earlier call broke off, in a folder that is there.
 
-    All bytes come to a hidden file beside `path`, which takes its name once `accept` has looked at it; where that
-    raises BadInput they are deleted. `otherwise` is the remedy, beside trying again, told to the user where the server
-    does not give the file; `say` is told of every new attempt. Raises BadInput, DiskFull, OutputExists.
+    All bytes come to a hidden file beside `path`, which takes its name once `accept` returns; where that raises
+    BadInput they are deleted. `otherwise` is the remedy, beside trying again, where the server does not give the file;
+    `say` is called with a sentence about every new attempt. Raises BadInput, DiskFull, OutputExists.
     """
     with writing(path):
         partial = _all_of(url, path, otherwise, say)

@@ -7,7 +7,7 @@ from scipy import sparse
 
 from scrdit_jax.errors import BadInput
 from scrdit_jax.io.checking import notes_of
-from scrdit_jax.io.geo_table import is_tumour_table
+from scrdit_jax.io.readers.tumour_table import is_tumour_table
 from scrdit_jax.io.reading import read_cells
 
 CELLS = ["HN28_P15_D06_S330_comb", "HN28_P6_G05_S173_comb", "HNSCC26_P14_D11", "HNSCC5_p3_A01", "HN25_x", "HN7_y"]

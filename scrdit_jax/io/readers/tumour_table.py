@@ -27,8 +27,9 @@ from anndata import AnnData
 from scipy import sparse
 from tqdm import tqdm
 
-from ..errors import BadInput
-from .checking import listed, with_notes
+from ...errors import BadInput
+from ..checking import listed, with_notes
+from ._reader import Reader
 
 MALIGNANT, UNCLASSIFIED = "malignant", "unclassified"
 # The paper trains on 1,422 fibroblasts, 2,215 malignant and 407 immune cells. Of the annotated types only these four
@@ -248,3 +249,12 @@ def _opened(path: Path) -> Iterator[tuple]:
         except UNREADABLE as error:
             reason = "holds bytes that are no text" if isinstance(error, UnicodeDecodeError) else "is cut short"
             raise BadInput(f"{path} {reason} after line {count} ({error}); {_remedy(path)}") from error
+
+
+READER = Reader(
+    formats="the table of GSE103322",
+    sniff=is_tumour_table,
+    read=read_tumour_table,
+    priority=1,
+    genes_in_rows=True,
+)

@@ -162,7 +162,7 @@ def test_missing_file_suggests_a_near_name(tmp_path):
 
 
 def test_folder_that_is_no_format(tmp_path):
-    assert "neither .zarr nor 10x" in refused(tmp_path)
+    assert "is a folder, but none that can be read (formats: .h5ad, .zarr" in refused(tmp_path)
     cells().write_h5ad(tmp_path / "lung.h5ad")
     assert f"perhaps {tmp_path / 'lung.h5ad'}" in refused(tmp_path)
 

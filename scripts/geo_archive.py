@@ -19,9 +19,10 @@ import numpy as np
 import pandas as pd
 from anndata import AnnData
 
-from ..errors import BadInput, ScrditError, writing
-from ..io import tenx
-from ..io.checking import listed, notes_of, with_notes
+from scrdit_jax.errors import BadInput, ScrditError, writing
+from scrdit_jax.io.checking import listed, notes_of, with_notes
+from scrdit_jax.io.damage import FILE_ERRORS
+from scrdit_jax.io.readers.tenx_mtx import READER as TENX_FOLDER
 
 MEMBER = re.compile(
     r"(?:GSM\d+_)?(?P<sample>.+)[_.-](?P<file>(?:matrix\.mtx|(?:barcodes|features|genes)\.tsv)(?:\.gz)?)"
@@ -119,8 +120,8 @@ def _unpack(archive: tarfile.TarFile, members: Mapping, sample: str, folder: Pat
 
 def _read_sample(folder: Path, sample: str, path: Path, min_genes: int) -> tuple[AnnData, str]:
     try:
-        cells = tenx.read_mtx(folder)
-    except Exception as error:  # the readers of matrices and tables raise whatever they stumble over
+        cells = TENX_FOLDER.read(folder)
+    except (ScrditError, *FILE_ERRORS) as error:
         reason = str(error).replace(f"{folder}/", "").replace(str(folder), sample)
         if isinstance(error, ScrditError):
             reason = reason.partition(";")[0]
@@ -143,7 +144,7 @@ def _read_annotation(path: Path) -> pd.DataFrame:
         # Blank lines are read, so that lines are numbered as in the file.
         layout = {"sep": separator, "encoding": "utf-8-sig", "index_col": False, "skip_blank_lines": False}
         table = pd.read_csv(path, dtype=str, keep_default_na=False, **layout)
-    except Exception as error:
+    except FILE_ERRORS as error:
         reason = " ".join(str(error).split())
         raise BadInput(f"{path} is no table that can be read ({reason}); write it as barcode,cell_type") from error
     if missing := [name for name in ("barcode", "cell_type") if name not in table]:

@@ -5,10 +5,10 @@ import tarfile
 
 import numpy as np
 import pytest
+from geo_archive import annotate, read_archive
 from scipy import io as scipy_io
 from scipy import sparse
 
-from scrdit_jax.data.geo_archive import annotate, read_archive
 from scrdit_jax.errors import BadInput
 from scrdit_jax.io.checking import check_cells, notes_of
 from scrdit_jax.io.reading import read_cells
