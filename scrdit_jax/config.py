@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BadConfig
+from .registry import DERIVED
 
 PRESET_FOLDER = Path(__file__).parent / "presets"
 
@@ -55,10 +56,10 @@ def _require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 class DataConfig:
     """How cells become training vectors. Genes are counted after selection; `held_out` is a share of cells.
 
-    `condition_on` are columns of obs whose label the model is told of every cell, and can be asked for. With `groups`,
-    that many kinds of cells at most, and cells' sizes, are found in the cells, told too, and drawn for each new cell;
-    with `components` (20 at most) a cell's places along so many principal components as well. With `clip`, an expressed
-    gene of a new cell keeps within what training cells have of that gene.
+    `condition_on` are columns of obs that the model is conditioned on, and whose categories can be asked for. `derive`
+    are variables that are found in the cells, conditioned on too, and drawn for each new cell, with how many of each:
+    {"clusters": 32, "detected-genes": 8, "pc-scores": 20} (see conditioning.derived). With `clip`, an expressed gene of
+    a new cell keeps within what training cells have of that gene.
     """
 
     normalize: str = "auto"
@@ -72,22 +73,22 @@ class DataConfig:
     cell_type_key: str | None = None
     cell_types: tuple[str, ...] = ()
     condition_on: tuple[str, ...] = ()
-    groups: int = 0
-    components: int = 0
+    derive: Mapping[str, int] | tuple[tuple[str, int], ...] = ()
     clip: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cell_types", tuple(self.cell_types))
         object.__setattr__(self, "condition_on", tuple(self.condition_on))
+        object.__setattr__(self, "derive", _pairs(self.derive))
         _require_choice("normalize", self.normalize, NORMALIZATIONS)
         _require_choice("gene_selection", self.gene_selection, GENE_SELECTIONS)
         _require_real("target_sum", self.target_sum, 0, open_low=True)
         _require_whole("genes", self.genes, 1)
         _require_whole("min_cells", self.min_cells, 0)
-        _require_whole("groups", self.groups, 0)
-        few = type(self.components) is int and 0 <= self.components <= 20
-        _require(few, "components", self.components, "a whole number from 0 to 20")
+        for kind, count in self.derive:
+            _require_choice("derive", kind, tuple(DERIVED))
+            _require_whole(f"derive of {kind}", count, 1)
         _require(isinstance(self.clip, bool), "clip", self.clip, "true or false")
         _require_whole("seed", self.seed, 0)
         if self.zero_value is not None:
@@ -95,6 +96,11 @@ class DataConfig:
         _require_real("held_out", self.held_out, 0, 0.9)
         if len(set(self.condition_on)) < len(self.condition_on):
             raise BadConfig(f"condition_on names a column twice ({', '.join(self.condition_on)}); name each once")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DataConfig:
+        """From plain values, those of format 1 included."""
+        return cls(**_data_of_format_1(values))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,6 +254,8 @@ class RunConfig:
         """The inverse of `to_dict`. Unknown names and wrong values raise BadConfig and name `source`."""
         sections = {f.name: f.default_factory for f in dataclasses.fields(cls)}
         _check_names(values, sections, source)
+        if isinstance(values.get("data"), Mapping):
+            values = {**values, "data": _data_of_format_1(values["data"])}
         return cls(
             **{name: _section(kind, values.get(name, {}), f"{source}: {name}") for name, kind in sections.items()}
         )
@@ -288,6 +296,24 @@ class RunConfig:
             for name, value in values.items()
             if value != there[section][name]
         ]
+
+
+def _pairs(derive: Any) -> tuple[tuple[str, int], ...]:
+    pairs = derive.items() if isinstance(derive, Mapping) else derive
+    try:
+        return tuple((str(kind), count) for kind, count in pairs)
+    except (TypeError, ValueError):
+        raise BadConfig(f'derive is {derive!r}; write it as {{"clusters": 32, "pc-scores": 20}}') from None
+
+
+def _data_of_format_1(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the data with `derive` where they were saved, or written by hand, with `groups` and `components`."""
+    values = dict(values)
+    groups, components = values.pop("groups", 0), values.pop("components", 0)
+    if groups:
+        pc_scores = {"pc-scores": components} if components else {}
+        values["derive"] = {"clusters": groups, "detected-genes": 8, **pc_scores}
+    return values
 
 
 def _check_names(values: Any, known: Collection[str], source: str) -> None:

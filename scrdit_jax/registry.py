@@ -36,10 +36,14 @@ class Registry(Mapping[str, T], Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in set(self)
 
-    def __getitem__(self, name: str) -> T:
-        """The part called `name`; BadConfig, with the names there are, for any other."""
+    def require(self, name: str) -> None:
+        """BadConfig, with the names there are, unless there is a part called `name`."""
         if name not in self:
             raise BadConfig(f"no {self._kind} {name!r}; there are {', '.join(self)}")
+
+    def __getitem__(self, name: str) -> T:
+        """The part called `name`; BadConfig, with the names there are, for any other."""
+        self.require(name)
         module = importlib.import_module(f"{self._package}.{name.replace('-', '_')}")
         return getattr(module, self._attribute)
 

@@ -21,11 +21,11 @@ from ..devices import describe_devices, peak_memory, usable_cores
 from ..errors import Diverged
 from ..evaluation.comparison import MINIMUM_CELLS, compare
 from ..extras import versions
-from ..generation.engine import make_engine, model_sweep
+from ..generation.engine import make_engine
 from ..generation.fitting import fit_unipc
 from ..generation.outputs import write_timesteps
 from ..generation.program import network_of
-from ..generation.tuning import choose_batch_size
+from ..generation.tuning import choose_batch_size, model_sweep
 from ..networks.registry import flops_per_evaluation
 from .cases import Case
 from .results import Results
@@ -116,15 +116,14 @@ def benchmark(
     Without real cells nothing is scored, and a batch whose values are not finite is timed all the same: the weights
     are random then, and their cells mean nothing.
     """
-    network, prediction = network_of(model)
-    flops = flops_per_evaluation(network)
+    flops = flops_per_evaluation(network_of(model)[0])
     if real is not None and len(real) // 2 < MINIMUM_CELLS:
         real = None
     missing = [case for case in cases if not results.has(case.name)]
     with tqdm(total=len(cases), initial=len(cases) - len(missing), unit="row", disable=None, desc="benchmark") as bar:
         if missing:
             results.begin("matrix", lambda: matrix_product_rate(settings.dtype, jax.local_devices()))
-            results.begin("batch_sweep", lambda: model_sweep(model, network, prediction, settings.dtype, fresh=True))
+            results.begin("batch_sweep", lambda: model_sweep(model, settings.dtype, fresh=True))
             if real is not None:
                 results.begin("floors", lambda: floors(real, settings.seeds))
         rate = results.found("matrix") or 0.0
@@ -159,8 +158,8 @@ def measure(
         for seed in range(settings.seeds):
             request = case.sampling(seed=seed, dtype=settings.dtype, batch_size=batch_size, schedule=schedule)
             wanted = 0 if real is None else len(real) // 2
-            _, labels = resolve(CellRequest(cells=max(wanted, 1)), model)
-            engine = make_engine(model, request, labels)
+            quotas = resolve(CellRequest(cells=max(wanted, 1)), model.conditions)
+            engine = make_engine(model, request, quotas)
             # The first batch of all warms up; the repeats asked for are spread over the seeds.
             count = max(-(-wanted // engine.batch_size), -(-settings.repeats // settings.seeds) + 1)
             timing, batches = time_batches(engine, count)

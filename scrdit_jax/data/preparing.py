@@ -13,13 +13,14 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from ..conditioning import derived as grouping
-from ..conditioning.variables import categorical, find_variables
+from ..conditioning.derived import derive, is_derived
+from ..conditioning.variables import Variable, categorical, find_variables
 from ..config import DataConfig
 from ..errors import BadConfig, BadInput, GeneMismatch, OutputExists, UnknownCellType
 from ..io.backed import BackedMatrix, Cells, make_cells
 from ..io.checking import Matrix, check_cells, listed, notes_of, source_digest, with_notes
 from ..io.writing import check_suffix, write_cells
+from ..registry import DERIVED
 from .genes import choose_genes
 from .metadata import METADATA_KEY, DatasetMetadata
 from .normalizing import Normalization, looks_like_counts, normalize, normalize_like
@@ -63,7 +64,7 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
     digest = source_digest(cells)
     cells, key, notes = _cells_of_types(cells, config, source)
     cells = categorical(cells, config.condition_on, source)
-    replaced = [name for name in cells.obs if name in ("library_size", "split") or grouping.is_group(name)]
+    replaced = [name for name in cells.obs if name in ("library_size", "split") or is_derived(name)]
     cells, normalization = normalize(cells, config, source=source)
     notes = [*notes_of(cells), *notes, normalization.sentence]
     notes += [f"the column {name!r} of obs was replaced" for name in replaced]
@@ -79,20 +80,13 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
     training = cells.X[~held_out]
     columns, sentences = choose_genes(training, config, multiple_of=multiple_of, source=source)
     scaling = Scaling.fit(training[:, columns], config.zero_value, config.standardize, clip=config.clip)
-    conditions = find_variables(cells.obs[~held_out], config.condition_on, source)
-    if conditions:
-        sentences.append("conditioned on " + ", ".join(f"{c.column} ({len(c.names)} names)" for c in conditions))
+    observed = find_variables(cells.obs[~held_out], config.condition_on, source)
 
     split = pd.Categorical(np.where(held_out, "held_out", "train"), categories=["train", "held_out"])
-    obs = _plain(_without_groups(cells.obs).assign(split=split))
-    x, groups = _rows(cells.X[:, columns]), ()
-    if config.groups:
-        found = grouping.find_groups(x, held_out, config.groups, config.components, seed=config.seed)
-        obs = obs.assign(**found)
-        groups = find_variables(obs[~held_out], tuple(found), source)
-        kinds, sizes, *places = (len(condition.names) for condition in groups)
-        along = f", and its place along {len(places)} principal components" if places else ""
-        sentences.append(f"told each cell's kind ({kinds} found) and size ({sizes} classes of genes expressed){along}")
+    obs = _plain(_without_derived(cells.obs).assign(split=split))
+    x = _rows(cells.X[:, columns])
+    obs, derived = _derived(x, obs, held_out, config, source)
+    sentences += _conditioned_on((*observed, *derived))
     chosen = make_cells(x, obs, _plain(cells.var.iloc[columns]))
     metadata = DatasetMetadata(
         genes=tuple(chosen.var_names),
@@ -106,29 +100,51 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
         source=source,
         digest=digest,
         notes=(*notes, *sentences),
-        conditions=conditions,
-        groups=groups,
+        variables=(*observed, *derived),
     )
     return Prepared(chosen, metadata)
 
 
-def _without_groups(obs: pd.DataFrame) -> pd.DataFrame:
-    return obs.drop(columns=[name for name in obs if grouping.is_group(name)])
+def _derived(
+    x: Matrix, obs: pd.DataFrame, held_out: np.ndarray, config: DataConfig, source: str
+) -> tuple[pd.DataFrame, tuple[Variable, ...]]:
+    """(obs with the derived variables' columns, those variables)."""
+    if not config.derive:
+        return obs, ()
+    variables: tuple[Variable, ...] = ()
+    for kind, columns in derive(x, held_out, dict(config.derive), seed=config.seed).items():
+        obs = obs.assign(**columns)
+        variables += find_variables(obs[~held_out], tuple(columns), source, source=kind)
+    return obs, variables
+
+
+def _conditioned_on(variables: tuple[Variable, ...]) -> list[str]:
+    """A sentence, where there is anything to say."""
+    words = [f"{v.name} ({len(v.categories)} categories)" for v in variables if v.observed]
+    for kind in dict.fromkeys(v.source for v in variables if not v.observed):
+        categories = [len(v.categories) for v in variables if v.source == kind]
+        several = f" in {max(categories)} bins" if len(categories) > 1 else ""
+        words.append(f"{categories[0] if len(categories) == 1 else len(categories)} {DERIVED[kind].title}{several}")
+    return ["conditioned on " + ", ".join(words)] if words else []
+
+
+def _without_derived(obs: pd.DataFrame) -> pd.DataFrame:
+    return obs.drop(columns=[name for name in obs if is_derived(name)])
 
 
 def of_type(prepared: Prepared, name: str) -> Prepared:
-    """Only the cells of one cell type, with the genes and the scaling of all, and without groups."""
+    """Only the cells of one cell type, with the genes and the scaling of all, and without derived variables."""
     metadata = prepared.metadata
     cells = prepared.cells[(prepared.cells.obs[metadata.cell_type_key] == name).to_numpy()].copy()
     held_out = int((cells.obs["split"] == "held_out").sum())
-    cells.obs = _without_groups(cells.obs)
+    cells.obs = _without_derived(cells.obs)
     metadata = replace(
         metadata,
         cell_types={name: cells.n_obs - held_out},
-        groups=(),
+        variables=(),
         n_train=cells.n_obs - held_out,
         n_held_out=held_out,
-        settings=replace(metadata.settings, cell_type_key=metadata.cell_type_key, cell_types=(name,), groups=0),
+        settings=replace(metadata.settings, cell_type_key=metadata.cell_type_key, cell_types=(name,), derive=()),
         digest=hashlib.sha256(f"{metadata.digest}\n{name}".encode()).hexdigest(),
         notes=(*metadata.notes, f"of these the cells of type {name!r}: {cells.n_obs - held_out} for training"),
     )

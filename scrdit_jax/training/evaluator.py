@@ -13,7 +13,8 @@ import numpy as np
 from scipy import sparse
 from tqdm import tqdm
 
-from ..checkpoint import Model, Run, TrainingCells
+from ..checkpoint import Model, Run
+from ..conditioning.table import ConditionTable
 from ..config import RunConfig
 from ..data.batches import Batch
 from ..data.metadata import DatasetMetadata
@@ -80,13 +81,13 @@ class HeldOut:
         held_out: Batch,
         judge: ModelScorer | None,
         *,
-        training: TrainingCells | None = None,
+        conditions: ConditionTable | None = None,
     ) -> None:
         """`held_out` are cells in CSR; without a `judge` only their loss is looked at.
 
-        What is known of the `training` cells a judge needs of a model with labels, for their proportions.
+        `conditions` are those of the training cells, whose proportions a scorer needs.
         """
-        self._training = training
+        self._conditions = conditions
         self._run, self._config, self._facts, self._judge = run, config, metadata, judge
         self._loss = HeldOutLoss(network, config, metadata.scaling, held_out)
         self._can_draw = True
@@ -101,7 +102,7 @@ class HeldOut:
         """Evaluate `params` as they are after `step`, and write it down."""
         row: dict[str, Any] = {"step": step, "epoch": epoch, "held_out_loss": self._loss(params)}
         if self._judge is not None:
-            row |= self._judge(Model(self._config, self._facts, params, step, self._training))
+            row |= self._judge(Model(self._config, self._facts, params, step, self._conditions))
         if not np.isfinite(score_of(row)):
             raise Diverged(f"the held-out score is {score_of(row):g} at step {step} of {self._run.path}")
         logger.evaluation(row)

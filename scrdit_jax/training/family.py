@@ -12,7 +12,7 @@ from ..checkpoint import Run
 from ..config import RunConfig
 from ..data.preparing import Prepared, of_type
 from ..errors import BadInput, OutputExists, RunMismatch
-from ..families import Family, is_family
+from ..families import FamilyFolder, is_family
 from ..io.writing import write_cells
 from . import loop
 
@@ -37,9 +37,9 @@ def train_family(
     path, metadata = Path(out), prepared.metadata
     if metadata.cell_type_key is None:
         raise BadInput(f"{metadata.source} has no column of cell types that is known; pass one as --cell-type-key")
-    if metadata.conditions:
+    if metadata.observed:
         raise BadInput("--per-cell-type trains a model for each type, --condition-on one for all; give one of them")
-    family = Family.of(metadata.cell_type_key, metadata.cell_types, least=LEAST_CELLS)
+    family = FamilyFolder.of(metadata.cell_type_key, metadata.cell_types, least=LEAST_CELLS)
     if not family.members:
         raise BadInput(f"{metadata.source}: no cell type has {LEAST_CELLS} training cells, the fewest for a model")
     _claim(path, family)
@@ -58,12 +58,12 @@ def train_family(
     return Run(path)
 
 
-def _claim(path: Path, family: Family) -> None:
+def _claim(path: Path, family: FamilyFolder) -> None:
     """Make the folder the family's, or check that it is."""
     if path.exists() and not path.is_dir():
         raise OutputExists(f"{path} is a file; give a folder for the family as --out")
     if is_family(path):
-        if Family.read(path) != family:
+        if FamilyFolder.read(path) != family:
             raise RunMismatch(f"{path} holds a family of other cell types or cells; give another --out")
     elif path.is_dir() and np.any([not inside.name.startswith(".") for inside in path.iterdir()]):
         raise OutputExists(f"{path} holds something that is no family of runs; give an empty or new folder as --out")

@@ -14,7 +14,7 @@ import numpy as np
 from anndata import AnnData
 from tqdm import tqdm
 
-from ..checkpoint import Checkpoints, Model, Run, TrainingCells
+from ..checkpoint import Checkpoints, Model, Run
 from ..conditioning.variables import encode
 from ..config import RunConfig
 from ..data.batches import Batch, Batches
@@ -29,7 +29,7 @@ from .metric_logger import MetricLogger, Rates
 from .multihost import broadcast, broadcast_text, is_primary
 from .parallel import ParallelStep, parallelise
 from .prefetch import prefetched
-from .run_directory import about_cells, begin, claimed, raise_everywhere, require_same_origin
+from .run_directory import begin, claimed, condition_table, raise_everywhere, require_same_origin
 from .state import TrainState, initial_state
 from .stopping import Stopper
 
@@ -89,10 +89,10 @@ class _Session:
         settings = config.training
         training, genes = prepared.train, len(prepared.metadata.genes)
         prediction = make_prediction(config.diffusion.prediction, prepared.metadata.scaling)
-        sizes = self.metadata.label_sizes
+        sizes = self.metadata.categories
         self.network: nn.Module = make_network(config.network, genes, prediction.outputs, labels=sizes)
-        self.about_cells = about_cells(training.obs, prepared.metadata)
-        labels = self.about_cells["labels"] if sizes else None
+        self.conditions = condition_table(training.obs, prepared.metadata)
+        labels = self.conditions.codes if sizes else None
         self.batches = Batches(training.X, settings.batch_size, settings.seed, labels)
         self.cells = training.n_obs
         several = jax.process_count() > 1
@@ -116,14 +116,19 @@ class _Session:
         if settings.evaluate_every is not None and is_primary():
             held_out = prepared.held_out.copy()
             judge = None if options.judge is None else options.judge(held_out)
-            labels = encode(held_out.obs, self.metadata.told) if sizes else None
-            about = TrainingCells(self.about_cells["library_size"], self.about_cells["labels"])
+            labels = encode(held_out.obs, self.metadata.variables) if sizes else None
             self.held_out = HeldOut(
-                run, self.network, config, prepared.metadata, Batch(held_out.X, labels), judge, training=about
+                run,
+                self.network,
+                config,
+                prepared.metadata,
+                Batch(held_out.X, labels),
+                judge,
+                conditions=self.conditions,
             )
 
     def _fits(self) -> bool:
-        """Whether the training cells may lie on the devices, which then need only be told which ones to take."""
+        """Whether the training cells may lie on the devices, which are then fed row numbers only."""
         device = self.devices[0]
         if device.platform == "cpu" or not self.batches.in_memory:
             return False
@@ -181,7 +186,7 @@ class _Session:
             if checkpoints is not None and (calm or stopped or done == last):
                 fetched = self.step.fetch(state)
                 fitted = self._fitted(fetched, logger) if done == settings.steps else None
-                checkpoints.save(fetched, self.config, self.metadata, self.about_cells, score=score, fitted=fitted)
+                checkpoints.save(fetched, self.config, self.metadata, self.conditions, score=score, fitted=fitted)
             if stopped:
                 return stopped
         return None
@@ -216,10 +221,11 @@ class _Session:
         fit = self.options.fit
         if fit is None or not self.metadata.n_held_out or not is_distribution(self.config.diffusion.prediction):
             return None
-        cells = TrainingCells(self.about_cells["library_size"], self.about_cells["labels"])
         params = jax.device_get(state.params if state.ema is None else state.ema)
         with logger.pause():
-            return fit(Model(self.config, self.metadata, params, int(state.step), cells), self.prepared_held_out)
+            return fit(
+                Model(self.config, self.metadata, params, int(state.step), self.conditions), self.prepared_held_out
+            )
 
     def _stalled(self) -> str | None:
         """Why training ends before its time: the held-out score has stopped getting better."""

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..checkpoint import Checkpoints, Run
+from ..conditioning.table import ConditionTable
 from ..conditioning.variables import encode
 from ..config import RunConfig
 from ..data.metadata import DatasetMetadata
@@ -35,7 +36,7 @@ def claimed(run: Run, config: RunConfig) -> Iterator[None]:
             with writing(run.path):
                 run.path.mkdir(parents=True, exist_ok=True)
                 locks = FileLocks(run.lock_path)
-            if not locks.take(0):
+            if not locks.acquire(0):
                 locks.close()
                 raise OutputExists(
                     f"another 'scrdit train' is at work in {run.path}; wait for it or give another --out"
@@ -64,11 +65,11 @@ def raise_everywhere() -> Iterator[None]:
         yield
     except ScrditError as error:
         problem = error
-    told = broadcast_text("" if problem is None else str(problem))
+    stopped = broadcast_text("" if problem is None else str(problem))
     if problem is not None:
         raise problem
-    if told:
-        raise RunMismatch(f"the first process stopped: {told}")
+    if stopped:
+        raise RunMismatch(f"the first process stopped: {stopped}")
 
 
 def begin(run: Run, prepared: Prepared, config: RunConfig) -> None:
@@ -92,16 +93,10 @@ def require_same_origin(checkpoints: Checkpoints, config: RunConfig, metadata: D
         raise RunMismatch(f"{run.path} was trained on other cells; give the same data, or another --out")
 
 
-def about_cells(obs: pd.DataFrame, metadata: DatasetMetadata) -> dict[str, np.ndarray]:
-    """Of every training cell its library size (float32), its cell-type code (int32, -1 without types; order of
-    metadata.cell_types) and its labels (cell, column) int32, those of metadata.told; one column of -1 where nothing is.
-    """
-    codes = np.full(len(obs), -1, np.int32)
-    if metadata.cell_type_key is not None:
-        codes = pd.Categorical(obs[metadata.cell_type_key], categories=list(metadata.cell_types)).codes.astype(np.int32)
-    # Orbax keeps no empty arrays.
-    labels = encode(obs, metadata.told) if metadata.told else np.full((len(obs), 1), -1, np.int32)
-    return {"library_size": obs["library_size"].to_numpy(np.float32), "cell_type_code": codes, "labels": labels}
+def condition_table(obs: pd.DataFrame, metadata: DatasetMetadata) -> ConditionTable:
+    """The conditions and library sizes of the training cells, whose table is `obs`."""
+    library_size = obs["library_size"].to_numpy(np.float32)
+    return ConditionTable(metadata.variables, encode(obs, metadata.variables), library_size, metadata.type_variable)
 
 
 def _require_ours(run: Run, config: RunConfig) -> None:

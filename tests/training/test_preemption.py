@@ -139,7 +139,7 @@ import sys, time
 from pathlib import Path
 from scrdit_jax.locks import FileLocks
 locks = FileLocks(Path(sys.argv[1]))
-assert locks.take(0)
+assert locks.acquire(0)
 print("held", flush=True)
 time.sleep(60)
 """

@@ -1,4 +1,4 @@
-"""Labels a model is told: the input's order of names, and every column that cannot be learnt refused."""
+"""Observed variables: the input's order of categories, and every column that cannot be learnt refused."""
 
 import json
 
@@ -18,22 +18,22 @@ def prepared(cells, config, *columns):
 
 def test_conditions_have_the_inputs_order_and_count_training_cells(labelled_cells, tiny_config):
     found = prepared(labelled_cells, tiny_config, "donor", "cell_type")
-    donor, cell_type = found.metadata.conditions
-    assert donor.names == ("d2", "d1") and cell_type.column == "cell_type"
+    donor, cell_type = found.metadata.variables
+    assert donor.categories == ("d2", "d1") and cell_type.name == "cell_type"
     train = found.train.obs
-    assert donor.cells == tuple(int((train["donor"] == name).sum()) for name in donor.names)
+    assert donor.counts == tuple(int((train["donor"] == name).sum()) for name in donor.categories)
     assert list(found.cells.obs["donor"].cat.categories) == ["d2", "d1"]
-    codes = encode(train, found.metadata.conditions)
+    codes = encode(train, found.metadata.variables)
     assert codes.shape == (len(train), 2) and codes.dtype == np.int32
-    assert [donor.names[code] for code in codes[:, 0]] == list(train["donor"])
+    assert [donor.categories[code] for code in codes[:, 0]] == list(train["donor"])
     again = DatasetMetadata.from_dict(json.loads(json.dumps(found.metadata.to_dict())))
-    assert again == found.metadata and again.label_sizes == (2, 2) and again.type_column == 1
+    assert again == found.metadata and again.categories == (2, 2) and again.type_variable == "cell_type"
 
 
 def test_numbers_as_labels_become_words(tiny_cells, tiny_config):
     cells = tiny_cells.copy()
     cells.obs["batch"] = np.arange(cells.n_obs) % 3
-    assert prepared(cells, tiny_config, "batch").metadata.conditions[0].names == ("0", "1", "2")
+    assert prepared(cells, tiny_config, "batch").metadata.variables[0].categories == ("0", "1", "2")
 
 
 def test_columns_that_cannot_be_learnt_are_refused(tiny_cells, tiny_config):
@@ -55,11 +55,11 @@ def test_columns_that_cannot_be_learnt_are_refused(tiny_cells, tiny_config):
 
 
 def test_an_unknown_name_is_answered_with_names_like_it():
-    condition = Variable("cell_type", ("CD4 T cells", "CD14+ Monocytes", "B cells"), (1, 1, 1))
-    assert condition.code("B cells") == 2
+    variable = Variable("cell_type", ("CD4 T cells", "CD14+ Monocytes", "B cells"), (1, 1, 1))
+    assert variable.code("B cells") == 2
     with pytest.raises(UnknownCellType, match=r"knows no 'B cell' in 'cell_type'; did you mean B cells\?"):
-        condition.code("B cell")
+        variable.code("B cell")
     with pytest.raises(UnknownCellType, match=r"did you mean CD14\+ Monocytes\?"):
-        condition.code("monocytes")
+        variable.code("monocytes")
     with pytest.raises(UnknownCellType, match=r"there are CD4 T cells, CD14\+ Monocytes, B cells"):
-        condition.code("neuron")
+        variable.code("neuron")

@@ -1,15 +1,14 @@
 """Quotas add up, whatever was asked for; tables with anything wrong in them are refused by the line."""
 
 from collections import Counter
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from scrdit_jax.checkpoint import TrainingCells
-from scrdit_jax.conditioning.assignment import Labels
-from scrdit_jax.conditioning.request import CellRequest, resolve, share_out
+from scrdit_jax.conditioning.assignment import Assignment
+from scrdit_jax.conditioning.request import CellRequest, Quotas, resolve, share_out
+from scrdit_jax.conditioning.table import ConditionTable
 from scrdit_jax.conditioning.variables import Variable
 from scrdit_jax.errors import BadConfig, BadInput, ScrditError, UnknownCellType
 
@@ -19,17 +18,17 @@ DONORS = Variable("donor", ("d1", "d2"), (7, 3))
 LABELS = np.array([[0, 0]] * 4 + [[0, 1]] * 2 + [[1, 0]] * 3 + [[2, 1]], np.int32)
 
 
-def model(*conditions):
-    metadata = SimpleNamespace(conditions=conditions, type_column=0)
-    return SimpleNamespace(metadata=metadata, cells=TrainingCells(np.ones(10), LABELS[:, : len(conditions)]))
+def table(*variables):
+    library_size = np.ones(10, np.float32)
+    return ConditionTable(variables, LABELS[:, : len(variables)], library_size, next((v.name for v in variables), None))
 
 
-def counts(wanted, *conditions):
-    total, runs = resolve(wanted, model(*conditions))
-    found = Counter()
-    for names, count in runs:
-        found[names] += count
-    assert sum(found.values()) == total
+def counts(wanted, *variables):
+    quotas, found = resolve(wanted, table(*variables)), Counter()
+    for entry in quotas.named(variables):
+        found[tuple(entry["labels"])] += entry["cells"]
+    assert sum(found.values()) == quotas.cells
+    assert Quotas.from_named(quotas.named(variables), variables) == quotas
     return dict(found)
 
 
@@ -50,7 +49,7 @@ def test_every_way_of_asking():
     assert counts(CellRequest(cells=7, cell_types=("NK", "B")), TYPES) == {("NK",): 4, ("B",): 3}
     assert counts(CellRequest(cells=7, cell_types="NK"), TYPES) == {("NK",): 7}
     assert counts(CellRequest(per_type={"B": 5, "T": 0, "NK": 1}), TYPES) == {("B",): 5, ("NK",): 1}
-    assert resolve(CellRequest(cells=3), model()) == (3, ())
+    assert resolve(CellRequest(cells=3), table()) == resolve(CellRequest(cells=3), None) == Quotas.unlabelled(3)
 
 
 def test_columns_that_are_not_mentioned_are_as_in_the_training_cells():
@@ -61,8 +60,8 @@ def test_columns_that_are_not_mentioned_are_as_in_the_training_cells():
         ("B", "d1"): 3,
         ("NK", "d2"): 1,
     }
-    table = pd.DataFrame({"donor": ["d2"], "cells": [6]})
-    assert counts(CellRequest(per_type=table), TYPES, DONORS) == {("T", "d2"): 4, ("NK", "d2"): 2}
+    of_donor = pd.DataFrame({"donor": ["d2"], "cells": [6]})
+    assert counts(CellRequest(per_type=of_donor), TYPES, DONORS) == {("T", "d2"): 4, ("NK", "d2"): 2}
     both = pd.DataFrame({"donor": ["d2", "d1"], "cell_type": ["B", "B"], "cells": [6, 1]})
     assert counts(CellRequest(per_type=both), TYPES, DONORS) == {("B", "d2"): 6, ("B", "d1"): 1}
 
@@ -126,14 +125,30 @@ def test_requests_that_contradict_themselves_are_refused(tmp_path):
     with pytest.raises(BadConfig, match="--cells asks for 5 cells, per_type for 4; leave --cells out"):
         counts(CellRequest(cells=5, per_type={"T": 4}), TYPES)
     with pytest.raises(BadConfig, match="trained without labels, so no type can be asked for"):
-        resolve(CellRequest(cells=5, cell_types=("T",)), model())
+        resolve(CellRequest(cells=5, cell_types=("T",)), table())
     with pytest.raises(BadInput, match="is not there; give a"):
         counts(CellRequest(per_type=tmp_path / "nothing.csv"), TYPES)
 
 
-def test_labels_by_the_index_of_the_cell():
-    labels = Labels.of(((("T",), 3), (("NK",), 2), (("T",), 1)), (TYPES,))
-    assert labels.distinct.tolist() == [[0], [2]]
-    assert labels.rows(0, 8).tolist() == [0, 0, 0, 1, 1, 0, 0, 0]
-    assert labels.rows(4, 2).tolist() == [1, 0]
-    assert Labels.of((), ()).rows(5, 3).tolist() == [0, 0, 0]
+def test_conditions_by_the_index_of_the_cell():
+    assignment = Assignment.of(Quotas(((0,), (2,), (0,)), (3, 2, 1)), table(TYPES), 0)
+    assert assignment.codes.tolist() == assignment.observed.tolist() == [[0], [2]]
+    assert assignment.rows(0, 8).tolist() == [0, 0, 0, 1, 1, 0, 0, 0]
+    assert assignment.rows(4, 2).tolist() == [1, 0]
+    unlabelled = Assignment.of(Quotas.unlabelled(3), table(TYPES), 0)
+    assert unlabelled.rows(5, 3).tolist() == [0, 0, 0] and unlabelled.codes.shape == (1, 0)
+
+
+def test_observed_variables_need_not_come_first():
+    derived = Variable("scrdit_cluster", ("0", "1"), (5, 5), "clusters")
+    codes = np.array([[0, 0], [0, 1], [1, 1], [1, 1]], np.int32)
+    known = ConditionTable((derived, TYPES), codes, np.array([1, 2, 3, 4], np.float32), "cell_type")
+    quotas = resolve(CellRequest(cells=40, cell_types=("B",)), known)
+    assert quotas.named(known.observed_variables) == [{"labels": ["B"], "cells": 40}]
+    assignment = Assignment.of(quotas, known, seed=1)
+    assert assignment.codes.tolist() == [[0, 1], [1, 1]] and assignment.observed.tolist() == [[1], [1]]
+    np.testing.assert_allclose(assignment.shares, [1 / 3, 2 / 3])
+    assert set(assignment.rows(0, 40)) == {0, 1}
+    assert known.library_sizes({1: 1, 0: 1}).tolist() == [3, 4]
+    # No training cell has cluster 0 with type NK: the type is given up first.
+    assert known.library_sizes({1: 2, 0: 0}).tolist() == [1, 2]

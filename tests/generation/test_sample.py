@@ -1,15 +1,16 @@
-import json
-
 import numpy as np
 import pytest
 from scipy import sparse
 
 import scrdit_jax as scrdit
 from scrdit_jax.checkpoint import load_model
+from scrdit_jax.conditioning.request import Quotas
 from scrdit_jax.config import DiffusionConfig, SamplingConfig
 from scrdit_jax.errors import BadConfig, BadTimesteps
+from scrdit_jax.generation.request import SampleRequest
 from scrdit_jax.generation.sample import sample
 from scrdit_jax.generation.settings import coefficients_for
+from scrdit_jax.provenance import Provenance
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +49,19 @@ def test_timesteps_come_from_a_file(tmp_path):
 
 @pytest.mark.parametrize("options", [{"solver": "ddim", "eta": 1.0, "steps": 6}, {"solver": "dpmpp-2m", "steps": 6}])
 def test_a_cell_does_not_depend_on_how_many_are_made_or_in_what_batches(model, options):
-    many = sample(model, 21, SamplingConfig(batch_size=8, **options)).X.toarray()
+    def made(cells, **more):
+        request = SampleRequest.of(
+            model, Quotas.unlabelled(cells), SamplingConfig(**{"batch_size": 8} | options | more)
+        )
+        return sample(model, request).X.toarray()
+
+    many = made(21)
     assert many.shape == (21, 24)
     for fewer in (11, 3):
-        few = sample(model, fewer, SamplingConfig(batch_size=8, **options)).X.toarray()
+        few = made(fewer)
         np.testing.assert_array_equal(few, many[:fewer])
-    np.testing.assert_allclose(
-        sample(model, 21, SamplingConfig(batch_size=16, **options)).X.toarray(), many, rtol=1e-4, atol=1e-4
-    )
-    other_seed = sample(model, 21, SamplingConfig(batch_size=8, seed=1, **options)).X.toarray()
+    np.testing.assert_allclose(made(21, batch_size=16), many, rtol=1e-4, atol=1e-4)
+    other_seed = made(21, seed=1)
     assert not np.allclose(other_seed, many)
 
 
@@ -67,13 +72,14 @@ def test_synthetic_cells_are_sparse_non_negative_and_carry_their_recipe(model, t
     assert tuple(cells.var_names) == model.metadata.genes and len(set(cells.obs_names)) == 9
     record = cells.uns["scrdit"]
     assert (record["solver"], record["network_evaluations"], record["seed"], record["cells"]) == ("ddim", 5, 3, 9)
-    assert json.loads(record["timesteps"])[0] == 20
-    assert json.loads(record["config"]) == json.loads(json.dumps(model.config.to_dict()))
+    provenance = Provenance.from_uns(cells.uns)
+    assert provenance.timesteps[0] == 20 and len(provenance.timesteps) == 5
+    assert (provenance.models[0].config, provenance.metadata) == (model.config, model.metadata)
 
 
-def test_no_cells_and_wrong_options_are_refused(model, tiny_run):
+def test_no_cells_and_wrong_options_are_refused(tiny_run):
     with pytest.raises(BadConfig, match="0 cells were asked for; ask for at least 1"):
-        sample(model, 0, SamplingConfig())
+        scrdit.sample(tiny_run, 0)
     with pytest.raises(BadConfig, match=r"dpmpp-2m takes no eta \(it was 0\.5\)"):
         scrdit.sample(tiny_run, 1, solver="dpmpp-2m", eta=0.5)
     with pytest.raises(BadConfig, match=r"distributional takes no eta \(it was 0\.5\); leave it out, or use ddim"):
