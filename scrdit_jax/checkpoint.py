@@ -250,7 +250,7 @@ class Checkpoints:
         version = record.get("format", 1)
         if version not in (1, FORMAT):
             raise RunMismatch(
-                f"the checkpoints of {self.run.path} have format {version}, not 1 to {FORMAT}; install a newer scrdit_jax"
+                f"the checkpoints of {self.run.path} have format {version}, not 1 to {FORMAT}; update scrdit_jax"
             )
         metadata = record["facts" if version == 1 else "metadata"]
         return RunConfig.from_dict(record["config"]), DatasetMetadata.from_dict(metadata), record

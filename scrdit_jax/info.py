@@ -50,7 +50,8 @@ def _describe_cells(record: Provenance, cells: object) -> list[str]:
     models = "a model" if len(record.models) == 1 else f"a family of {len(record.models)} models"
     return [
         f"{cells} synthetic cells x {len(metadata.genes)} genes",
-        f"solver {sampling['solver']}, {record.network_evaluations} network evaluations a cell, seed {sampling['seed']}",
+        f"solver {sampling['solver']}, {record.network_evaluations} network evaluations a cell, "
+        f"seed {sampling['seed']}",
         f"from {models} trained {record.models[0].step} steps on {metadata.source} ({trained} cells)",
         *([f"of these: {listed(quotas)}"] if quotas else []),
     ]

@@ -46,6 +46,7 @@ class SettingChanges(TypedDict, total=False):
     steps: int
     batch_size: int
     loss: str
+    teacher: str | None
     learning_rate: float
     learning_rate_schedule: str
     warmup_steps: int

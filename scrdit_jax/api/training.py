@@ -163,20 +163,19 @@ def train(
     if per_cell_type:
         if prepared.on_disk:
             raise BadConfig("a family is trained from memory, and these cells are streamed; leave --per-cell-type out")
-        return train_family(
-            prepared, config, out, options, say=lambda note: on_notes((note,)) if on_notes is not None else None
-        )
+        on_note = (lambda note: None) if on_notes is None else (lambda note: on_notes((note,)))
+        return train_family(prepared, config, out, options, on_note=on_note)
     source = partial(_copied, prepared) if to_copy else prepared
     return loop.train(source, config, out, options)
 
 
-def _options(config: RunConfig, max_minutes: float | None, tensorboard: bool) -> loop.Options:
+def _options(config: RunConfig, max_minutes: float | None, tensorboard: bool) -> loop.TrainingOptions:
     from ..benchmarking.timing import known_matrix_rate
 
-    return loop.Options(
+    return loop.TrainingOptions(
         max_minutes=max_minutes,
         tensorboard=tensorboard,
-        judge=ModelScorer,
+        scorer=ModelScorer,
         fit=fit_carried,
         matrix_rate=known_matrix_rate(config.training.dtype),
     )

@@ -35,7 +35,7 @@ from ..generation.fitting import fit_unipc
 from ..generation.outputs import write_timesteps
 from ..generation.program import network_of
 from ..generation.tuning import choose_batch_size, model_sweep
-from ..networks.registry import flops_per_evaluation
+from ..networks import flops_per_evaluation
 from .cases import Case
 from .store import ResultStore
 from .timing import Timing, matrix_product_rate, seconds_of

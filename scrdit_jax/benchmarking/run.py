@@ -21,7 +21,7 @@ from ..evaluation.metrics import dense
 from ..extras import optional
 from ..generation.settings import default_dtype
 from ..io.reading import read_cells
-from ..networks.registry import make_network
+from ..networks import make_network
 from .cases import choose, standard_cases
 from .harness import Settings, benchmark, conditions
 from .results import open_results, write_report

@@ -90,6 +90,7 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, stream: bool | N
 @click.option("--learning-rate", type=float, help="Peak learning rate of AdamW.")
 @click.option("--prediction", type=Part(PREDICTIONS), help="What the network predicts.")
 @click.option("--loss", type=Part(OBJECTIVES), help="likelihood: of the predicted distribution.")
+@click.option("--teacher", metavar="RUN", help="A run that the loss learns from, where it has a teacher.")
 @click.option("--dtype", type=click.Choice(DTYPES), help="What the network computes in; weights stay float32.")
 @click.option("--accumulate", type=int, metavar="N", help="Take a batch in N parts, for less memory.")
 @click.option("--checkpoint-every", type=int, help="Steps between checkpoints.")

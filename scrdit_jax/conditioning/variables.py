@@ -83,8 +83,8 @@ def _checked(cells: Cells, column: str, source: str) -> pd.Categorical:
     labels = cells.obs[column]
     if missing := int(labels.isna().sum()):
         raise BadInput(
-            f"{source}: obs[{column!r}] lacks the label of {missing} of {cells.n_obs} cells, and a model is conditioned "
-            "on every cell's; label them or leave them out"
+            f"{source}: obs[{column!r}] lacks the label of {missing} of {cells.n_obs} cells, and a model needs "
+            "every cell's; label them or leave them out"
         )
     names = labels.cat.categories if isinstance(labels.dtype, pd.CategoricalDtype) else np.unique(labels)
     found = pd.Categorical(labels.astype(str), categories=list(dict.fromkeys(map(str, names))))

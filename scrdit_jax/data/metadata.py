@@ -50,7 +50,7 @@ class DatasetMetadata:
 
     @property
     def type_variable(self) -> str | None:
-        """Name of the observed variable that holds the cell types: `cell_type_key`, else the first; None without any."""
+        """The observed variable that holds the cell types: `cell_type_key`, else the first; None without any."""
         names = [variable.name for variable in self.observed]
         return self.cell_type_key if self.cell_type_key in names else next(iter(names), None)
 
@@ -77,7 +77,7 @@ class DatasetMetadata:
                 "normalization": Normalization.from_dict(values["normalization"]),
                 "scaling": Scaling.from_dict(values["scaling"]),
                 "cell_types": dict(values["cell_types"]),
-                "settings": DataConfig.from_dict(values["settings"]),
+                "settings": DataConfig.from_saved(values["settings"]),
                 "notes": tuple(values["notes"]),
                 "variables": variables,
             }

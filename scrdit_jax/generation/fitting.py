@@ -22,7 +22,8 @@ from ..evaluation.metrics import dense, gaussian_mmd
 from ..io.reading import read_cells
 from ..sampling.fitting import cheapest_path, step_errors, trace
 from ..sampling.sampler import cell_keys, cell_noise
-from ..sampling.solvers import distributional, noise_levels
+from ..sampling.solvers import noise_levels
+from ..sampling.solvers.distributional import distributional
 from .composition import dense_batches
 from .engine import make_engine
 from .program import network_of

@@ -32,7 +32,7 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`cells` in shards of `shard_cells`, a multiple of the batch size: batch k is the same batch whatever the shards."""
+    """`cells` in shards of `shard_cells`, a multiple of the batch size: batch k is the same whatever the shards."""
 
     cells: int
     batch_size: int

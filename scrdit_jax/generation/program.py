@@ -19,7 +19,7 @@ from ..data.scaling import Scaling
 from ..devices import device_kind, free_memory
 from ..diffusion.predictions import Prediction, make_prediction
 from ..errors import BadConfig
-from ..networks.registry import CONDITIONING_LAYERS, make_network
+from ..networks import CONDITIONING_LAYERS, make_network
 from ..sampling.sampler import Integrated, PredictClean, cell_keys, draw_keys, integrate
 from ..sampling.solvers import Coefficients
 

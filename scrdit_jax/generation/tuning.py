@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding
 from ..cache import cached_measurement
 from ..checkpoint import Model
 from ..devices import describe_devices, free_memory
-from ..networks.registry import attention_shape
+from ..networks import attention_shape
 from .program import evaluate, network_of, place, prepare
 
 # Of a batch size nearly as fast as the fastest, the smaller is the better: less memory, a shorter tail.

@@ -45,7 +45,8 @@ def pack(run: Run | Path | str, path: Path, about: Mapping[str, Any]) -> Path:
     if model.conditions.codes.size:
         arrays[CELLS + "labels"] = model.conditions.codes.astype(np.int16)
     known = {
-        "format": FORMAT, "config": model.config.to_dict(), "metadata": model.metadata.to_dict(), "step": model.step, "fitted": model.fitted,
+        "format": FORMAT, "config": model.config.to_dict(), "metadata": model.metadata.to_dict(), "step": model.step,
+        "fitted": model.fitted,
         "about": dict(about),
     }  # fmt: skip
     arrays[ABOUT] = np.frombuffer(json.dumps(known).encode(), np.uint8)

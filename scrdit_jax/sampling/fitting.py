@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .solvers import NoiseLevels, dpm_solver_2m, unipc_weights
+from .solvers import NoiseLevels
+from .solvers.dpmpp_2m import dpm_solver_2m
+from .solvers.unipc import unipc_weights
 
 
 class Trajectory(NamedTuple):

@@ -24,15 +24,15 @@ def train_family(
     prepared: Prepared,
     config: RunConfig,
     out: Path | str,
-    options: loop.Options | None = None,
+    options: loop.TrainingOptions | None = None,
     *,
-    say: Callable[[str], None] = lambda line: None,
+    on_note: Callable[[str], None] = lambda line: None,
 ) -> Run:
     """A run for each cell type with at least LEAST_CELLS training cells, one after another, into the folder `out`.
 
     All have the genes and the scaling of all cells, so that their cells go into one matrix. Called again it continues
-    with the run that was interrupted. `say` is told of each type before it is trained. Raises BadInput without types,
-    and as `loop.train` does.
+    with the run that was interrupted. `on_note` is given a sentence for each type before it is trained. Raises
+    BadInput without types, and as `loop.train` does.
     """
     path, metadata = Path(out), prepared.metadata
     if metadata.cell_type_key is None:
@@ -48,9 +48,9 @@ def train_family(
     if not Run(path).held_out_path.exists():
         write_cells(held_out.copy(), Run(path).held_out_path)
     for name, count in family.left_out.items():
-        say(f"{name}: left out, {count} training cells are fewer than {LEAST_CELLS}")
+        on_note(f"{name}: left out, {count} training cells are fewer than {LEAST_CELLS}")
     for number, (name, folder) in enumerate(family.members.items(), 1):
-        say(f"{name} ({number} of {len(family.members)}): {metadata.cell_types[name]} training cells")
+        on_note(f"{name} ({number} of {len(family.members)}): {metadata.cell_types[name]} training cells")
         member = of_type(prepared, name)
         run = loop.train(member, replace(config, data=member.metadata.settings), path / folder, options)
         if run.stopped is not None:

@@ -1,4 +1,4 @@
-"""The run's folder: whose it is while it is trained into, and whether a run may be continued."""
+"""The run directory: its lock while it is trained into, and whether a run may be continued."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from .multihost import broadcast_text, is_primary
 
 
 @contextlib.contextmanager
-def claimed(run: Run, config: RunConfig) -> Iterator[None]:
-    """Keep others from training into the folder while the block runs, be they ended by kill -9.
+def locked(run: Run, config: RunConfig) -> Iterator[None]:
+    """Lock the run directory while the block runs; the lock ends with the process, even by kill -9.
 
-    Raises OutputExists if another process has it or it holds something that is no run, RunMismatch if it holds a run
-    that `config` cannot continue. Of processes that train together the first locks for all.
+    Raises OutputExists if another process has the lock or the directory holds something that is no run, RunMismatch if
+    it holds a run that `config` cannot continue. Of processes that train together the first locks for all.
     """
     with raise_everywhere():
         if is_primary():
             check_parents(run.path)
-            _require_ours(run, config)
+            _require_continuable(run, config)
             new = not run.path.exists()
             with writing(run.path):
                 run.path.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def claimed(run: Run, config: RunConfig) -> Iterator[None]:
         return
     try:
         # Another may have begun a run here while we waited.
-        _require_ours(run, config)
+        _require_continuable(run, config)
         yield
     except BaseException:
         if new and set(run.path.iterdir()) == {run.lock_path}:
@@ -65,15 +65,15 @@ def raise_everywhere() -> Iterator[None]:
         yield
     except ScrditError as error:
         problem = error
-    stopped = broadcast_text("" if problem is None else str(problem))
+    reason = broadcast_text("" if problem is None else str(problem))
     if problem is not None:
         raise problem
-    if stopped:
-        raise RunMismatch(f"the first process stopped: {stopped}")
+    if reason:
+        raise RunMismatch(f"the first process stopped: {reason}")
 
 
-def begin(run: Run, prepared: Prepared, config: RunConfig) -> None:
-    """Write what a run has from its beginning: settings, and the held-out cells, once."""
+def initialise(run: Run, prepared: Prepared, config: RunConfig) -> None:
+    """Write what every run has from the start: its settings, and the held-out cells, once."""
     if not run.config_path.is_file() or run.config() != config:
         run.write_config(config)
     if not run.held_out_path.exists():
@@ -99,7 +99,7 @@ def condition_table(obs: pd.DataFrame, metadata: DatasetMetadata) -> ConditionTa
     return ConditionTable(metadata.variables, encode(obs, metadata.variables), library_size, metadata.type_variable)
 
 
-def _require_ours(run: Run, config: RunConfig) -> None:
+def _require_continuable(run: Run, config: RunConfig) -> None:
     if run.path.exists() and not run.path.is_dir():
         raise OutputExists(f"{run.path} is a file; give a folder for the run as --out")
     if run.config_path.is_file():
@@ -110,6 +110,6 @@ def _require_ours(run: Run, config: RunConfig) -> None:
                 remedy = "a cosine rate depends on how many steps there are, so a run cannot be lengthened: " + remedy
             raise RunMismatch(f"{run.path} holds a run of other settings ({differences[0]}); {remedy}")
         return
-    ours = {run.lock_path, run.cells_path}
-    if run.path.is_dir() and any(path not in ours and not path.name.startswith(".") for path in run.path.iterdir()):
+    known = {run.lock_path, run.cells_path}
+    if run.path.is_dir() and any(path not in known and not path.name.startswith(".") for path in run.path.iterdir()):
         raise OutputExists(f"{run.path} holds something that is no run; give an empty or new folder as --out")

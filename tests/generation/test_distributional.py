@@ -19,7 +19,8 @@ from scrdit_jax.generation.program import network_of
 from scrdit_jax.generation.settings import coefficients_for, resolve_sampling
 from scrdit_jax.provenance import Provenance
 from scrdit_jax.sampling.sampler import cell_keys, draw_keys, integrate
-from scrdit_jax.sampling.solvers import distributional, noise_levels
+from scrdit_jax.sampling.solvers import noise_levels
+from scrdit_jax.sampling.solvers.distributional import distributional
 from scrdit_jax.training.state import initial_state
 
 
@@ -138,7 +139,7 @@ def test_a_model_without_a_distribution_refuses_it_and_takes_another(noise_model
 
 
 def test_its_loss_needs_a_distribution_too(tiny_config):
-    with pytest.raises(BadConfig, match="loss is 'likelihood', and a prediction of v has none; use --prediction"):
+    with pytest.raises(BadConfig, match="loss is 'likelihood', which a prediction of v does not have; use --pred"):
         tiny_config.with_settings({"prediction": "v", "loss": "likelihood"})
     with pytest.raises(BadConfig, match="loss is 'guess'; it must be one of squared-error, likelihood"):
         RunConfig.from_dict({"training": {"loss": "guess"}})

@@ -20,7 +20,7 @@ from scrdit_jax.errors import BadConfig, BadInput, DiskFull, GeneMismatch, Missi
 from scrdit_jax.importing.genes import read_gene_names
 from scrdit_jax.importing.reference import reference_network, reference_params
 from scrdit_jax.importing.tensors import read_tensors
-from scrdit_jax.networks.registry import flops_per_evaluation, make_network
+from scrdit_jax.networks import flops_per_evaluation, make_network
 from scrdit_jax.provenance import Provenance
 
 ORACLES = Path(__file__).parent.parent / "oracles"

@@ -13,7 +13,7 @@ from scrdit_jax.checkpoint import load_model
 from scrdit_jax.errors import BadInput
 from scrdit_jax.importing.reference import reference_network, reference_params
 from scrdit_jax.importing.tensors import read_tensors
-from scrdit_jax.networks.registry import make_network
+from scrdit_jax.networks import make_network
 
 torch = pytest.importorskip("torch")
 ROOT = Path(__file__).parent.parent.parent

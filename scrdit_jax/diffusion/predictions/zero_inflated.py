@@ -1,19 +1,15 @@
-"""What a network predicts, and what that says about the clean cells.
-
-A prediction is a frozen value with `outputs`, how many numbers the network gives a gene; `clean`, the clean cells that
-those numbers mean; and `error`, whose mean square is a training loss. One that `is_distribution` says how each clean
-gene is distributed, and has `draw`, `guide` and `log_likelihood` too. Noisy and clean cells are (cell, gene),
-`alpha_bar` is (cell, 1) or (1, 1), `predicted` is what the network gave. Sampling sees `clean` or `draw`, no more.
-"""
+"""The network predicts how each clean gene is distributed: zero, or a value."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from ._prediction import Scale
 
 # Deviations of log expression below and above these mean nothing; nor do values many deviations from the mean.
 LEAST_LOG_SPREAD, LARGEST_LOG_SPREAD = -5.0, 1.0
@@ -22,56 +18,6 @@ FARTHEST = 4.0
 LARGEST_UNIFORM = 1 - 2.0**-24
 # On the network's scale: no expressed value is so near to where zeros are, and rounding keeps within it.
 CLOSE_TO_ZERO = 1e-4
-
-
-class Prediction(Protocol):
-    """See the module; frozen and hashable, so static under `jit`."""
-
-    @property
-    def outputs(self) -> int:
-        """Numbers a gene: 1 (`predicted` is (cell, gene)), or more (`predicted` is (cell, gene, outputs))."""
-
-    def clean(self, noisy: Any, predicted: Any, alpha_bar: Any) -> Any:
-        """Predicted x_0, (cell, gene)."""
-
-    def error(self, clean: Any, noise: Any, noisy: Any, predicted: Any, alpha_bar: Any) -> Any:
-        """What is to be made small in mean square, (cell, gene)."""
-
-    @property
-    def is_distribution(self) -> bool:
-        """Whether it can be drawn from."""
-
-
-@dataclass(frozen=True)
-class Epsilon:
-    """The noise (scRDiT eq. 10)."""
-
-    outputs = 1
-    is_distribution = False
-
-    def clean(self, noisy, predicted, alpha_bar):
-        """(x_t - sqrt(1 - abar) eps) / sqrt(abar), as in eq. 11."""
-        return (noisy - (1 - alpha_bar) ** 0.5 * predicted) / alpha_bar**0.5
-
-    def error(self, clean, noise, noisy, predicted, alpha_bar):
-        """The difference from eps (eq. 10)."""
-        return predicted - noise
-
-
-@dataclass(frozen=True)
-class Velocity:
-    """v = sqrt(abar) eps - sqrt(1 - abar) x_0 (Salimans & Ho 2022)."""
-
-    outputs = 1
-    is_distribution = False
-
-    def clean(self, noisy, predicted, alpha_bar):
-        """sqrt(abar) x_t - sqrt(1 - abar) v."""
-        return alpha_bar**0.5 * noisy - (1 - alpha_bar) ** 0.5 * predicted
-
-    def error(self, clean, noise, noisy, predicted, alpha_bar):
-        """The difference from v."""
-        return predicted - (alpha_bar**0.5 * noise - (1 - alpha_bar) ** 0.5 * clean)
 
 
 class Posterior(NamedTuple):
@@ -97,6 +43,15 @@ class ZeroInflated:
     std: float
     outputs = 3
     is_distribution = True
+
+    @classmethod
+    def for_scale(cls, scale: Scale) -> ZeroInflated:
+        """For cells whose zeros are where `scale` puts them."""
+        return cls(scale.zero, scale.mean, scale.std)
+
+    def initial_bias(self, marginals):
+        """The marginals themselves: log-odds, mean and log-deviation."""
+        return marginals
 
     def posterior(self, noisy, predicted, alpha_bar) -> Posterior:
         """p(x_0 | x_t) of every gene by Bayes' rule from x_t ~ N(sqrt(abar) x_0, 1 - abar); in closed form."""
@@ -153,24 +108,4 @@ class ZeroInflated:
         return (clean - self.clean(noisy, predicted, alpha_bar)) / (1 - alpha_bar) ** 0.5
 
 
-class Scale(Protocol):
-    """From log expression to what the network sees: (x - mean) / std, and zeros to `zero` (see data.scaling)."""
-
-    zero: float
-    mean: float
-    std: float
-
-
-_KINDS = {"epsilon": Epsilon, "v": Velocity, "zero-inflated": ZeroInflated}
-
-
-def is_distribution(name: str) -> bool:
-    """Whether the prediction called `name` (config.PREDICTIONS) can be drawn from."""
-    return _KINDS[name].is_distribution
-
-
-def make_prediction(name: str, scale: Scale) -> Prediction:
-    """The prediction called `name` (config.PREDICTIONS) for cells that were scaled so."""
-    if name == "zero-inflated":
-        return ZeroInflated(scale.zero, scale.mean, scale.std)
-    return _KINDS[name]()
+PREDICTION = ZeroInflated

@@ -1,4 +1,4 @@
-"""What a network is told beside the cells: the timestep, labels such as the cell type, and where a token stands."""
+"""What a network is given beside the cells: the timestep, labels such as the cell type, and where a token stands."""
 
 from __future__ import annotations
 
@@ -26,9 +26,6 @@ def sincos_positions(tokens: int, width: int) -> np.ndarray:
     angles = np.arange(tokens)[:, None] / 10_000.0 ** (np.arange(half) / half)[None, :]
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
-
-# What only `Conditioning` uses; sampling leaves these behind once the modulations are computed.
-CONDITIONING_LAYERS = ("timestep_in", "timestep_out", "label_embeddings")
 
 _normal = nn.initializers.normal(0.02)
 
