@@ -47,11 +47,11 @@ def evaluate(
     ------
     BadInput, GeneMismatch, MissingExtra, OutputExists
     """
+    from ..evaluation.cells import compared_cells
     from ..evaluation.report import evaluate as report
-    from ..evaluation.sides import held_out_side
 
-    real, synthetic = held_out_side(real.path if isinstance(real, Run) else real, synthetic)
-    return report(real, synthetic, out=None if out is None else Path(out), seed=seed, repeats=repeats)
+    cells = compared_cells(real.path if isinstance(real, Run) else real, synthetic)
+    return report(cells, out=None if out is None else Path(out), seed=seed, repeats=repeats)
 
 
 def benchmark(
