@@ -1,4 +1,4 @@
-"""How far apart the ways to compute the same cells are, against stated tolerances: python -m benchmarks.accuracy RUN.
+"""How far apart the ways to compute the same cells are: python -m benchmarks.speed.accuracy RUN.
 
 bfloat16 against float32, the conditioning table against conditioning every cell, and, where there is one, the
 accelerator against the CPU (start it with JAX_PLATFORMS=cuda,cpu). Exits with status 1 if one is too far.
@@ -6,7 +6,6 @@ accelerator against the CPU (start it with JAX_PLATFORMS=cuda,cpu). Exits with s
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -15,13 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.commands import as_json, write_files
 from scrdit_jax.checkpoint import Model, load_model
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.devices import describe_devices, use_every_core
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.program import network_of
 from scrdit_jax.generation.settings import coefficients_for
-from scrdit_jax.io.atomic import atomic_write
 from scrdit_jax.sampling.sampler import cell_keys, integrate
 
 # Of posterior means: a drawn gene that falls on the other side of its threshold would be no rounding.
@@ -41,7 +40,7 @@ def cells_of(model: Model, devices: list[jax.Device] | None = None, **options) -
 
 
 def conditioned_one_by_one(model: Model) -> np.ndarray:
-    """The same cells with every cell's timestep, and what it is told, embedded for itself, as in training."""
+    """The same cells with the timestep and the condition of every cell embedded for itself, as in training."""
     (network, prediction), params = network_of(model), jax.device_put(model.params)
     drawn = make_engine(model, SamplingConfig(solver=SOLVER, steps=STEPS, batch_size=CELLS)).told
     labels = jnp.asarray(drawn.codes[drawn.rows(0, CELLS)]) if drawn.codes.size else None
@@ -80,9 +79,8 @@ def main(run: Path, out: Path | None) -> None:
     for name, share in found.items():
         click.echo(f"{name}: {share:.2%} of values differ by more than {NEAR} (allowed {TOLERANCES[name]:.1%})")
     if out is not None:
-        with atomic_write(out) as partial:
-            values = {"device": describe_devices(), "near": NEAR, "share_far": found, "allowed": TOLERANCES}
-            partial.write_text(json.dumps(values, indent=1) + "\n")
+        values = {"device": describe_devices(), "near": NEAR, "share_far": found, "allowed": TOLERANCES}
+        write_files(out.parent, {out.name: as_json(values)})
     sys.exit(any(share > TOLERANCES[name] for name, share in found.items()))
 
 

@@ -1,4 +1,4 @@
-"""What writing costs: python -m benchmarks.store --out FILE.json [--run RUN].
+"""What writing costs: python -m benchmarks.speed.store --out FILE.json [--run RUN].
 
 Memory and speed of `scrdit sample` with a network so small that the store is what is measured, 2,000 genes; the store
 alone, fed from memory; and, for RUN as it is sampled by default, one .h5ad against sampling alone, taken in turns.
@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import resource
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -22,9 +20,11 @@ import numpy as np
 from scipy import sparse
 
 import scrdit_jax as scrdit
+from benchmarks.commands import as_json, in_own_process, write_files
 from scrdit_jax.checkpoint import load_model
 from scrdit_jax.conditioning.request import CellRequest, resolve
 from scrdit_jax.config import RunConfig, SamplingConfig
+from scrdit_jax.data.metadata import DatasetMetadata
 from scrdit_jax.generation.engine import Dispatched, Job, make_engine
 from scrdit_jax.generation.manifest import Manifest
 from scrdit_jax.generation.pipeline import Throughput, make_shards
@@ -51,14 +51,9 @@ def tiny_run(folder: Path) -> Path:
     return scrdit.train(cells, out=folder / "tiny", preset=RunConfig.from_dict(TINY)).path
 
 
-def one_run(run: Path, cells: int, out: Path) -> dict[str, float]:
-    """A command of its own, so that its memory is its own."""
-    command = [sys.executable, __file__, "--child", str(cells), "--run", str(run), "--out", str(out)]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
-
-
-def child(run: Path, cells: int, out: Path) -> dict[str, float]:
+def generate_in_process(run: str, cells: int, folder: str) -> dict[str, float]:
     """Speed and peak memory of this process."""
+    out = Path(folder)
     summary = scrdit.generate(run, cells, out=out, **TINY_OPTIONS)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     with Store(out) as store:
@@ -93,14 +88,16 @@ class Memory:
         return CellBlock(to_csr(cells), np.zeros((count, 0), np.int32))
 
 
-def store_alone(folder: Path, zeros: float, cells: int, rounds: int = 3) -> dict[str, object]:
+def store_alone(
+    folder: Path, metadata: DatasetMetadata, zeros: float, cells: int, rounds: int = 3
+) -> dict[str, object]:
     """Cells a second of CSR, compression, digests and fsync, fed from memory; the median of several rounds."""
     random = np.random.default_rng(0)
     batch = random.gamma(2, 0.7, (1024, GENES)).astype(np.float32) * (random.random((1024, GENES)) > zeros)
-    metadata, rates = (folder / "facts.json").read_text(), []
+    record, rates = json.dumps(metadata.to_dict()), []
     for number in range(rounds):
         out = folder / f"alone{zeros}-{number}"
-        with Store(out, Manifest({"facts": metadata}, Plan.make(cells, len(batch)), {})) as store:
+        with Store(out, Manifest({"facts": record}, Plan.make(cells, len(batch)), {})) as store:
             started = time.perf_counter()
             make_shards(Memory(batch), store, store.claim(store.missing()), Throughput())
             rates.append(cells / (time.perf_counter() - started))
@@ -145,28 +142,22 @@ def writing_against_sampling(run: Path, folder: Path, cells: int, rounds: int) -
 @click.option("--alone-cells", default=262_144, show_default=True)
 @click.option("--turn-cells", default=20_000, show_default=True)
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--child", type=int, hidden=True)
-def main(
-    out: Path, run: Path | None, cells: int, alone_cells: int, turn_cells: int, rounds: int, child: int | None
-) -> None:
+def main(out: Path, run: Path | None, cells: int, alone_cells: int, turn_cells: int, rounds: int) -> None:
     """Measure and write JSON."""
-    if child is not None:
-        click.echo(json.dumps(globals()["child"](run, child, out)))
-        return
     with tempfile.TemporaryDirectory(dir=out.absolute().parent) as name:
         folder = Path(name)
         tiny = tiny_run(folder)
         metadata = load_model(tiny).metadata
-        (folder / "facts.json").write_text(json.dumps(metadata.to_dict()))
         found: dict[str, object] = {"genes": GENES, "options": TINY_OPTIONS}
-        found["store_alone"] = [store_alone(folder, zeros, alone_cells) for zeros in (0.87, 0.9, 0.95)]
+        found["store_alone"] = [store_alone(folder, metadata, zeros, alone_cells) for zeros in (0.87, 0.9, 0.95)]
         if run is not None:
             found["demo"] = writing_against_sampling(run, folder, turn_cells, rounds)
         found["runs"] = []
         for count in (cells // 10, cells):
-            found["runs"].append(one_run(tiny, count, folder / str(count)))
-            out.write_text(json.dumps(found, indent=1) + "\n")
-    click.echo(json.dumps(found, indent=1))
+            arguments = (tiny, count, folder / str(count))
+            found["runs"].append(in_own_process("benchmarks.speed.store", "generate_in_process", *arguments))
+            write_files(out.parent, {out.name: as_json(found)})
+    click.echo(as_json(found))
 
 
 if __name__ == "__main__":

@@ -1,33 +1,31 @@
-"""Real cells that generators are fitted on and judged by: training, validation and test, one split for all of them."""
+"""Real cells that generators are fitted on and scored against: training, validation and test, one split for all."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import sparse
 
+from benchmarks.peers import Skipped
 from scrdit_jax.config import DataConfig, RunConfig
 from scrdit_jax.data.preparing import Prepared
 from scrdit_jax.data.sources import load_prepared
 from scrdit_jax.data.splitting import validation_mask
 from scrdit_jax.errors import BadInput
+from scrdit_jax.evaluation.memorisation import TrainingComponents
 from scrdit_jax.evaluation.metrics import dense
 from scrdit_jax.extras import optional
 from scrdit_jax.io.reading import EMBEDDED, load_cells
 
 SIDES = ("validation", "test", "both")
-# What a recipe may change in how cells are prepared: it leaves the cells that are judged as they are.
+# What a recipe may change in how cells are prepared: it leaves the cells that are compared as they are.
 OF_THE_MODEL = ("zero_value", "standardize", "condition_on", "groups", "components", "clip")
 LEAST_CELLS = 20
 MOST_REFERENCE = 2000
-COMPONENTS = 50
-
-
-class Skipped(Exception):
-    """A generator cannot be used on these cells; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -67,13 +65,13 @@ class CellSet:
     def read(
         cls, source: Source, config: DataConfig, side: str, *, multiple_of: int, most: int = MOST_REFERENCE
     ) -> CellSet:
-        """Prepare the cells, of which `most` are judged by; BadInput where there are too few."""
+        """Prepare the cells, of which `most` at most are compared with; BadInput where there are too few."""
         config = replace(config, cell_type_key=source.cell_type_key, condition_on=())
         cells = cls(source, load_prepared(source.data, config, multiple_of=multiple_of), side, multiple_of, most)
         if len(cells.reference) < LEAST_CELLS:
             raise BadInput(
-                f"{source.data}: {len(cells.reference)} {side} cells are too few to judge by; give more cells, or a "
-                f"preset that holds out more, so that there are {LEAST_CELLS}"
+                f"{source.data}: {len(cells.reference)} {side} cells are too few to compare with; give more cells, "
+                f"or a preset that holds out more, so that there are {LEAST_CELLS}"
             )
         return cells
 
@@ -114,7 +112,7 @@ class CellSet:
         return None if key is None else obs[key].astype(str).to_numpy()
 
     def prepared_for(self, config: RunConfig) -> Prepared:
-        """The same cells, split and genes, scaled and with the labels that `config` asks for."""
+        """The same cells, split and genes, scaled and with the conditioning that `config` asks for."""
         asked = {name: getattr(config.data, name) for name in OF_THE_MODEL}
         settings = replace(self.prepared.metadata.settings, **asked)
         return load_prepared(self.source.data, settings, multiple_of=self.multiple_of)
@@ -131,38 +129,46 @@ class CellSet:
 
     @cached_property
     def space(self) -> Space:
-        """The first 50 principal components of all real cells looked at, and a classifier of types in them."""
-        return Space.fit(self)
+        """The training cells' first 50 principal components, and a classifier of types in them."""
+        return Space.fit(self.training, self.training_types, self.reference, self.reference_types)
 
 
 @dataclass(frozen=True)
 class Space:
-    """PCA-50 of training and reference cells; `classifier` is fitted on the training cells, None without types."""
+    """PCA-50 fitted on training cells alone, with the PC scores (cell, component) of training and reference cells.
 
-    pca: object
+    `classifier` is fitted on the training cells, None without types; `accuracy` is the
+    share of reference cells that it gives their own type.
+    """
+
+    components: TrainingComponents
     training: np.ndarray
     reference: np.ndarray
-    classifier: object | None
+    classifier: Any | None
     accuracy: float | None
 
     @classmethod
-    def fit(cls, cells: CellSet) -> Space:
-        """Fit both; `accuracy` is the classifier's share of reference cells called rightly."""
-        both = np.concatenate([cells.training, cells.reference])
-        components = min(COMPONENTS, len(both) - 1, both.shape[1])
-        pca = optional("sklearn.decomposition").PCA(components, svd_solver="randomized", random_state=0).fit(both)
-        training, reference = pca.transform(cells.training), pca.transform(cells.reference)
+    def fit(
+        cls,
+        training: np.ndarray,
+        training_types: np.ndarray | None,
+        reference: np.ndarray,
+        reference_types: np.ndarray | None,
+    ) -> Space:
+        """From (cell, gene) log values, and a name for each cell or None."""
+        components = TrainingComponents.fit(training)
+        training_scores, reference_scores = components.project(training), components.project(reference)
         classifier = accuracy = None
-        if cells.training_types is not None and len(set(cells.training_types)) > 1:
+        if training_types is not None and len(set(training_types)) > 1:
             classifier = optional("sklearn.linear_model").LogisticRegression(max_iter=2000)
-            classifier.fit(training, cells.training_types)
-            accuracy = float((classifier.predict(reference) == cells.reference_types).mean())
-        return cls(pca, training, reference, classifier, accuracy)
+            classifier.fit(training_scores, training_types)
+            accuracy = float((classifier.predict(reference_scores) == reference_types).mean())
+        return cls(components, training_scores, reference_scores, classifier, accuracy)
 
-    def place(self, cells: np.ndarray) -> np.ndarray:
-        """Other cells' components, (cell, component)."""
-        return self.pca.transform(cells)
+    def project(self, cells: np.ndarray) -> np.ndarray:
+        """PC scores of other cells, (cell, component)."""
+        return self.components.project(cells)
 
-    def call(self, places: np.ndarray) -> np.ndarray | None:
-        """The classifier's name for each."""
-        return None if self.classifier is None else self.classifier.predict(places).astype(str)
+    def classify(self, scores: np.ndarray) -> np.ndarray | None:
+        """The classifier's type for each; None without types."""
+        return None if self.classifier is None else self.classifier.predict(scores).astype(str)

@@ -1,4 +1,6 @@
-"""Training from a file larger than it may take of memory: python -m benchmarks.streaming --out FILE.json [--cells N].
+"""Training from a file larger than it may take of memory.
+
+    python -m benchmarks.speed.streaming --out FILE.json [--cells N]
 
 Synthesises an .h5ad of N cells (ten types, counts, nine zeros of ten) block by block, then trains on it for some steps
 from the disk and from memory, each in a process of its own, so that its peak memory is its own.
@@ -8,11 +10,10 @@ from __future__ import annotations
 
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import anndata
 import click
@@ -22,6 +23,7 @@ import pandas as pd
 from scipy import sparse
 
 import scrdit_jax as scrdit
+from benchmarks.commands import as_json, in_own_process, write_files
 from scrdit_jax.api import prepare, settings
 from scrdit_jax.checkpoint import Checkpoints
 from scrdit_jax.data.batches import Batches
@@ -52,8 +54,8 @@ def synthesise(path: Path, cells: int) -> None:
             matrix.append(block)
 
 
-def child(data: Path, out: Path, stream: bool) -> dict[str, object]:
-    """Train here; speed and peak memory are of this process."""
+def train_from(data: str, out: str, stream: bool) -> dict[str, Any]:
+    """Train in this process; speed and peak memory are its own."""
     config = settings("demo", steps=STEPS, batch_size=256, log_every=10)
     started = time.perf_counter()
     run = scrdit.train(data, out=out, preset=config, stream=stream)
@@ -61,17 +63,16 @@ def child(data: Path, out: Path, stream: bool) -> dict[str, object]:
     lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
     with Checkpoints(run) as checkpoints:
         digest = checkpoints.digest()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return {
         "from": "disk" if stream else "memory",
         "seconds_from_start_to_end": seconds,
         "cells_per_second": float(np.median([line["cells_per_second"] for line in lines[1:]])),
-        "peak_gb": peak / 1e9,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
         "digest": digest,
     }
 
 
-def loading(run: Path, batches: int = 400) -> float:
+def loading_speed(run: Path, batches: int = 400) -> float:
     """Cells a second of batches from the run's copy on the disk, with nothing else to do."""
     prepared = prepare(run / "cells.h5ad", preset="demo", stream=True)
     source = Batches(prepared.train.X, 256, 0)
@@ -86,27 +87,21 @@ def loading(run: Path, batches: int = 400) -> float:
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--cells", default=500_000, show_default=True)
 @click.option("--from-memory/--no-from-memory", default=True, help="Train from memory, too.")
-@click.option("--child", type=(Path, Path, bool), hidden=True)
-def main(out: Path, cells: int, from_memory: bool, child: tuple[Path, Path, bool] | None) -> None:
+def main(out: Path, cells: int, from_memory: bool) -> None:
     """Measure and write JSON."""
-    if child is not None:
-        click.echo(json.dumps(globals()["child"](*child)))
-        return
     with tempfile.TemporaryDirectory(dir=out.absolute().parent) as name:
         folder = Path(name)
         data = folder / "cells.h5ad"
         synthesise(data, cells)
-        found: dict[str, object] = {"cells": cells, "genes": GENES, "gb_of_file": data.stat().st_size / 1e9}
+        found: dict[str, Any] = {"cells": cells, "genes": GENES, "gb_of_file": data.stat().st_size / 1e9}
         found["training"] = []
         for stream in (True, False)[: 1 + from_memory]:
-            words = ["--out", str(out), "--child", str(data), str(folder / str(stream)), str(stream)]
-            command = [sys.executable, "-m", "benchmarks.streaming", *words]
-            text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            found["training"].append(json.loads(text.splitlines()[-1]))
+            arguments = (data, folder / str(stream), stream)
+            found["training"].append(in_own_process("benchmarks.speed.streaming", "train_from", *arguments))
             if stream:
-                found["loader_cells_per_second"] = loading(folder / "True")
-            out.write_text(json.dumps(found, indent=1) + "\n")
-    click.echo(json.dumps(found, indent=1))
+                found["loader_cells_per_second"] = loading_speed(folder / "True")
+            write_files(out.parent, {out.name: as_json(found)})
+    click.echo(as_json(found))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Training on two devices against one with the same cores: python -m benchmarks.devices --out FILE.json.
+"""Training on two devices against one with the same cores: python -m benchmarks.speed.devices --out FILE.json.
 
 The demo's network on PBMC 3k. One device has all cores for its operations; two share them. Each measurement is a
 process of its own, in turn, so that what disturbs the machine disturbs both.
@@ -6,18 +6,19 @@ process of its own, in turn, so that what disturbs the machine disturbs both.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import click
 import numpy as np
 
+from benchmarks.commands import as_json, in_own_process, write_files
 
-def child(devices: int, batch_size: int, steps: int) -> float:
-    """Cells a second of training steps, compiled and fed before the clock starts."""
+BATCH_SIZES = (64, 256)
+
+
+def training_speed(devices: int, batch_size: int, steps: int) -> float:
+    """Cells a second of training steps, compiled and prefetched before the clock starts."""
     import jax
 
     jax.config.update("jax_num_cpu_devices", devices)
@@ -49,25 +50,20 @@ def child(devices: int, batch_size: int, steps: int) -> float:
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--cells", default=4096, show_default=True, help="To train on in each measurement.")
 @click.option("--rounds", default=4, show_default=True)
-@click.option("--child", type=(int, int, int), hidden=True)
-def main(out: Path, cells: int, rounds: int, child: tuple[int, int, int] | None) -> None:
+def main(out: Path, cells: int, rounds: int) -> None:
     """Measure and write JSON."""
-    if child is not None:
-        click.echo(json.dumps(globals()["child"](*child)))
-        return
     rows = []
-    for batch_size in (64, 256):
+    for batch_size in BATCH_SIZES:
         found: dict[int, list[float]] = {1: [], 2: []}
         for _ in range(rounds):
             for devices, speeds in found.items():
-                words = ["--out", str(out), "--child", str(devices), str(batch_size), str(cells // batch_size)]
-                command = [sys.executable, "-m", "benchmarks.devices", *words]
-                text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-                speeds.append(json.loads(text.splitlines()[-1]))
+                arguments = (devices, batch_size, cells // batch_size)
+                speeds.append(in_own_process("benchmarks.speed.devices", "training_speed", *arguments))
         one, two = (float(np.median(found[devices])) for devices in (1, 2))
         rows.append({"batch_size": batch_size, "cells_per_second": found, "two_over_one": two / one})
-    out.write_text(json.dumps({"network": "demo", "rows": rows}, indent=1) + "\n")
-    click.echo(out.read_text())
+    text = as_json({"network": "demo", "rows": rows})
+    write_files(out.parent, {out.name: text})
+    click.echo(text)
 
 
 if __name__ == "__main__":

@@ -1,24 +1,25 @@
-"""The same network and sampler in PyTorch, in turn with ours: python -m benchmarks.peer RUN --out FILE.json.
+"""The same network and sampler in PyTorch, in turn with ours: python -m benchmarks.speed.pytorch RUN --out FILE.json.
 
 Same weights, same evaluations, the batch that each side is fastest with; A B C A B C, and the ratio round by round.
 Then, for a model that can be drawn from, ours as it samples by default against the peer's own DDIM at a tenth of the
-timesteps, cell for cell. Needs the extra `peer`.
+timesteps, cell for cell. Needs the extra `torch`.
 """
 
 from __future__ import annotations
 
-import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import jax
 import numpy as np
 import torch
 
-from benchmarks import torch_dit
+from benchmarks.commands import Refused, as_json, one_line_errors, write_files
+from benchmarks.speed import torch_dit
 from scrdit_jax.benchmarking.run import random_model
 from scrdit_jax.benchmarking.timing import Timing, in_turn, matrix_product_rate, seconds_of
 from scrdit_jax.checkpoint import Model, load_model
@@ -27,8 +28,7 @@ from scrdit_jax.devices import describe_devices, use_every_core
 from scrdit_jax.diffusion.predictions import is_distribution, make_prediction
 from scrdit_jax.generation.engine import Engine, make_engine
 from scrdit_jax.generation.settings import coefficients_for
-from scrdit_jax.io.atomic import atomic_write
-from scrdit_jax.networks.dit import flops_per_evaluation
+from scrdit_jax.networks.registry import flops_per_evaluation
 from scrdit_jax.sampling.sampler import cell_keys, cell_noise
 from scrdit_jax.sampling.solvers import Coefficients
 
@@ -42,8 +42,8 @@ AGREEMENT = {"float32": 2e-3, "bfloat16": 0.05}
 Sample = Callable[[int], np.ndarray]
 
 
-def untold(model: Model) -> Model:
-    """The model without what it is told of a cell beside its timestep: both sides leave that out."""
+def unconditioned(model: Model) -> Model:
+    """The model without its conditioning variables: both sides leave them out."""
     layers = {name: layer for name, layer in model.params["params"].items() if name != "label_embeddings"}
     return replace(model, metadata=replace(model.metadata, conditions=(), groups=()), params={"params": layers})
 
@@ -66,7 +66,7 @@ def fastest_batch(sample: Sample, evaluations: int, batches: tuple[int, ...]) ->
     return max(found, key=found.__getitem__), found
 
 
-def peers(
+def torch_samplers(
     model: Model, engine: Engine, dtype: str, coefficients: Coefficients | None = None
 ) -> tuple[dict[str, Sample], Callable[[Sample], float]]:
     """Ways for PyTorch to sample a batch, by name; and how far one is from our cells (median of |difference|).
@@ -101,7 +101,7 @@ def peers(
     return {"eager": sampler(network), "compiled": sampler(torch.compile(network, dynamic=False))}, difference
 
 
-def side(name: str, batch: int, evaluations: int, timing: Timing, flops: int) -> dict:
+def side(name: str, batch: int, evaluations: int, timing: Timing, flops: int) -> dict[str, Any]:
     """One side's figures, as plain values."""
     rate = batch * evaluations / timing.median
     return {
@@ -114,11 +114,11 @@ def side(name: str, batch: int, evaluations: int, timing: Timing, flops: int) ->
     }
 
 
-def against_its_own(model: Model, engine: Engine, dtype: str, batch: int) -> dict:
+def against_its_own(model: Model, engine: Engine, dtype: str, batch: int) -> dict[str, Any]:
     """Cells a second of ours, as sampled by default, over those of the peer by OWN, round by round."""
     default = make_engine(model, SamplingConfig(dtype=dtype))
     table = coefficients_for(model.config.diffusion, SamplingConfig(**OWN))
-    sample = peers(model, engine, dtype, table)[0]["eager"]
+    sample = torch_samplers(model, engine, dtype, table)[0]["eager"]
     ours, theirs = in_turn([lambda: default.fetch(default.dispatch(0), 0, 0), lambda: sample(batch)], OWN_ROUNDS)
     pairs = (np.array(theirs.seconds) / batch) / (np.array(ours.seconds) / default.batch_size)
     return {
@@ -129,26 +129,21 @@ def against_its_own(model: Model, engine: Engine, dtype: str, batch: int) -> dic
     }  # fmt: skip
 
 
-@click.command()
-@click.argument("run", type=click.Path(path_type=Path), required=False)
-@click.option("--preset", help="Instead of RUN: this preset's network with random weights.")
-@click.option("--out", type=click.Path(path_type=Path), required=True)
-@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
-@click.option("--steps", default=20, show_default=True, help="Network evaluations a cell.")
-@click.option("--rounds", default=9, show_default=True)
-def main(run: Path | None, preset: str | None, out: Path, dtype: str, steps: int, rounds: int) -> None:
-    """Time both sides and write what came out."""
-    use_every_core()
-    model = random_model(load_preset(preset)) if preset else untold(load_model(run))
-    engine = make_engine(model, SamplingConfig(solver=ALIKE, steps=steps, dtype=dtype))
-    flops = flops_per_evaluation(model.config.network, len(model.metadata.genes), engine.network.outputs)
-    ways, difference = peers(model, engine, dtype)
-    differences = {name: difference(sample) for name, sample in ways.items()} if not preset else {}
+def require_agreement(
+    ways: Mapping[str, Sample], difference: Callable[[Sample], float], dtype: str
+) -> dict[str, float]:
+    """How far each side's cells are from ours; Refused where that is more than rounding."""
+    differences = {name: difference(sample) for name, sample in ways.items()}
     for name, found in differences.items():
         if not found <= AGREEMENT[dtype]:
-            raise click.ClickException(f"{name} and our cells differ by {found:.2g}, more than {AGREEMENT[dtype]:g}")
+            raise Refused(f"{name} and our cells differ by {found:.2g}, more than {AGREEMENT[dtype]:g}")
+    return differences
+
+
+def time_sides(engine: Engine, ways: Mapping[str, Sample], flops: int, rounds: int) -> dict[str, Any]:
+    """Every side's sweep of batch sizes, its figures, and the ratio to ours round by round."""
     candidates = CPU_BATCHES if jax.local_devices()[0].platform == "cpu" else GPU_BATCHES
-    batches, sweeps = {}, {}
+    steps, batches, sweeps = engine.evaluations, {}, {}
     for name, sample in ways.items():
         batches[name], sweeps[name] = fastest_batch(sample, steps, candidates)
         click.echo(f"{name}: {', '.join(f'{b}: {rate:,.0f}/s' for b, rate in sweeps[name].items())}")
@@ -164,10 +159,33 @@ def main(run: Path | None, preset: str | None, out: Path, dtype: str, steps: int
         low, high = np.percentile(pairs, [25, 75])
         ratios[name] = {"median": float(np.median(pairs)), "low": low, "high": high, "pairs": pairs.tolist()}
         click.echo(f"{ratios[name]['median']:.2f} times {name} ({low:.2f} to {high:.2f})")
+    return {"sweeps": sweeps, "sides": sides, "ratios": ratios}
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.option("--preset", help="Instead of RUN: this preset's network with random weights.")
+@click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
+@click.option("--steps", default=20, show_default=True, help="Network evaluations a cell.")
+@click.option("--rounds", default=9, show_default=True)
+def main(run: Path | None, preset: str | None, out: Path, dtype: str, steps: int, rounds: int) -> None:
+    """Time both sides and write what came out."""
+    use_every_core()
+    with one_line_errors():
+        if (run is None) == (preset is None):
+            raise Refused("give a RUN or a --preset, one of them")
+        model = random_model(load_preset(preset)) if preset else unconditioned(load_model(run))
+    engine = make_engine(model, SamplingConfig(solver=ALIKE, steps=steps, dtype=dtype))
+    flops = flops_per_evaluation(engine.network)
+    ways, difference = torch_samplers(model, engine, dtype)
+    differences = {} if preset else require_agreement(ways, difference, dtype)
+    timed = time_sides(engine, ways, flops, rounds)
     own = None
     if is_distribution(model.config.diffusion.prediction):
-        own = against_its_own(model, engine, dtype, batches["eager"])
+        own = against_its_own(model, engine, dtype, timed["sides"][1]["batch_size"])
         click.echo(f"{own['ratio']['median']:.1f} times the cells/s of its own DDIM with {own['theirs']} evaluations")
+    matrix_rates = {"scrdit_jax": matrix_product_rate(dtype, jax.local_devices()), "torch": torch_matrix_rate(dtype)}
     values = {
         "device": describe_devices(),
         "versions": {"python": platform.python_version(), "jax": jax.__version__, "torch": torch.__version__},
@@ -176,16 +194,11 @@ def main(run: Path | None, preset: str | None, out: Path, dtype: str, steps: int
         "dtype": dtype,
         "evaluations": steps,
         "median_difference_from_ours": differences,
-        "matrix_product_flops_per_second": {
-            "scrdit_jax": matrix_product_rate(dtype, jax.local_devices()), "torch": torch_matrix_rate(dtype)
-        },
-        "sweeps": sweeps,
-        "sides": sides,
-        "ratios": ratios,
+        "matrix_product_flops_per_second": matrix_rates,
+        **timed,
         "by_default": own,
-    }  # fmt: skip
-    with atomic_write(out) as partial:
-        partial.write_text(json.dumps(values, indent=1) + "\n")
+    }
+    write_files(out.parent, {out.name: as_json(values)})
 
 
 def torch_matrix_rate(dtype: str) -> float:

@@ -1,4 +1,4 @@
-"""What `benchmarks.fidelity` compares: each makes cells for a set of real ones, and says how long that took."""
+"""What is compared: controls, peers and ours, trained anew or already; each makes cells and is timed."""
 
 from __future__ import annotations
 
@@ -7,36 +7,25 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scrdit_jax.evaluation.comparison import REAL, SHUFFLED, shuffle_genes
 
 import scrdit_jax as scrdit
-from benchmarks.cell_sets import OF_THE_MODEL, CellSet, Skipped
-from benchmarks.copula import Copula
-from benchmarks.rows import slug
+from benchmarks.commands import slug
+from benchmarks.fidelity.cell_sets import OF_THE_MODEL, CellSet
+from benchmarks.peers import PEERS, Made, Skipped
 from scrdit_jax.checkpoint import Run
 from scrdit_jax.config import OPERATIONAL, RunConfig
-from scrdit_jax.errors import ScrditError
+from scrdit_jax.errors import BadConfig, ScrditError
 from scrdit_jax.evaluation.metrics import dense
 from scrdit_jax.families import Family, is_family, load
 
-REAL, SHUFFLED, COPULA = "real vs real", "genes shuffled", "copula"
 # A schedule: timesteps fitted to the model by `scrdit schedule` when cells are made.
 FIT = "fit"
-ONE_TYPE = "all cells"
-
-
-@dataclass(frozen=True)
-class Made:
-    """(cell, gene) float32 log values, a name of each cell's type where the generator knows it, and what they cost."""
-
-    cells: np.ndarray
-    types: np.ndarray | None
-    fit_seconds: float | None
-    cells_per_second: float | None
 
 
 @dataclass(frozen=True)
@@ -49,36 +38,44 @@ class Generator:
 
 
 def controls() -> list[Generator]:
-    """Real training cells, which nothing can be expected to beat, and the same with each gene permuted on its own."""
-
-    def drawn(cells: CellSet, count: int, seed: int) -> np.ndarray:
-        return np.random.default_rng([seed, 2]).permutation(len(cells.training))[:count]
+    """Training cells, which nothing can be expected to beat, and the same with each gene permuted on its own."""
 
     def real(cells: CellSet, count: int, seed: int) -> Made:
-        rows = drawn(cells, count, seed)
-        types = None if cells.training_types is None else cells.training_types[rows]
-        return Made(cells.training[rows], types, None, None)
+        rows = np.random.default_rng([seed, 2]).permutation(len(cells.training))[:count]
+        return Made(cells.training[rows], None if cells.training_types is None else cells.training_types[rows])
 
     def shuffled(cells: CellSet, count: int, seed: int) -> Made:
-        rows = drawn(cells, count, seed)
-        return Made(np.random.default_rng([seed, 3]).permuted(cells.training[rows], axis=0), None, None, None)
+        return Made(shuffle_genes(real(cells, count, seed).cells, np.random.default_rng([seed, 3])))
 
     return [Generator(REAL, {}, real), Generator(SHUFFLED, {}, shuffled)]
 
 
-def copula() -> Generator:
-    """A Gaussian copula for each cell type, or one for all cells where they have no types."""
+def peer(name: str) -> Generator:
+    """The peer of that name."""
+    return Generator(name, {"settings": dict(PEERS[name].settings)}, PEERS[name])
 
-    def make(cells: CellSet, count: int, seed: int) -> Made:
-        types = cells.training_types
-        started = time.perf_counter()
-        fitted = Copula.fit(cells.training, [ONE_TYPE] * len(cells.training) if types is None else types, seed=seed)
-        between = time.perf_counter()
-        made, names = fitted.draw(count, seed=seed)
-        seconds = time.perf_counter() - between
-        return Made(made, None if types is None else names, between - started, count / seconds)
 
-    return Generator(COPULA, {}, make)
+@dataclass(frozen=True)
+class Sampler:
+    """How ours are sampled: `options` are SamplingConfig's, `suffix` goes to the generator's name in the tables."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    suffix: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Sampler:
+        """SOLVER[:EVALUATIONS[:SCHEDULE]]."""
+        solver, _, rest = text.partition(":")
+        steps, _, schedule = rest.partition(":")
+        options: dict[str, Any] = {"solver": solver}
+        if steps:
+            if not steps.isdecimal():
+                raise BadConfig(f"--sampler {text}: {steps!r} is no number of evaluations; write e.g. {solver}:10")
+            options["steps"] = int(steps)
+        if schedule:
+            options["schedule"] = schedule
+        words = [solver, *([f"{steps} evaluations"] if steps else []), *([schedule] if schedule else [])]
+        return cls(options, ", " + ", ".join(words))
 
 
 def ours_from_preset(name: str, config: RunConfig, work: Path, sampling: Mapping[str, Any]) -> Generator:
@@ -91,9 +88,11 @@ def ours_from_preset(name: str, config: RunConfig, work: Path, sampling: Mapping
 
     def make(cells: CellSet, count: int, seed: int) -> Made:
         folder = work / f"{slug(cells.name)}.{digest}.{seed}"
-        # Held-out cells are for judging here: none may stop the training or choose its checkpoint.
+        # Held-out cells are for the comparison: none may stop the training or choose its checkpoint.
         training = {"seed": seed, "evaluate_every": None, "patience": None}
-        run = whole(scrdit.train(cells.prepared_for(config), out=folder, preset=config.replace({"training": training})))
+        run = require_finished(
+            scrdit.train(cells.prepared_for(config), out=folder, preset=config.replace({"training": training}))
+        )
         return _sampled(run.path, cells, count, seed, sampling)
 
     return Generator(name, {"settings": settings, "sampling": dict(sampling)}, make)
@@ -111,7 +110,9 @@ def ours_from_run(name: str, path: Path, sampling: Mapping[str, Any]) -> Generat
         if here.genes != there.genes or not same_split:
             raise Skipped("was trained with other genes or another split")
         if model.config.training.evaluate_every is not None and cells.side != "validation":
-            raise Skipped("held-out cells, test cells among them, were looked at in its training (--evaluate-every)")
+            raise Skipped(
+                "held-out cells, test cells among them, were scored against in its training (--evaluate-every)"
+            )
         return _sampled(path, cells, count, seed, sampling)
 
     training_seed = model.config.training.seed
@@ -128,7 +129,7 @@ def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping
         made = scrdit.sample(run, count, seed=seed, **sampling)
         seconds = time.perf_counter() - started
     key = cells.prepared.metadata.cell_type_key
-    # Cells that know their types come type by type.
+    # Cells of a model that is conditioned on the types come type by type.
     order = np.random.default_rng([seed, 9]).permutation(count)
     types = made.obs[key].astype(str).to_numpy()[order] if key in made.obs else None
     runs = [Run(run / member) for member in (Family.read(run).members.values() if is_family(run) else [""])]
@@ -137,7 +138,7 @@ def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping
     return Made(dense(made.X)[order], types, sum(map(training_seconds, runs)) if logged else None, count / seconds)
 
 
-def whole(run: Run) -> Run:
+def require_finished(run: Run) -> Run:
     """The run; ScrditError where its training was stopped before its end: what it makes is not the recipe's."""
     if run.stopped is not None:
         raise ScrditError(f"stopped: {run.stopped}")

@@ -1,8 +1,8 @@
 """Pack a run as the model that ships with the package, with the command that trained it and what it scored.
 
-    python -m benchmarks.pretrained RUN --scores fidelity/results.json --command "scrdit train ..." --out FILE.npz
+    python -m benchmarks.fidelity.pretrained RUN --scores fidelity/results.json --command "scrdit train ..." --out FILE
 
-`scripts/pretrain` trains, judges and packs; the scores are those of `benchmarks.fidelity --run RUN --on test`.
+`scripts/pretrain` trains, scores and packs; the scores are those of `benchmarks.fidelity --run RUN --on test`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 import click
 import numpy as np
 
-from benchmarks.fidelity import Refused
-from scrdit_jax.errors import BadInput, ScrditError
+from benchmarks.commands import one_line_errors
+from scrdit_jax.errors import BadInput
 from scrdit_jax.importing.pretrained import pack
 
 SHOWN = (
@@ -51,10 +51,8 @@ def scores_of(path: Path) -> dict[str, Any]:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="File, .npz.")
 def main(run: Path, scores: Path, command: str, out: Path) -> None:
     """Write the file and say how large it is."""
-    try:
+    with one_line_errors():
         pack(run, out, {"command": command, "scores": scores_of(scores)})
-    except ScrditError as error:
-        raise Refused(" ".join(str(error).split())) from None
     click.echo(f"{out}: {out.stat().st_size / 1e6:.2f} MB")
 
 

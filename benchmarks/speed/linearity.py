@@ -1,22 +1,21 @@
 """Seconds a cell at 1,000 and at 100,000 cells, a small network, once compiled.
 
-python -m benchmarks.linearity --out FILE.json
+python -m benchmarks.speed.linearity --out FILE.json
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 import numpy as np
 
+from benchmarks.commands import as_json, write_files
 from scrdit_jax.benchmarking.run import random_model
 from scrdit_jax.benchmarking.timing import in_turn
 from scrdit_jax.config import SamplingConfig, load_preset
 from scrdit_jax.devices import describe_devices, use_every_core
 from scrdit_jax.generation.engine import make_engine
-from scrdit_jax.io.atomic import atomic_write
 
 SMALL = {"genes": 200, "genes_per_token": 20, "width": 32, "depth": 1, "heads": 2}
 CELLS = (1_000, 100_000)
@@ -47,8 +46,7 @@ def main(out: Path, rounds: int) -> None:
         "ratio": {"median": float(np.median(ratios)), "rounds": ratios.tolist()},
     }
     click.echo(f"{values['seconds_per_cell']}, ratio {values['ratio']['median']:.3f}")
-    with atomic_write(out) as partial:
-        partial.write_text(json.dumps(values, indent=1) + "\n")
+    write_files(out.parent, {out.name: as_json(values)})
 
 
 if __name__ == "__main__":
