@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scrdit_jax.evaluation.comparison import REAL, SHUFFLED, shuffle_genes
 
 import scrdit_jax as scrdit
 from benchmarks.commands import slug
@@ -21,6 +20,7 @@ from benchmarks.peers import PEERS, Made, Skipped
 from scrdit_jax.checkpoint import Run
 from scrdit_jax.config import OPERATIONAL, RunConfig
 from scrdit_jax.errors import BadConfig, ScrditError
+from scrdit_jax.evaluation.comparison import REAL, SHUFFLED, shuffle_genes
 from scrdit_jax.evaluation.metrics import dense
 from scrdit_jax.families import Family, is_family, load
 
