@@ -31,7 +31,7 @@ from ..evaluation.comparison import (
 )
 from ..extras import versions
 from ..generation.engine import make_engine
-from ..generation.fitting import fit_unipc
+from ..generation.fitting import fit
 from ..generation.outputs import write_timesteps
 from ..generation.program import network_of
 from ..generation.tuning import choose_batch_size, model_sweep
@@ -177,8 +177,10 @@ def measure(
 
 
 def _fit_schedule(model: Model, case: Case, folder: Path) -> str:
+    """A file of timesteps fitted to the model; solvers that do not draw need no held-out cells for it."""
     path = folder / "taus.json"
-    write_timesteps(fit_unipc(model, case.steps), path, solver=case.solver, model=model.digest)
+    timesteps = fit(model, case.solver, case.steps, held_out=folder / "held_out.h5ad")
+    write_timesteps(timesteps, path, solver=case.solver, model=model.digest)
     return str(path)
 
 
@@ -195,11 +197,11 @@ def _timed(engine: Any, timing: Timing, flops: int, matrix_rate: float) -> dict[
     return {
         "batch_size": engine.batch_size,
         "attention": engine.network.attention,
-        "compile_seconds": engine.compile_seconds,
+        "compile_seconds": engine.program.compile_seconds,
         "batch_seconds": {"median": timing.median, "values": list(timing.seconds)},
         **rates(timing, engine.batch_size, engine.evaluations, flops, matrix_rate),
         "flops_per_cell_evaluation": flops,
-        "program_bytes": engine.bytes_needed,
+        "program_bytes": engine.program.bytes_needed,
         "peak_memory": {"bytes": peak, "of": whose},
     }
 

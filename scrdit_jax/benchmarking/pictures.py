@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from typing import Any
 
 from ..evaluation.comparison import REAL
 from ..evaluation.plots import TYPE_COLOURS, blank_figure, to_png
 
-MARKERS = "os^Dv*P"
+MARKERS = "os^Dv*PX<"
 
 
 def throughput_against_batch(values: Mapping[str, Any]) -> bytes:
@@ -40,7 +41,7 @@ def quality_against_time(values: Mapping[str, Any]) -> bytes:
             seconds = 1000 / row["cells_per_second"]["median"]
             name = row["solver"] + (", fitted timesteps" if row["fitted"] else "")
             lines.setdefault(name, []).append((seconds, score["mean"], score["sd"], row["steps"]))
-    for (name, points), colour, marker in zip(lines.items(), TYPE_COLOURS, MARKERS + "X<", strict=False):
+    for (name, points), colour, marker in zip(lines.items(), cycle(TYPE_COLOURS), cycle(MARKERS), strict=False):
         seconds, means, deviations, steps = zip(*sorted(points), strict=True)
         # On a logarithmic scale a bar must not reach zero.
         below = [min(sd, 0.9 * mean) for mean, sd in zip(means, deviations, strict=True)]

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import OutputExists, writing
-from ..evaluation.comparison import SHUFFLED
 from ..evaluation.tables import markdown_table
 from ..io.atomic import atomic_write
 from .cases import baseline
@@ -75,7 +74,7 @@ def results_table(values: Mapping[str, Any]) -> str:
         parts.append(
             f"Scores: {half} synthetic cells against {half} held-out ones, mean ± deviation of "
             f"{values['settings']['seeds']} seeds; the last lines are what other held-out cells reach, and those with "
-            f"their genes shuffled ('{SHUFFLED}')."
+            "their genes shuffled."
         )
     parts += [f"{row['name']}: {row['note']}" for row in rows if row["note"]]
     return "\n".join(parts) + "\n"
