@@ -74,7 +74,8 @@ class Sampler:
             options["steps"] = int(steps)
         if schedule:
             options["schedule"] = schedule
-        words = [solver, *([f"{steps} evaluations"] if steps else []), *([schedule] if schedule else [])]
+        evaluations = "1 evaluation" if steps == "1" else f"{steps} evaluations"
+        words = [solver, *([evaluations] if steps else []), *([schedule] if schedule else [])]
         return cls(options, ", " + ", ".join(words))
 
 

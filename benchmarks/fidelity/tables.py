@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.fidelity.cell_sets import CellSet
+from benchmarks.fidelity.cell_sets import SIDES, CellSet
 from benchmarks.fidelity.scoring import CLASSIFIER, learnt_types
 from scrdit_jax.benchmarking.store import Row
 from scrdit_jax.evaluation.comparison import REAL, SHUFFLED, Estimate, estimate_text, figure
@@ -49,7 +49,7 @@ def page(rows: Sequence[Row], about: dict[str, Any]) -> str:
         of = [row for row in rows if row["data"] == cells["name"]]
         skipped = [one for one in about["skipped"] if one["data"] == cells["name"]]
         parts.append(
-            f"## {cells['name']}: {cells['training']} training cells, {cells['reference']} {about['on']} cells, "
+            f"## {cells['name']}: {cells['training']} training cells, {cells['reference']} {SIDES[about['on']]} cells, "
             f"{cells['genes']} genes\n"
         )
         for title, metrics in metric_tables().items():

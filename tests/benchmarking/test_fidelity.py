@@ -14,7 +14,7 @@ from scipy import sparse
 
 from benchmarks import peers
 from benchmarks.fidelity import __main__ as fidelity
-from benchmarks.fidelity import comparing, figures, generators, scoring
+from benchmarks.fidelity import comparing, conditioning, figures, generators, scoring
 from benchmarks.fidelity.cell_sets import CellSet, Source
 from benchmarks.peers import PEERS, Skipped
 from scrdit_jax.errors import MissingExtra
@@ -277,8 +277,24 @@ def test_scvi_says_why_it_cannot_be_used(sides, folder, tiny_config, monkeypatch
         _ = logged.training_counts
 
 
+def test_types_are_requested_and_classified_at_every_guidance(labelled_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(conditioning, "GUIDANCES", (1.0,))
+    monkeypatch.setattr(conditioning, "ENOUGH_CELLS", 10)
+    out, words = tmp_path / "out", ("--cells", "12", "--seeds", "1")
+    result = CliRunner().invoke(conditioning.main, [str(labelled_run.path), "--out", str(out), *words])
+    assert result.exit_code == 0, result.output
+    found = json.loads((out / "conditioning.json").read_text())
+    assert [(row["name"], row["requested"], row["generated"]) for row in found["rows"]] == [
+        ("B cell", 12, 12), ("T cell", 12, 12),
+    ]  # fmt: skip
+    assert all(0 <= row["library_size_p"] <= 1 and 0 <= row["classified"] <= 1 for row in found["rows"])
+    text = (out / "conditioning.md").read_text()
+    assert "| 1 | B cell |" in text and "| *real vs real* |" in text and "± 0.000 |" in text
+
+
 def test_cells_of_a_training_that_was_stopped_are_no_row(folder, tmp_path, monkeypatch, trained):
     """As by SIGTERM: training saves what it has and returns."""
+    monkeypatch.setattr(figures, "pictures", lambda *given: {})
     train, out = generators.scrdit.train, tmp_path / "out"
 
     def stopped(*given, **named):
