@@ -74,7 +74,7 @@ def annotate(cells: AnnData, path: Path) -> AnnData:
     table = _read_annotation(path)
     names = cells.obs_names.to_series()
     bare = pd.Series([name[len(sample) + 1 :] for name, sample in zip(names, cells.obs["sample"], strict=True)])
-    known = {**{code: name for code, name in zip(bare, names, strict=True)}, **{name: name for name in names}}
+    known = dict(zip(bare, names, strict=True)) | {name: name for name in names}
     ambiguous = set(bare[bare.duplicated()]) - set(names)
     labels: dict[str, str] = {}
     for number, (code, label) in enumerate(zip(table["barcode"], table["cell_type"], strict=True), start=2):

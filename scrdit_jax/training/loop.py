@@ -55,7 +55,7 @@ class TrainingOptions:
     max_minutes: float | None = None
     tensorboard: bool = False
     scorer: Callable[[AnnData], ModelScorer] | None = None
-    fit: Callable[[Model, AnnData], Mapping[int, Sequence[int]]] | None = None
+    fit: Callable[[Model, AnnData], Mapping[int, Sequence[int] | np.ndarray]] | None = None
     matrix_rate: float | None = None
     resident: bool | None = None
 

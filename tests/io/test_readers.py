@@ -130,10 +130,13 @@ def test_whatever_is_wrong_in_an_hdf5_file_is_said_of_the_file(name, tmp_path, t
                     made = file.create_group(node) if isinstance(new, str) else file.create_dataset(node, data=new)
                     made.attrs.update(attributes)
             for read in (read_cells, open_cells, bytes_in_memory):
+                refused = None
                 try:
                     read(broken)
                 except BadInput as error:
-                    assert "\n" not in str(error) and str(broken) in str(error)
+                    refused = str(error)
+                # What a reader does not need may be missing; anything but BadInput fails the test by itself.
+                assert refused is None or ("\n" not in refused and str(broken) in refused)
 
 
 def test_an_encoding_that_anndata_does_not_know_is_said_of_the_file(tmp_path):

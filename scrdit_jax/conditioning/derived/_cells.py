@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -79,7 +79,8 @@ class Derivation:
         self._wanted, self._rng, self._training = wanted, np.random.default_rng(seed), np.flatnonzero(~held_out)
         most = max(MOST_VALUES // genes, max(wanted.values()) * CELLS_FOR_EACH)
         self.sample = np.sort(self._rng.permutation(self._training)[:most])
-        self._scores, self._expressed = [], []
+        self._scores: list[np.ndarray] = []
+        self._expressed: list[np.ndarray] = []
 
     def fit(self, cells: np.ndarray) -> None:
         """Find the principal axes of the rows of `sample`, (cell, gene)."""
@@ -127,8 +128,8 @@ def principal_axes(centred: np.ndarray, components: int) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=0))[:, ::-1]
 
 
-def _categories(codes: np.ndarray) -> pd.Categorical:
-    return pd.Categorical.from_codes(codes, [str(i) for i in range(codes.max() + 1)])
+def _categories(codes: np.ndarray) -> Any:
+    return pd.Categorical.from_codes(codes, pd.Index([str(i) for i in range(codes.max() + 1)]))
 
 
 def _dense(block: Matrix) -> np.ndarray:
