@@ -22,6 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from .conditioning.table import ConditionTable
 from .config import RunConfig
 from .data.metadata import DatasetMetadata
 from .errors import BadConfig, RunMismatch, writing
@@ -31,6 +32,7 @@ from .io.atomic import atomic_write, require_space
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 FAMILY = "family.json"
+FORMAT = 2
 SCORE = "held_out_score"
 
 
@@ -105,37 +107,26 @@ class Run:
 
 
 @dataclass(frozen=True)
-class TrainingCells:
-    """Of every training cell its library size (cell,) float32 and its labels (cell, column) int32, see
-    `DatasetMetadata.told`."""
-
-    library_size: np.ndarray
-    labels: np.ndarray
-
-
-@dataclass(frozen=True)
 class Model:
-    """What sampling needs: settings, what was learnt about the data, and params (averaged ones where there are).
+    """What sampling needs: settings, what was found about the data, and params (averaged ones where there are).
 
-    `cells` is None for a model that was not trained. `fitted` are timesteps fitted to it, by their number, for solvers
-    that draw clean cells. With `members`, it is a family of models, one for each name of
-    the one condition: `params` are by member.
+    `conditions` is None for a model that was not trained here. `fitted` are timesteps fitted to it, by their number,
+    for solvers that draw clean cells.
     """
 
     config: RunConfig
     metadata: DatasetMetadata
     params: Any
     step: int
-    cells: TrainingCells | None = None
-    members: tuple[str, ...] = ()
+    conditions: ConditionTable | None = None
     fitted: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
-        """sha256 over the weights, with their names and shapes, the settings and what was learnt about the data."""
+        """sha256 over the weights, with their names and shapes, the settings and what was found about the data."""
         digest = hashlib.sha256()
         digest.update(arrays_digest(self.params).encode())
-        known = {"config": self.config.to_dict(), "facts": self.metadata.to_dict(), "step": self.step}
+        known = {"config": self.config.to_dict(), "metadata": self.metadata.to_dict(), "step": self.step}
         digest.update(json.dumps(known, sort_keys=True).encode())
         return digest.hexdigest()
 
@@ -190,17 +181,16 @@ class Checkpoints:
         state: Any,
         config: RunConfig,
         metadata: DatasetMetadata,
-        cells: dict[str, np.ndarray],
+        conditions: ConditionTable | None,
         *,
         score: float | None = None,
         fitted: Mapping[int, Sequence[int]] | None = None,
     ) -> None:
         """Save a TrainState with everything a model needs; returns while the files are still being written.
 
-        Raises DiskFull, with nothing written, where there is no space for it.
-        `cells` are arrays about the training cells: library sizes, codes of their cell types and labels; none
-        where the model was trained elsewhere. `score` is of its held-out cells, the lower the better; `fitted`, see
-        Model.
+        Raises DiskFull, with nothing written, where there is no space for it. `conditions` are those of the training
+        cells, None where the model was trained elsewhere; `score` is of its held-out cells, the lower the better;
+        `fitted`, see Model.
         """
         state = _of_this_process(state)
         items = {
@@ -208,8 +198,9 @@ class Checkpoints:
             "optimizer": ocp.args.StandardSave({"state": state.optimizer, "step": state.step}),
             "model": ocp.args.JsonSave(
                 {
+                    "format": FORMAT,
                     "config": config.to_dict(),
-                    "facts": metadata.to_dict(),
+                    "metadata": metadata.to_dict(),
                     "step": int(state.step),
                     "fitted": {str(steps): list(map(int, taus)) for steps, taus in (fitted or {}).items()},
                 }
@@ -217,6 +208,7 @@ class Checkpoints:
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(state.ema)
+        cells = {} if conditions is None else _arrays_of(conditions)
         if cells:
             items["cells"] = ocp.args.StandardSave(cells)
         # Its threads would each print a traceback where they run out of space half-way.
@@ -250,8 +242,18 @@ class Checkpoints:
 
     def origin(self) -> tuple[RunConfig, DatasetMetadata]:
         """The settings and the data that the newest checkpoint comes from."""
-        model = self._restore(ocp.args.Composite(model=ocp.args.JsonRestore()))["model"]
-        return RunConfig.from_dict(model["config"]), DatasetMetadata.from_dict(model["facts"])
+        return self._record()[:2]
+
+    def _record(self) -> tuple[RunConfig, DatasetMetadata, Mapping[str, Any]]:
+        """(settings, metadata, everything in model.json) of the newest checkpoint; format 1 had no number."""
+        record = self._restore(ocp.args.Composite(model=ocp.args.JsonRestore()))["model"]
+        version = record.get("format", 1)
+        if version not in (1, FORMAT):
+            raise RunMismatch(
+                f"the checkpoints of {self.run.path} have format {version}, not 1 to {FORMAT}; update scrdit_jax"
+            )
+        metadata = record["facts" if version == 1 else "metadata"]
+        return RunConfig.from_dict(record["config"]), DatasetMetadata.from_dict(metadata), record
 
     def wait(self) -> None:
         """Until what was saved is on the disk."""
@@ -260,8 +262,7 @@ class Checkpoints:
 
     def load(self) -> Model:
         """The newest checkpoint as a Model on the default device."""
-        model = self._restore(ocp.args.Composite(model=ocp.args.JsonRestore()))["model"]
-        config, metadata = RunConfig.from_dict(model["config"]), DatasetMetadata.from_dict(model["facts"])
+        config, metadata, record = self._record()
         name = "params" if config.training.ema_decay is None else "ema"
         items = {name: ocp.args.StandardRestore()}
         # None are known of a model that was trained elsewhere.
@@ -269,11 +270,9 @@ class Checkpoints:
             items["cells"] = ocp.args.StandardRestore()
         found = self._restore(ocp.args.Composite(**items))
         params, cells = jax.tree.map(np.asarray, (found[name], found.get("cells")))
-        if cells is not None:
-            labels = cells["labels"] if metadata.told else np.zeros((metadata.n_train, 0), np.int32)
-            cells = TrainingCells(cells["library_size"], labels)
-        fitted = {int(steps): tuple(taus) for steps, taus in model.get("fitted", {}).items()}
-        return Model(config, metadata, params, model["step"], cells, fitted=fitted)
+        conditions = None if cells is None else conditions_of(cells, metadata)
+        fitted = {int(steps): tuple(taus) for steps, taus in record.get("fitted", {}).items()}
+        return Model(config, metadata, params, record["step"], conditions, fitted)
 
     def _restore(self, args: ocp.args.Composite) -> Any:
         step = self.latest()
@@ -287,6 +286,18 @@ class Checkpoints:
                 f"checkpoint {step} of {self.run.path} cannot be read ({' '.join(first)[:200]}); "
                 f"delete {self.run.checkpoints_path / str(step)} to use the one before"
             ) from error
+
+
+def _arrays_of(conditions: ConditionTable) -> dict[str, np.ndarray]:
+    """As they are saved; orbax keeps no empty arrays, so no variables are one column of -1."""
+    codes = conditions.codes if conditions.variables else np.full((len(conditions.codes), 1), -1, np.int32)
+    return {"library_size": conditions.library_size, "labels": codes}
+
+
+def conditions_of(cells: Mapping[str, np.ndarray], metadata: DatasetMetadata) -> ConditionTable:
+    """The table from the arrays that a checkpoint or a packed model has of its training cells."""
+    codes = cells["labels"] if metadata.variables else np.zeros((metadata.n_train, 0), np.int32)
+    return ConditionTable(metadata.variables, codes, cells["library_size"], metadata.type_variable)
 
 
 def _of_this_process(state: Any) -> Any:

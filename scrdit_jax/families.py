@@ -1,4 +1,4 @@
-"""A family: one run for each cell type (the paper's way), in one folder, that samples as one model.
+"""A family: one run for each cell type (the paper's way), in one folder.
 
 FAMILY/family.json     the column and the members     FAMILY/held_out.h5ad    the members' held-out cells together
 FAMILY/B_cells         a run for each member
@@ -6,23 +6,26 @@ FAMILY/B_cells         a run for each member
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from .checkpoint import FAMILY, Model, Run, TrainingCells, load_model
+from .checkpoint import FAMILY, Model, Run, load_model
+from .conditioning.table import ConditionTable
 from .conditioning.variables import Variable
 from .errors import RunMismatch
 from .io.atomic import atomic_write
 
+FORMAT = 2
+
 
 @dataclass(frozen=True)
-class Family:
+class FamilyFolder:
     """The members' folders by cell type, in order, and the training cells of types that were left out as too few."""
 
     column: str
@@ -30,7 +33,7 @@ class Family:
     left_out: Mapping[str, int]
 
     @classmethod
-    def of(cls, column: str, cells: Mapping[str, int], *, least: int) -> Family:
+    def of(cls, column: str, cells: Mapping[str, int], *, least: int) -> FamilyFolder:
         """A family of the types with at least `least` training cells, in folders with names that every system takes."""
         members: dict[str, str] = {}
         for name in (name for name, count in cells.items() if count >= least):
@@ -41,20 +44,45 @@ class Family:
         return cls(column, members, {name: count for name, count in cells.items() if count < least})
 
     @classmethod
-    def read(cls, path: Path) -> Family:
-        """The family in the folder `path`; RunMismatch where it cannot be read."""
+    def read(cls, path: Path) -> FamilyFolder:
+        """The family in the folder `path`; RunMismatch where it cannot be read. Format 1 had no number."""
         try:
             values = json.loads((path / FAMILY).read_text())
+            if values.get("format", 1) not in (1, FORMAT):
+                raise ValueError(f"format {values['format']}, not 1 to {FORMAT}")
             return cls(str(values["column"]), dict(values["members"]), dict(values["left_out"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunMismatch(
                 f"{path / FAMILY} is unreadable ({' '.join(str(error).split())[:90]}); train again into another folder"
             ) from None
 
     def write(self, path: Path) -> None:
-        """Into the folder `path`, whole or not at all."""
+        """Into the folder `path`, atomically."""
         with atomic_write(path / FAMILY) as partial:
-            partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
+            partial.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Family:
+    """A model for each category of `variable`, the cell type, in that order; all with the same genes and scaling."""
+
+    variable: Variable
+    models: tuple[Model, ...]
+
+    @cached_property
+    def conditions(self) -> ConditionTable:
+        """The training cells of all members, with their type as the one condition."""
+        library_size = np.concatenate([model.conditions.library_size for model in self.models])
+        codes = np.repeat(np.arange(len(self.models), dtype=np.int32), self.variable.counts)[:, None]
+        return ConditionTable((self.variable,), codes, library_size, self.variable.name)
+
+
+Trained = Model | Family
+
+
+def models_of(trained: Trained) -> tuple[Model, ...]:
+    """The one model, or all of a family."""
+    return trained.models if isinstance(trained, Family) else (trained,)
 
 
 def is_family(path: Path) -> bool:
@@ -62,41 +90,25 @@ def is_family(path: Path) -> bool:
     return (path / FAMILY).is_file()
 
 
-def load(run: Run | Path | str) -> Model:
-    """The newest model of a run, or of every member of a family, as one model."""
+def load(run: Run | Path | str) -> Trained:
+    """The newest model of a run, or those of every member of a family."""
     path = run.path if isinstance(run, Run) else Path(run)
     if not is_family(path):
         return load_model(path)
-    family = Family.read(path)
-    models = {name: load_model(path / folder) for name, folder in family.members.items()}
-    first = next(iter(models.values()))
+    folder = FamilyFolder.read(path)
+    models = {name: load_model(path / member) for name, member in folder.members.items()}
+    first = _shared(next(iter(models.values())))
     for name, model in models.items():
-        same = (model.config.network, model.config.diffusion, model.metadata.genes, model.metadata.scaling)
-        if same != (first.config.network, first.config.diffusion, first.metadata.genes, first.metadata.scaling):
+        if _shared(model) != first:
             raise RunMismatch(
-                f"{path / family.members[name]} has another network, genes or scaling than the rest of the family; "
+                f"{path / folder.members[name]} has another network, genes or scaling than the rest of the family; "
                 "train the family again into another folder"
             )
-    metadata = [model.metadata for model in models.values()]
-    cells = {name: model.metadata.n_train for name, model in models.items()}
-    whole = replace(
-        first.metadata,
-        cell_type_key=family.column,
-        cell_types=cells,
-        n_train=sum(f.n_train for f in metadata),
-        n_held_out=sum(f.n_held_out for f in metadata),
-        settings=replace(first.metadata.settings, cell_types=tuple(models)),
-        digest=hashlib.sha256("".join(f.digest for f in metadata).encode()).hexdigest(),
-        notes=(),
-        conditions=(Variable(family.column, tuple(models), tuple(cells.values())),),
-    )
-    library = np.concatenate([model.cells.library_size for model in models.values()])
-    codes = np.repeat(np.arange(len(models), dtype=np.int32), list(cells.values()))[:, None]
-    return Model(
-        replace(first.config, data=whole.settings),
-        whole,
-        {name: model.params for name, model in models.items()},
-        min(model.step for model in models.values()),
-        TrainingCells(library, codes),
-        tuple(models),
-    )
+    counts = tuple(model.metadata.n_train for model in models.values())
+    # All are sampled with the same timesteps, so with none that were fitted to one of them.
+    members = tuple(replace(model, fitted={}) for model in models.values())
+    return Family(Variable(folder.column, tuple(models), counts), members)
+
+
+def _shared(model: Model) -> tuple[object, ...]:
+    return model.config.network, model.config.diffusion, model.metadata.genes, model.metadata.scaling

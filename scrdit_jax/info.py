@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from .checkpoint import Checkpoints, Run
-from .data.metadata import DatasetMetadata
 from .data.preparing import is_prepared, prepared_from
-from .families import Family, is_family
-from .generation import outputs, store
+from .families import FamilyFolder, is_family
+from .generation import store
 from .io.checking import listed
 from .io.reading import load_cells
+from .provenance import KEY, Provenance, read_uns
 
 _NETWORKS = {
     "dit": "DiT of width {0.width}, depth {0.depth}, {0.genes_per_token} genes a token",
@@ -31,11 +29,12 @@ def describe(path: Path | str) -> list[str]:
         return _describe_run(Run(path))
     if store.is_store(path):
         return _describe_store(path)
-    record = outputs.read_provenance(path) if path.exists() else None
+    uns = read_uns(path) if path.exists() else None
+    record = None if uns is None else Provenance.from_uns(uns)
     if record is not None:
-        cells = record["cells"]
-        if "first_cell" in record:
-            cells = f"cells {record['first_cell']} to {record['last_cell']} of {cells}"
+        cells: object = record.cells
+        if "first_cell" in uns[KEY]:
+            cells = f"cells {uns[KEY]['first_cell']} to {uns[KEY]['last_cell']} of {cells}"
         return _describe_cells(record, cells)
     cells, source = load_cells(path)
     if is_prepared(cells):
@@ -44,14 +43,17 @@ def describe(path: Path | str) -> list[str]:
     return [f"{source}: {cells.n_obs} cells x {cells.n_vars} genes, not made by scrdit"]
 
 
-def _describe_cells(record: dict[str, Any], cells: object) -> list[str]:
-    metadata = DatasetMetadata.from_dict(json.loads(record["facts"]))
-    labels = [f"{', '.join(names)} {count}" for names, count in json.loads(record.get("labels", "[]"))]
+def _describe_cells(record: Provenance, cells: object) -> list[str]:
+    quotas = [f"{', '.join(entry['labels'])} {entry['cells']}" for entry in record.quotas if entry["labels"]]
+    metadata, sampling = record.metadata, record.sampling
+    trained = sum(model.metadata.n_train for model in record.models)
+    models = "a model" if len(record.models) == 1 else f"a family of {len(record.models)} models"
     return [
         f"{cells} synthetic cells x {len(metadata.genes)} genes",
-        f"solver {record['solver']}, {record['network_evaluations']} network evaluations a cell, seed {record['seed']}",
-        f"from a model trained {record['trained_steps']} steps on {metadata.source} ({metadata.n_train} cells)",
-        *([f"of these: {listed(labels)}"] if labels else []),
+        f"solver {sampling['solver']}, {record.network_evaluations} network evaluations a cell, "
+        f"seed {sampling['seed']}",
+        f"from {models} trained {record.models[0].step} steps on {metadata.source} ({trained} cells)",
+        *([f"of these: {listed(quotas)}"] if quotas else []),
     ]
 
 
@@ -60,7 +62,7 @@ def _describe_store(path: Path) -> list[str]:
         plan, records, made_on = shards.plan, shards.records(), shards.manifest.device
         done = sum(record.cells for record in records)
         lines = [
-            *_describe_cells(shards.manifest.request, f"{done} of {plan.cells}" if done < plan.cells else done),
+            *_describe_cells(shards.manifest.provenance, f"{done} of {plan.cells}" if done < plan.cells else done),
             f"{len(records)} of {len(plan)} shards of {plan.shard_cells} cells, "
             f"{sum(record.bytes for record in records) / 1e6:.1f} MB",
             f"batches of {plan.batch_size}; begun on {made_on['devices']} x {made_on['kind']}",
@@ -72,7 +74,7 @@ def _describe_store(path: Path) -> list[str]:
 
 
 def _describe_family(path: Path) -> list[str]:
-    family, lines = Family.read(path), []
+    family, lines = FamilyFolder.read(path), []
     for name, folder in family.members.items():
         run = Run(path / folder)
         step = "not begun"
@@ -107,6 +109,6 @@ def _describe_run(run: Run) -> list[str]:
         *([f"carries timesteps fitted for {', '.join(map(str, model.fitted))} steps"] if model.fitted else []),
         *([f"the best held-out score is that of step {best}"] if best is not None else []),
         *([f"cell types: {types}"] if types else []),
-        *(f"knows {c.column}: {', '.join(map(str, c.names))}" for c in metadata.conditions),
+        *(f"conditioned on {v.name}: {', '.join(v.categories)}" for v in metadata.observed),
         *metadata.notes,
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -25,9 +26,10 @@ class Registry(Mapping[str, T], Generic[T]):
         self._package, self._attribute, self._kind = package, attribute, kind
 
     def __iter__(self) -> Iterator[str]:
-        # While `package` itself is being imported, it is in sys.modules already and has its path.
-        package = sys.modules.get(self._package) or importlib.import_module(self._package)
-        names = (module.name for module in pkgutil.iter_modules(package.__path__))
+        package = sys.modules.get(self._package)
+        # A package that is not imported yet is only found: it may import JAX.
+        path = package.__path__ if package else importlib.util.find_spec(self._package).submodule_search_locations
+        names = (module.name for module in pkgutil.iter_modules(path))
         return iter(sorted(name.replace("_", "-") for name in names if not name.startswith("_")))
 
     def __len__(self) -> int:
@@ -36,10 +38,14 @@ class Registry(Mapping[str, T], Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in set(self)
 
-    def __getitem__(self, name: str) -> T:
-        """The part called `name`; BadConfig, with the names there are, for any other."""
+    def require(self, name: str) -> None:
+        """BadConfig, with the names there are, unless there is a part called `name`."""
         if name not in self:
             raise BadConfig(f"no {self._kind} {name!r}; there are {', '.join(self)}")
+
+    def __getitem__(self, name: str) -> T:
+        """The part called `name`; BadConfig, with the names there are, for any other."""
+        self.require(name)
         module = importlib.import_module(f"{self._package}.{name.replace('-', '_')}")
         return getattr(module, self._attribute)
 

@@ -1,6 +1,7 @@
 """Strict JAX, two fake CPU devices, and one tiny trained run that many tests share."""
 
 import os
+import sys
 import tempfile
 
 # Before JAX is imported: sharded == unsharded is then a unit test on any machine.
@@ -62,6 +63,23 @@ def scrdit(tmp_path, monkeypatch):
         return result.exit_code, result.output
 
     return run
+
+
+@pytest.fixture
+def add_part(tmp_path, monkeypatch):
+    """Puts a file `name`.py with this text into a `package` of parts, for one test: see scrdit_jax.registry."""
+
+    def add(package, name, text):
+        folder = tmp_path / "parts" / package.__name__
+        folder.mkdir(parents=True)
+        (folder / f"{name}.py").write_text(text)
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+        # What is imported meanwhile is forgotten afterwards.
+        module = f"{package.__name__}.{name}"
+        monkeypatch.setitem(sys.modules, module, None)
+        del sys.modules[module]
+
+    return add
 
 
 @pytest.fixture(scope="session")

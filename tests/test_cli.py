@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from scipy import sparse
 
 from scrdit_jax.cli import main
+from scrdit_jax.provenance import Provenance
 
 
 @pytest.fixture(scope="session")
@@ -251,7 +252,7 @@ def test_a_fitted_schedule_is_written_and_sampled_with(scrdit, tiny_run, tmp_pat
     # The file says for which solver it is.
     assert scrdit(*words)[0] == 0
     record = anndata.read_h5ad(tmp_path / "cells.h5ad").uns["scrdit"]
-    assert json.loads(record["timesteps"]) == taus and record["solver"] == "unipc"
+    assert list(Provenance.from_uns({"scrdit": record}).timesteps) == taus and record["solver"] == "unipc"
     (tmp_path / "thesis.txt").write_text("years of work")
     for words, steps, out, expected in (
         (fit, 1, "t.json", "1 steps cannot be fitted, only 2 to 20"),

@@ -21,7 +21,7 @@ def test_quotas_from_a_file_to_the_report(scrdit, labelled_run, tmp_path):
         types["T cell"]["requested"] == types["T cell"]["generated"] == 24 and 0 <= types["T cell"]["classified"] <= 1
     )
     assert "By cell type" in (tmp_path / "report/report.html").read_text()
-    assert "knows donor: d2, d1" in scrdit("info", labelled_run.path)[1]
+    assert "conditioned on donor: d2, d1" in scrdit("info", labelled_run.path)[1]
 
 
 @pytest.mark.parametrize(

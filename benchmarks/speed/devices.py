@@ -25,7 +25,7 @@ def training_speed(devices: int, batch_size: int, steps: int) -> float:
     from scrdit_jax.api import prepare, settings
     from scrdit_jax.data.batches import Batches
     from scrdit_jax.diffusion.predictions import make_prediction
-    from scrdit_jax.networks.registry import make_network
+    from scrdit_jax.networks import make_network
     from scrdit_jax.training.parallel import parallelise
     from scrdit_jax.training.state import initial_state
 

@@ -17,6 +17,7 @@ import click
 import jax
 import numpy as np
 import torch
+from scrdit_jax.networks.registry import flops_per_evaluation
 
 from benchmarks.commands import Refused, as_json, one_line_errors, write_files
 from benchmarks.speed import torch_dit
@@ -28,7 +29,6 @@ from scrdit_jax.devices import describe_devices, use_every_core
 from scrdit_jax.diffusion.predictions import is_distribution, make_prediction
 from scrdit_jax.generation.engine import Engine, make_engine
 from scrdit_jax.generation.settings import coefficients_for
-from scrdit_jax.networks.registry import flops_per_evaluation
 from scrdit_jax.sampling.sampler import cell_keys, cell_noise
 from scrdit_jax.sampling.solvers import Coefficients
 

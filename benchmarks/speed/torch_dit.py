@@ -14,18 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from scrdit_jax.config import NetworkConfig
 from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.diffusion.predictions import FARTHEST, LARGEST_LOG_SPREAD, LEAST_LOG_SPREAD, Prediction, ZeroInflated
-from scrdit_jax.networks.dit import MODULATIONS_OF_FINAL, MODULATIONS_PER_BLOCK
-from scrdit_jax.networks.embeddings import TIMESTEP_FEATURES, sincos_positions
+from scrdit_jax.networks import TIMESTEP_FEATURES, sincos_positions
+from scrdit_jax.networks.dit import MODULATIONS_OF_FINAL, MODULATIONS_PER_BLOCK, DiTConfig
 from scrdit_jax.sampling.solvers import Coefficients
 
 
 class Block(nn.Module):
     """An adaLN-Zero block (Peebles & Xie 2023)."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: DiTConfig) -> None:
         """The four dense layers of a block."""
         super().__init__()
         self.heads, width = config.heads, config.width
@@ -52,7 +51,7 @@ def _normalise(x: torch.Tensor) -> torch.Tensor:
 class DiT(nn.Module):
     """The network of `scrdit_jax.networks.dit`, layer by layer."""
 
-    def __init__(self, config: NetworkConfig, genes: int, outputs: int) -> None:
+    def __init__(self, config: DiTConfig, genes: int, outputs: int) -> None:
         """`genes` values a cell in, `outputs` numbers a gene out."""
         super().__init__()
         self.config, self.genes, self.outputs = config, genes, outputs

@@ -18,7 +18,8 @@ class ResultStore:
     """Named rows, and measurements that all of them share, made under `conditions` that do not change.
 
     The file is {"schema": 1, **conditions, "found": {name: measurement}, "rows": [{"name": ..., ...}]}; it is complete
-    at any time, and never behind by more than one row. A process that is started again goes on with what is missing.
+    at any time, and never behind by more than one row. A process that is started again goes on with what is missing;
+    two must not write the same file at once.
     """
 
     def __init__(self, path: Path, conditions: Mapping[str, Any] | None = None) -> None:
@@ -71,7 +72,7 @@ class ResultStore:
         """
         row = next((row for row in self.rows if row["name"] == name), None)
         if row is None:
-            row = json.loads(json.dumps({**measure(), "name": name, **same}))
+            row = json.loads(json.dumps({"name": name, **measure(), **same}))
             self._values["rows"].append(row)
             self._write()
         for key, wanted in json.loads(json.dumps(same)).items():
@@ -101,7 +102,7 @@ class ResultStore:
 
     def _write(self) -> None:
         with atomic_write(self.path) as partial:
-            partial.write_text(json.dumps(self._values, indent=1, allow_nan=False) + "\n")
+            partial.write_text(json.dumps(self._values, indent=1) + "\n")
 
 
 def _difference(name: str, there: Any, wanted: Any) -> str:

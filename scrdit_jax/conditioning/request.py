@@ -1,4 +1,4 @@
-"""How many cells of which labels: from what was asked for to runs that add up exactly."""
+"""How many cells of which categories: from what was asked for to quotas that add up exactly."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..checkpoint import Model
 from ..errors import BadConfig, BadInput, UnknownCellType
 from ..io.checking import listed
 from ..io.reading import Data, load_cells
-from .assignment import Runs
+from .table import ConditionTable
+from .variables import Variable
 
 CELLS = "cells"
 PerType = Mapping[str, int] | pd.DataFrame | Path | str
+Codes = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class CellRequest:
     proportions of `match`, real cells. Without any, the proportions of the training cells."""
 
     cells: int | None = None
-    cell_types: tuple[str, ...] = ()
+    cell_types: Sequence[str] = ()
     per_type: PerType | None = None
     match: Data | None = None
 
@@ -40,10 +41,59 @@ class CellRequest:
             raise BadConfig(f"{' and '.join(given)} both say which types are wanted; give one of them")
         if len(set(types)) < len(types):
             raise BadConfig(f"--cell-type names a type twice ({listed(types)}); name each once")
-        if self.cells is None and self.per_type is None and self.match is None:
-            raise BadConfig("how many cells are wanted is not said; add --cells")
-        if self.cells is not None and self.cells < 1:
-            raise BadConfig(f"{self.cells} cells were asked for; ask for at least 1")
+        if self.per_type is None and self.match is None:
+            _asked(self)
+        if self.cells is not None:
+            require_cells(self.cells)
+
+
+def require_cells(cells: int) -> None:
+    """BadConfig unless at least one cell is asked for."""
+    if cells < 1:
+        raise BadConfig(f"{cells} cells were asked for; ask for at least 1")
+
+
+@dataclass(frozen=True)
+class Quotas:
+    """Cells in the order in which they are generated: `counts` of those with `codes`, quota by quota.
+
+    `codes` has for each quota one code for each observed variable; none, (), for cells without labels.
+    """
+
+    codes: tuple[Codes, ...]
+    counts: tuple[int, ...]
+
+    @classmethod
+    def unlabelled(cls, cells: int) -> Quotas:
+        """`cells` cells without labels."""
+        require_cells(cells)
+        return cls(((),), (cells,))
+
+    @classmethod
+    def of(cls, runs: Iterable[tuple[Codes, int]]) -> Quotas:
+        """The quotas that are not empty, in order."""
+        kept = [(tuple(map(int, codes)), int(count)) for codes, count in runs if count]
+        return cls(tuple(codes for codes, _ in kept), tuple(count for _, count in kept))
+
+    @property
+    def cells(self) -> int:
+        """How many in all."""
+        return sum(self.counts)
+
+    def named(self, variables: Sequence[Variable]) -> list[dict[str, Any]]:
+        """[{"labels": [a category of each of the observed `variables`], "cells": count}, ...] for files."""
+        return [
+            {"labels": [v.categories[code] for v, code in zip(variables, codes, strict=False)], "cells": count}
+            for codes, count in zip(self.codes, self.counts, strict=True)
+        ]
+
+    @classmethod
+    def from_named(cls, values: Sequence[Mapping[str, Any]], variables: Sequence[Variable]) -> Quotas:
+        """The inverse of `named`; UnknownCellType for a category that the variables do not have."""
+        return cls.of(
+            (tuple(v.code(name) for v, name in zip(variables, entry["labels"], strict=False)), entry["cells"])
+            for entry in values
+        )
 
 
 def share_out(total: int, weights: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -57,75 +107,67 @@ def share_out(total: int, weights: Sequence[float] | np.ndarray) -> np.ndarray:
     return shares
 
 
-def resolve(wanted: CellRequest, model: Model) -> tuple[int, Runs]:
-    """(cells, runs of labels) that `model` is asked for; cells of a model without conditions bear no labels.
+def resolve(request: CellRequest, table: ConditionTable | None) -> Quotas:
+    """The quotas that `request` means for a model with the `table` of its training cells (None: none is known).
 
-    A column that the request does not mention gets, for each label of the others, the training cells' proportions.
+    A variable that the request does not mention gets, for each category of the others, the training cells'
+    proportions. Cells of a model without observed variables bear no labels.
     """
-    if not model.metadata.conditions:
-        if wanted.cell_types or wanted.per_type is not None or wanted.match is not None:
+    if table is None or not len(table.observed):
+        if request.cell_types or request.per_type is not None or request.match is not None:
             raise BadConfig(
                 "this model was trained without labels, so no type can be asked for; train with --condition-on COLUMN "
                 "or --per-cell-type"
             )
-        return wanted.cells, ()
-    combinations = _combinations(model)
-    if wanted.per_type is not None:
-        runs = _of_table(wanted, model, combinations)
-    elif wanted.match is not None:
-        runs = _like(wanted, model, combinations)
-    elif wanted.cell_types:
-        column = model.metadata.type_column
-        codes = [model.metadata.conditions[column].code(name) for name in wanted.cell_types]
-        shares = share_out(wanted.cells, np.ones(len(codes)))
-        runs = [
-            run
-            for code, share in zip(codes, shares, strict=True)
-            for run in _spread({column: code}, int(share), combinations)
-        ]
-    else:
-        runs = _spread({}, wanted.cells, combinations)
-    named = tuple(
-        (tuple(c.names[code] for c, code in zip(model.metadata.conditions, codes, strict=True)), count)
-        for codes, count in runs
-        if count
+        return Quotas.unlabelled(_asked(request))
+    combinations = table.combinations()
+    if request.per_type is not None:
+        return Quotas.of(_from_table(request, request.per_type, table, combinations))
+    if request.match is not None:
+        return Quotas.of(_matching(request, request.match, table, combinations))
+    if not request.cell_types:
+        return Quotas.of(_spread({}, _asked(request), combinations))
+    place = table.type_place
+    codes = [table.observed_variables[place].code(name) for name in request.cell_types]
+    shares = share_out(_asked(request), np.ones(len(codes)))
+    return Quotas.of(
+        run
+        for code, share in zip(codes, shares, strict=True)
+        for run in _spread({place: code}, int(share), combinations)
     )
-    return sum(count for _, count in named), named
 
 
-Codes = tuple[int, ...]
-
-
-def _combinations(model: Model) -> dict[Codes, int]:
-    """How many training cells bear each combination of labels, in the order of the names."""
-    labels = model.cells.labels[:, : len(model.metadata.conditions)]
-    found, counts = np.unique(labels, axis=0, return_counts=True)
-    return {tuple(map(int, codes)): int(count) for codes, count in zip(found, counts, strict=True)}
+def _asked(request: CellRequest) -> int:
+    """The number of cells, which a request without a table or real cells has."""
+    if request.cells is None:
+        raise BadConfig("how many cells are wanted is not said; add --cells")
+    return request.cells
 
 
 def _spread(fixed: Mapping[int, int], total: int, combinations: Mapping[Codes, int]) -> list[tuple[Codes, int]]:
-    """`total` cells with the `fixed` codes {column: code}, over the other columns as the training cells are."""
-    fitting = {k: n for k, n in combinations.items() if all(k[column] == code for column, code in fixed.items())}
+    """`total` cells with the `fixed` codes {place: code}, over the other variables as the training cells are."""
+    fitting = {k: n for k, n in combinations.items() if all(k[place] == code for place, code in fixed.items())}
     if not fitting:
         width = len(next(iter(combinations)))
         if len(fixed) < width:
             raise BadInput("no training cell has that combination of labels; name every column")
-        return [(tuple(fixed[column] for column in range(width)), total)]
+        return [(tuple(fixed[place] for place in range(width)), total)]
     return list(zip(fitting, map(int, share_out(total, list(fitting.values()))), strict=True))
 
 
-def _of_table(wanted: CellRequest, model: Model, combinations: Mapping[Codes, int]) -> list[tuple[Codes, int]]:
-    source, rows = _read_table(wanted.per_type, model)
-    conditions = model.metadata.conditions
-    names = {condition.column: i for i, condition in enumerate(conditions)}
+def _from_table(
+    request: CellRequest, per_type: PerType, table: ConditionTable, combinations: Mapping[Codes, int]
+) -> list[tuple[Codes, int]]:
+    source, rows = _read_table(per_type, table)
+    variables = {variable.name: (i, variable) for i, variable in enumerate(table.observed_variables)}
     runs, seen = [], set()
     for where, row in rows:
+        labels = {column: name for column, name in row.items() if column != CELLS}
         try:
-            fixed = {names[column]: conditions[names[column]].code(name) for column, name in row.items()
-                     if column != CELLS}  # fmt: skip
+            fixed = {variables[column][0]: variables[column][1].code(name) for column, name in labels.items()}
         except UnknownCellType as error:
             raise UnknownCellType(f"{source}, {where}: {error}") from None
-        label = ", ".join(name for column, name in row.items() if column != CELLS)
+        label = ", ".join(labels.values())
         count = _whole(row[CELLS], f"{source}, {where}: the cells of {label!r}")
         if tuple(fixed.items()) in seen:
             raise BadInput(f"{source}, {where}: {label!r} is there twice; give each label one row")
@@ -134,21 +176,21 @@ def _of_table(wanted: CellRequest, model: Model, combinations: Mapping[Codes, in
     total = sum(count for _, count in runs)
     if total == 0:
         raise BadInput(f"{source} asks for no cells at all; give at least one label a number above 0")
-    if wanted.cells not in (None, total):
+    if request.cells not in (None, total):
         raise BadConfig(
-            f"--cells asks for {wanted.cells} cells, {source} for {total}; leave --cells out, or make them agree"
+            f"--cells asks for {request.cells} cells, {source} for {total}; leave --cells out, or make them agree"
         )
     return runs
 
 
-def _read_table(table: PerType, model: Model) -> tuple[str, Iterable[tuple[str, dict[str, Any]]]]:
-    """(what to call it, (where, {column: name, "cells": number}) of each row)."""
-    columns = [condition.column for condition in model.metadata.conditions]
+def _read_table(table: PerType, known: ConditionTable) -> tuple[str, Iterable[tuple[str, dict[str, Any]]]]:
+    """(what to call it, (where, {column: category, "cells": number}) of each row)."""
+    columns = [variable.name for variable in known.observed_variables]
     if isinstance(table, pd.DataFrame):
         source, header = "the table", [str(name) for name in table.columns]
         rows = [(f"row {i}", [str(v) for v in values]) for i, values in enumerate(table.itertuples(index=False), 1)]
     elif isinstance(table, Mapping):
-        source, header = "per_type", [columns[model.metadata.type_column], CELLS]
+        source, header = "per_type", [columns[known.type_place], CELLS]
         rows = [(f"row {i}", [str(name), str(count)]) for i, (name, count) in enumerate(table.items(), 1)]
     else:
         source, header, rows = _read_file(Path(table))
@@ -188,25 +230,27 @@ def _whole(value: str, what: str) -> int:
     return int(number)
 
 
-def _like(wanted: CellRequest, model: Model, combinations: Mapping[Codes, int]) -> list[tuple[Codes, int]]:
+def _matching(
+    request: CellRequest, match: Data, table: ConditionTable, combinations: Mapping[Codes, int]
+) -> list[tuple[Codes, int]]:
     """In the proportions of real cells; as many of them, unless a number is given."""
-    cells, source = load_cells(wanted.match)
-    conditions = model.metadata.conditions
-    shared = [i for i, condition in enumerate(conditions) if condition.column in cells.obs]
+    cells, source = load_cells(match)
+    variables = table.observed_variables
+    shared = [i for i, variable in enumerate(variables) if variable.name in cells.obs]
     if not shared:
-        raise BadInput(f"{source} has none of the model's columns {listed(c.column for c in conditions)} in its obs")
+        raise BadInput(f"{source} has none of the model's columns {listed(v.name for v in variables)} in its obs")
     codes = np.empty((cells.n_obs, len(shared)), np.int64)
     for place, i in enumerate(shared):
-        labels = cells.obs[conditions[i].column]
+        labels = cells.obs[variables[i].name]
         if missing := int(labels.isna().sum()):
             raise BadInput(f"{source}: obs[{labels.name!r}] lacks the label of {missing} of {cells.n_obs} cells")
         try:
-            known = {name: conditions[i].code(name) for name in labels.astype(str).unique()}
+            known = {name: variables[i].code(name) for name in labels.astype(str).unique()}
         except UnknownCellType as error:
             raise UnknownCellType(f"{source}: {error}") from None
         codes[:, place] = labels.astype(str).map(known).to_numpy()
     found, counts = np.unique(codes, axis=0, return_counts=True)
-    total = cells.n_obs if wanted.cells is None else wanted.cells
+    total = cells.n_obs if request.cells is None else request.cells
     return [
         run
         for label, share in zip(found, share_out(total, counts), strict=True)

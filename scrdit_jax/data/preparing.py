@@ -13,29 +13,37 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from ..conditioning import derived as grouping
-from ..conditioning.variables import categorical, find_variables
+from ..conditioning.derived import is_derived
+from ..conditioning.variables import Variable, categorical, find_variables
 from ..config import DataConfig
 from ..errors import BadConfig, BadInput, GeneMismatch, OutputExists, UnknownCellType
 from ..io.backed import BackedMatrix, Cells, make_cells
-from ..io.checking import Matrix, check_cells, listed, notes_of, source_digest, with_notes
+from ..io.checking import Matrix, check_cells, listed, notes_of, with_notes
 from ..io.writing import check_suffix, write_cells
+from ..registry import DERIVED
+from .chosen_genes import fit_chosen_genes
 from .genes import choose_genes
+from .marginals import gene_marginals
 from .metadata import METADATA_KEY, DatasetMetadata
-from .normalizing import Normalization, looks_like_counts, normalize, normalize_like
-from .scaling import Scaling
+from .normalizing import Normalization, normalize, normalize_like
 from .splitting import held_out_mask
+from .statistics import CellStatistics, SelectionStatistics, survey
 
 DEFAULT_CELL_TYPE_KEY = "cell_type"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Cells on the log scale with the chosen genes (X CSR float32, `obs.split`, `obs.library_size`), and their
-    metadata."""
+    """Cells on the log scale with the chosen genes (X CSR float32, `obs.split`, `obs.library_size`), their metadata
+    and, where they were just prepared, the training cells' `marginals`."""
 
     cells: Cells
     metadata: DatasetMetadata
+    marginals: np.ndarray | None = None
+
+    def gene_marginals(self) -> np.ndarray:
+        """The marginals of the training cells, (gene, 3) float32: found when they were prepared, or now."""
+        return gene_marginals(self.train.X) if self.marginals is None else self.marginals
 
     @property
     def on_disk(self) -> bool:
@@ -56,48 +64,37 @@ class Prepared:
 def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) -> Prepared:
     """Check, select cell types, normalise, split, choose genes and fit the scaling; the input is not changed.
 
-    Genes and scaling are decided on the training cells alone. `source` names the input. Raises
-    BadInput or UnknownCellType.
+    Genes and scaling are decided on the training cells alone. Cells on a disk are gone through four times. `source`
+    names the input. Raises BadInput or UnknownCellType.
     """
-    cells = check_cells(adata, source)
-    digest = source_digest(cells)
-    cells, key, notes = _cells_of_types(cells, config, source)
+    cells = check_cells(adata, source, values=False)
+    digest, statistics = survey(cells, source)
+    cells, statistics, key, notes = _cells_of_types(cells, statistics, config, source)
     cells = categorical(cells, config.condition_on, source)
-    replaced = [name for name in cells.obs if name in ("library_size", "split") or grouping.is_group(name)]
-    cells, normalization = normalize(cells, config, source=source)
+    replaced = [name for name in cells.obs if name in ("library_size", "split") or is_derived(name)]
+    cells, normalization = normalize(cells, config, statistics=statistics, source=source)
     notes = [*notes_of(cells), *notes, normalization.sentence]
     notes += [f"the column {name!r} of obs was replaced" for name in replaced]
 
-    held_out = held_out_mask(cells.obs_names, config.held_out, config.seed)
+    held_out = _held_out(cells, config, source)
     n_train, n_held_out = int(np.sum(~held_out)), int(np.sum(held_out))
-    if n_train < 2:
-        raise BadInput(
-            f"{source}: {n_train} of its {cells.n_obs} cells fall to training ({config.held_out:g} held out); "
-            "there must be at least 2: give more cells, name more cell types, or hold out less"
-        )
     notes.append(f"{n_train} cells for training, {n_held_out} held out")
-    training = cells.X[~held_out]
-    columns, sentences = choose_genes(training, config, multiple_of=multiple_of, source=source)
-    scaling = Scaling.fit(training[:, columns], config.zero_value, config.standardize, clip=config.clip)
-    conditions = find_variables(cells.obs[~held_out], config.condition_on, source)
-    if conditions:
-        sentences.append("conditioned on " + ", ".join(f"{c.column} ({len(c.names)} names)" for c in conditions))
+    selection = SelectionStatistics.of_all(cells.X[~held_out])
+    columns, sentences = choose_genes(selection, config, multiple_of=multiple_of, source=source)
+    variables = find_variables(cells.obs[~held_out], config.condition_on, source)
 
+    x = _rows(cells.X[:, columns])
+    fitted = fit_chosen_genes(x, held_out, config)
     split = pd.Categorical(np.where(held_out, "held_out", "train"), categories=["train", "held_out"])
-    obs = _plain(_without_groups(cells.obs).assign(split=split))
-    x, groups = _rows(cells.X[:, columns]), ()
-    if config.groups:
-        found = grouping.find_groups(x, held_out, config.groups, config.components, seed=config.seed)
+    obs = _plain(_without_derived(cells.obs).assign(split=split))
+    for kind, found in fitted.derived.items():
         obs = obs.assign(**found)
-        groups = find_variables(obs[~held_out], tuple(found), source)
-        kinds, sizes, *places = (len(condition.names) for condition in groups)
-        along = f", and its place along {len(places)} principal components" if places else ""
-        sentences.append(f"told each cell's kind ({kinds} found) and size ({sizes} classes of genes expressed){along}")
+        variables += find_variables(obs[~held_out], tuple(found), source, source=kind)
     chosen = make_cells(x, obs, _plain(cells.var.iloc[columns]))
     metadata = DatasetMetadata(
         genes=tuple(chosen.var_names),
         normalization=normalization,
-        scaling=scaling,
+        scaling=fitted.scaling,
         cell_type_key=key,
         cell_types=_counts(obs[key][~held_out]) if key else {},
         n_train=n_train,
@@ -105,30 +102,50 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
         settings=config,
         source=source,
         digest=digest,
-        notes=(*notes, *sentences),
-        conditions=conditions,
-        groups=groups,
+        notes=(*notes, *sentences, *_conditioned_on(variables)),
+        variables=variables,
     )
-    return Prepared(chosen, metadata)
+    return Prepared(chosen, metadata, fitted.marginals)
 
 
-def _without_groups(obs: pd.DataFrame) -> pd.DataFrame:
-    return obs.drop(columns=[name for name in obs if grouping.is_group(name)])
+def _held_out(cells: Cells, config: DataConfig, source: str) -> np.ndarray:
+    """(cell,) bool: the cells that are held out; BadInput where under 2 are left to train on."""
+    held_out = held_out_mask(cells.obs_names, config.held_out, config.seed)
+    if (n_train := int(np.sum(~held_out))) < 2:
+        raise BadInput(
+            f"{source}: {n_train} of its {cells.n_obs} cells fall to training ({config.held_out:g} held out); "
+            "there must be at least 2: give more cells, name more cell types, or hold out less"
+        )
+    return held_out
+
+
+def _conditioned_on(variables: tuple[Variable, ...]) -> list[str]:
+    """A sentence, where there is anything to say."""
+    words = [f"{v.name} ({len(v.categories)} categories)" for v in variables if v.observed]
+    for kind in dict.fromkeys(v.source for v in variables if not v.observed):
+        categories = [len(v.categories) for v in variables if v.source == kind]
+        several = f" in {max(categories)} bins" if len(categories) > 1 else ""
+        words.append(f"{categories[0] if len(categories) == 1 else len(categories)} {DERIVED[kind].title}{several}")
+    return ["conditioned on " + ", ".join(words)] if words else []
+
+
+def _without_derived(obs: pd.DataFrame) -> pd.DataFrame:
+    return obs.drop(columns=[name for name in obs if is_derived(name)])
 
 
 def of_type(prepared: Prepared, name: str) -> Prepared:
-    """Only the cells of one cell type, with the genes and the scaling of all, and without groups."""
+    """Only the cells of one cell type, with the genes and the scaling of all, and without derived variables."""
     metadata = prepared.metadata
     cells = prepared.cells[(prepared.cells.obs[metadata.cell_type_key] == name).to_numpy()].copy()
     held_out = int((cells.obs["split"] == "held_out").sum())
-    cells.obs = _without_groups(cells.obs)
+    cells.obs = _without_derived(cells.obs)
     metadata = replace(
         metadata,
         cell_types={name: cells.n_obs - held_out},
-        groups=(),
+        variables=(),
         n_train=cells.n_obs - held_out,
         n_held_out=held_out,
-        settings=replace(metadata.settings, cell_type_key=metadata.cell_type_key, cell_types=(name,), groups=0),
+        settings=replace(metadata.settings, cell_type_key=metadata.cell_type_key, cell_types=(name,), derive=()),
         digest=hashlib.sha256(f"{metadata.digest}\n{name}".encode()).hexdigest(),
         notes=(*metadata.notes, f"of these the cells of type {name!r}: {cells.n_obs - held_out} for training"),
     )
@@ -158,9 +175,12 @@ def align(adata: AnnData, metadata: DatasetMetadata, *, source: str) -> AnnData:
                 f"{source} was prepared with normalisation {_named(made)}, the model's cells with "
                 f"{_named(metadata.normalization)}; give the file it was prepared from"
             )
-    elif not _is_on_scale(cells, metadata):
-        cells, normalization = normalize_like(cells, metadata.normalization, source=source)
-        notes.append(normalization.sentence)
+    else:
+        statistics = CellStatistics.of_all(cells.X)
+        if not _is_on_scale(cells, statistics, metadata):
+            recorded = metadata.normalization
+            cells, normalization = normalize_like(cells, recorded, statistics=statistics, source=source)
+            notes.append(normalization.sentence)
     result = AnnData(
         sparse.csr_matrix(cells.X[:, columns]), obs=cells.obs.copy(), var=cells.var.iloc[columns].copy(), uns=cells.uns
     )
@@ -191,7 +211,7 @@ def prepared_from(adata: Cells) -> Prepared:
 
 
 def write_prepared(prepared: Prepared, path: str | Path) -> Path:
-    """Write .h5ad or .zarr, whole or not at all.
+    """Write .h5ad or .zarr, in an atomic write.
 
     A prepared file that is there already is replaced; anything else raises OutputExists.
     """
@@ -206,15 +226,18 @@ def write_prepared(prepared: Prepared, path: str | Path) -> Path:
     return path
 
 
-def _cells_of_types(cells: Cells, config: DataConfig, source: str) -> tuple[Cells, str | None, list[str]]:
-    """The cells of the named types (all, without names), the column that holds the types, and what to say about it."""
+def _cells_of_types(
+    cells: Cells, statistics: CellStatistics, config: DataConfig, source: str
+) -> tuple[Cells, CellStatistics, str | None, list[str]]:
+    """The cells of the named types (all, without names) and their statistics, the column that holds the types, and what
+    to say about it."""
     key = config.cell_type_key or DEFAULT_CELL_TYPE_KEY
     if config.cell_type_key is None and not config.cell_types:
         if key not in cells.obs or cells.obs[key].dtype.kind in "biufc":
-            return cells, None, []
+            return cells, statistics, None, []
         if cells.obs[key].isna().any():
             missing = int(cells.obs[key].isna().sum())
-            return cells, None, [f"obs[{key!r}] lacks {missing} labels; cell types were not used"]
+            return cells, statistics, None, [f"obs[{key!r}] lacks {missing} labels; cell types were not used"]
     if key not in cells.obs:
         there = f"obs has {listed(cells.obs.columns)}" if len(cells.obs.columns) else "obs has no columns"
         raise BadInput(f"{source} has no column {key!r} for cell types; {there}: pass one as --cell-type-key")
@@ -233,7 +256,7 @@ def _cells_of_types(cells: Cells, config: DataConfig, source: str) -> tuple[Cell
     types = pd.Categorical(labels[chosen], categories=[name for name in order if name in set(labels[chosen])])
     selected = cells if chosen.all() else cells[chosen]
     obs = selected.obs.assign(**{key: types})
-    return make_cells(selected.X, obs, cells.var, dict(cells.uns)), key, notes
+    return make_cells(selected.X, obs, cells.var, dict(cells.uns)), statistics[chosen], key, notes
 
 
 def _counts(labels: pd.Series) -> dict[str, int]:
@@ -246,10 +269,10 @@ def _plain(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{name: table[name].astype(str) for name in mixed})
 
 
-def _is_on_scale(cells: AnnData, metadata: DatasetMetadata) -> bool:
+def _is_on_scale(cells: AnnData, statistics: CellStatistics, metadata: DatasetMetadata) -> bool:
     """Exactly the model's genes, and values that are no raw counts (or a model of values left as they came)."""
     same_genes = set(cells.var_names) == set(metadata.genes)
-    return same_genes and (metadata.normalization.method == "none" or not looks_like_counts(cells.X))
+    return same_genes and (metadata.normalization.method == "none" or not statistics.are_counts)
 
 
 def _named(normalization: Normalization) -> str:

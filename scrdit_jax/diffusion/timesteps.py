@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,6 @@ import numpy as np
 from ..errors import BadTimesteps
 from .schedule import NoiseSchedule
 
-SCHEDULES = ("uniform", "quadratic", "logsnr", "karras", "paper", "interior")
 KARRAS_RHO = 7.0
 LEAST_STEPS = 2
 # Log-SNR of the first and last evaluation of `interior`: above, noise is all there is; below, a cell is decided.
@@ -25,24 +25,25 @@ INTERIOR = (-6.0, 1.0)
 FORMAT = 1
 
 
-def uniform(timesteps: int, steps: int) -> np.ndarray:
+def uniform(schedule: NoiseSchedule, steps: int) -> np.ndarray:
     """T, ..., 1 at equal distances, rounded."""
-    return _spread(np.linspace(timesteps, 1, steps), timesteps)
+    return _spread(np.linspace(schedule.timesteps, 1, steps), schedule.timesteps)
 
 
-def paper(timesteps: int, steps: int) -> np.ndarray:
+def paper(schedule: NoiseSchedule, steps: int) -> np.ndarray:
     """T - r, T - 2r, ..., r, 1 with r = T / steps, as scRDiT section 2.5 writes it: 990, 980, ..., 10, 1 for r = 10.
 
     Its first evaluation takes pure noise for cells at timestep T - r; `uniform` does not. With r = 1: T, ..., 1.
     """
+    timesteps = schedule.timesteps
     if steps == timesteps:
-        return uniform(timesteps, steps)
+        return uniform(schedule, steps)
     return _spread(np.append(timesteps - timesteps / steps * np.arange(1, steps), 1), timesteps)
 
 
-def quadratic(timesteps: int, steps: int) -> np.ndarray:
+def quadratic(schedule: NoiseSchedule, steps: int) -> np.ndarray:
     """Equal steps in sqrt(t): distances grow with t, most steps where little noise is left (DDIM, app. D.2)."""
-    return _spread(np.linspace(math.sqrt(timesteps), 1, steps) ** 2, timesteps)
+    return _spread(np.linspace(math.sqrt(schedule.timesteps), 1, steps) ** 2, schedule.timesteps)
 
 
 def log_snr_uniform(schedule: NoiseSchedule, steps: int) -> np.ndarray:
@@ -83,6 +84,23 @@ def _spread(wanted: np.ndarray, timesteps: int) -> np.ndarray:
     # Pushing down may have left the range at the low end; what is there is then packed upwards from 1.
     lowest = np.arange(len(taus), 0, -1)
     return np.maximum(taus, lowest)
+
+
+class TimestepSchedule(NamedTuple):
+    """How a sub-sequence is `spaced`, (noise schedule, steps) -> timesteps, and the fewest steps it can have."""
+
+    spaced: Callable[[NoiseSchedule, int], np.ndarray]
+    least: int = LEAST_STEPS
+
+
+SCHEDULES = {
+    "uniform": TimestepSchedule(uniform),
+    "quadratic": TimestepSchedule(quadratic),
+    "logsnr": TimestepSchedule(log_snr_uniform),
+    "karras": TimestepSchedule(karras),
+    "paper": TimestepSchedule(paper),
+    "interior": TimestepSchedule(interior, least=1),
+}
 
 
 class TimestepsFile(NamedTuple):
@@ -142,13 +160,11 @@ def make_timesteps(name: str, schedule: NoiseSchedule, steps: int, *, least: int
     if not least <= steps <= schedule.timesteps:
         remedy = "fewer" if steps > least else "more"
         raise BadTimesteps(f"{steps} steps are not within {least}..{schedule.timesteps}; ask for {remedy}")
-    if name == "interior":
-        return interior(schedule, steps)
-    if steps < LEAST_STEPS:
-        raise BadTimesteps(f"schedule {name} has {LEAST_STEPS} steps or more; leave it out, or use interior")
-    if name in {"logsnr", "karras"}:
-        return {"logsnr": log_snr_uniform, "karras": karras}[name](schedule, steps)
-    return {"uniform": uniform, "quadratic": quadratic, "paper": paper}[name](schedule.timesteps, steps)
+    found = SCHEDULES[name]
+    if steps < found.least:
+        remedy = ", ".join(other for other, known in SCHEDULES.items() if known.least <= steps)
+        raise BadTimesteps(f"schedule {name} has {found.least} steps or more; leave it out, or use {remedy}")
+    return found.spaced(schedule, steps)
 
 
 def steps_of_acceleration(timesteps: int, acceleration: float, *, least: int = LEAST_STEPS) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..errors import BadInput, writing
 from ..extras import optional, versions
+from ..provenance import KEY, Provenance
 from . import plots
 from .by_type import HEADER as TYPE_HEADER
 from .by_type import TypeScores, score_types, type_rows
@@ -21,7 +23,6 @@ from .memorisation import COPIED, MemorisationScores, TrainingComponents, score_
 from .output import RECORD, check_output, write_files
 from .page import html_page
 from .pools import Pools, draw_pools
-from .record import Plain, provenance_of, recorded_metadata, requested_cells
 from .sections import HEADER, Section, marker_section, memorisation_section, metric_sections
 from .tables import text_table
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 SCHEMA = 2
 LIBRARIES = ("scrdit_jax", "anndata", "numpy", "scipy", "scikit-learn", "matplotlib")
 MAX_CELLS = 2000
+# Longer texts of a record are for programs, not for readers.
+LONGEST_TEXT = 200
 TYPES_NOTE = (
     "'classified as requested' is the share of a type's synthetic cells that a logistic classifier trained on the "
     "held-out real ones takes for that type, 'real cells so classified' that of held-out cells it was not trained on."
@@ -57,7 +60,7 @@ class Report:
     markers: MarkerScores | None
     memorisation: MemorisationScores | None
     no_memorisation: str
-    provenance: Mapping[str, Plain]
+    provenance: Mapping[str, str | int | float | bool | None]
     versions: Mapping[str, str]
 
     def summary(self) -> str:
@@ -183,7 +186,7 @@ def evaluate(
         markers=markers,
         memorisation=memorisation,
         no_memorisation=reason,
-        provenance=provenance_of(cells.synthetic),
+        provenance=dict(_flat(cells.synthetic.uns.get(KEY, {}))),
         versions=versions(LIBRARIES),
     )
     if folder is not None:
@@ -200,7 +203,8 @@ def _score_types(
     column = _type_column(real, synthetic, key)
     if column is None:
         return (), None
-    requested = requested_cells(synthetic).get(column)
+    record = Provenance.from_uns(synthetic.uns)
+    requested = None if record is None else record.requested(column)
     types = score_types(real, synthetic, column, requested=requested, seed=seed, repeats=repeats)
     of_real = real.obs[column].astype(str).to_numpy()[pools.real_rows]
     of_synthetic = synthetic.obs[column].astype(str).to_numpy()[pools.synthetic_rows]
@@ -239,8 +243,8 @@ def _types_of_pictures(real: AnnData, key: str | None) -> np.ndarray | None:
 
 def _type_column(real: AnnData, synthetic: AnnData, key: str | None) -> str | None:
     """The column that holds types on both sides: the one named, that of the model, or "cell_type"."""
-    metadata = recorded_metadata(synthetic)
-    of_model = () if metadata is None else (metadata.cell_type_key, *requested_cells(synthetic))
+    record = Provenance.from_uns(synthetic.uns)
+    of_model = () if record is None else (record.metadata.cell_type_key, *(v.name for v in record.variables))
     there = (column for column in (key, *of_model, "cell_type") if column in real.obs and column in synthetic.obs)
     return next(there, None)
 
@@ -261,3 +265,19 @@ def _pictures(pools: Pools, types: np.ndarray | None, seed: int) -> dict[str, by
 def _files(report: Report, pictures: Mapping[str, bytes]) -> dict[str, bytes]:
     record = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     return {**pictures, "report.html": html_page(report, pictures).encode(), RECORD: record.encode()}
+
+
+def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, plain value) of everything nested in a record; long texts are left out."""
+    for name, value in values.items() if isinstance(values, Mapping) else ():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+            continue
+        if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+            value = value.item()
+        if isinstance(value, float) and not math.isfinite(value):
+            value = None
+        if not isinstance(value, bool | int | float | None):
+            value = str(value)
+        if not isinstance(value, str) or len(value) <= LONGEST_TEXT:
+            yield f"{prefix}{name}", value

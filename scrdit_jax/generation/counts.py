@@ -7,19 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from ..checkpoint import Model
 from ..conditioning.assignment import Assignment
-from ..conditioning.derived import KIND, SIZE
+from ..conditioning.table import ConditionTable
 from ..config import SamplingConfig
 from ..errors import BadConfig
+from ..families import Trained, models_of
+from ..registry import DERIVED
 
 
-@dataclass(frozen=True)
-class Counting:
-    """How counts are drawn. `pools` hold, for each row of what cells are told, the library sizes of the training cells
-    of that cell type, kind and size; with `depth` every cell has that one. `target_sum` is what log1p was taken
-    after; None where that is not known: the values are then read as log1p of something proportional, and `depth` is
-    over the model's genes.
+@dataclass(frozen=True, eq=False)
+class CountSampler:
+    """How counts are drawn. `pools` hold, for each row of an assignment's conditions, the library sizes of the training
+    cells of that cell type and of those derived categories that differ in depth; with `depth` every cell has that one.
+    `target_sum` is what log1p was taken after; None where that is not known: the values are then read as log1p of
+    something proportional, and `depth` is over the model's genes.
     """
 
     pools: tuple[np.ndarray, ...]
@@ -57,35 +58,30 @@ class Counting:
         return counts, library
 
 
-def make_counting(model: Model, config: SamplingConfig, told: Assignment) -> Counting | None:
-    """None unless `config` wants counts; BadConfig where the training cells do not say how to make them."""
-    if config.output != "counts":
+def make_count_sampler(trained: Trained, sampling: SamplingConfig, assignment: Assignment) -> CountSampler | None:
+    """None unless `sampling` wants counts; BadConfig where the training cells do not say how to make them."""
+    if sampling.output != "counts":
         return None
-    known = model.metadata.normalization
+    metadata, table = models_of(trained)[0].metadata, trained.conditions
+    known = metadata.normalization
     target_sum = known.target_sum if known.method == "log1p" else None
-    if config.depth is not None:
-        return Counting((np.empty(0, np.float32),) * len(told.codes), target_sum, config.depth, config.seed)
-    if target_sum is None or not known.were_counts or model.cells is None:
+    if sampling.depth is not None:
+        pools = (np.empty(0, np.float32),) * len(assignment.codes)
+        return CountSampler(pools, target_sum, sampling.depth, sampling.seed)
+    if target_sum is None or not known.were_counts or table is None:
         raise BadConfig(
-            f"{model.metadata.source} held no raw counts, so the cells' library sizes are not known; "
+            f"{metadata.source} held no raw counts, so the cells' library sizes are not known; "
             "say how many counts each cell is to have, e.g. --depth 10000"
         )
-    return Counting(_pools(model, told), target_sum, None, config.seed)
+    return CountSampler(_pools(table, assignment), target_sum, None, sampling.seed)
 
 
-def _pools(model: Model, told: Assignment) -> tuple[np.ndarray, ...]:
-    """Sorted, so that they do not depend on the order of the training cells."""
-    labels, metadata = told.labels.distinct.shape[1], model.metadata
-    columns = [metadata.type_column] if told.labels.distinct.size else []
-    groups = metadata.groups[: told.codes.shape[1] - labels]
-    columns += [labels + i for i, group in enumerate(groups) if group.column in (KIND, SIZE)]
-    pools, which = [], np.zeros(len(told.codes), np.int64)
-    distinct = np.zeros((1, 0), np.int32)
-    if columns:
-        distinct, which = np.unique(told.codes[:, columns], axis=0, return_inverse=True)
-    known = model.cells.labels[:, columns]
-    for codes in distinct:
-        # Of labels that no training cell has together with the groups, those of the groups alone.
-        tries = [(known[:, i:] == codes[i:]).all(axis=1) for i in range(len(columns) + 1)]
-        pools.append(np.sort(model.cells.library_size[next(same for same in tries if same.any())]))
+def _pools(table: ConditionTable, assignment: Assignment) -> tuple[np.ndarray, ...]:
+    """For each row of the assignment; the same array where rows do not differ in what decides the depth."""
+    places = []
+    if assignment.codes.shape[1]:
+        places = [int(table.observed[table.type_place])] if len(table.observed) else []
+        places += [int(i) for i in table.derived if DERIVED[table.variables[i].source].coarse]
+    distinct, which = np.unique(assignment.codes[:, places], axis=0, return_inverse=True)
+    pools = [table.library_sizes(dict(zip(places, codes, strict=True))) for codes in distinct]
     return tuple(pools[i] for i in which.ravel())

@@ -4,36 +4,34 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from ..conditioning.assignment import Runs
+from ..conditioning.request import Quotas
 from ..config import SamplingConfig
 from ..devices import use_every_core
 from ..errors import MissingExtra, ScrditError
 from ..families import load
-from .engine import Engine
+from .composition import CellSampler
+from .fill import Sharing, Summary, begin, sampler_for
 from .pipeline import Throughput, make_shards
-from .sample import Summary, begin, engine_for
 from .store import Store
 
 # Shards that wait at a worker so that none is idle; more would only be lost with it.
 TASKS_A_WORKER = 2
 # Ray starts a task anew when its worker or node is lost; this is how often a shard may fail after that.
 MOST_FAILURES = 5
-SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_CHECKS = 0.5
 
 
 def fill_with_ray(
     run: Path,
-    cells: int,
-    config: SamplingConfig,
+    quotas: Quotas,
+    sampling: SamplingConfig,
     folder: Path,
-    labels: Runs = (),
     *,
     address: str,
     shard_cells: int,
@@ -56,16 +54,16 @@ def fill_with_ray(
         gpus = int(resources.get("GPU", 0))
         workers = max(1, gpus or int(resources.get("CPU", 1)))
         options: dict[str, Any] = {"num_gpus": 1 if gpus else 0, "num_cpus": 1, "max_retries": MOST_FAILURES}
-        request = (str(run), cells, asdict(config), str(folder))
         # Where a worker is, not here: the batch size is that of its device.
-        _get(ray, ray.remote(_begin).options(**options).remote(*request, labels, shard_cells))
-        made = _make_all(ray, ray.remote(_make).options(**options), request, folder, TASKS_A_WORKER * workers)
+        _get(ray, ray.remote(_begin).options(**options).remote(str(run), quotas, sampling, str(folder), shard_cells))
+        task = ray.remote(_make).options(**options)
+        made = _make_all(ray, task, (str(run), str(folder)), folder, TASKS_A_WORKER * workers)
     finally:
         ray.shutdown()
-    return Summary(folder, cells, made, time.perf_counter() - started, None)
+    return Summary(folder, quotas.cells, made, time.perf_counter() - started, None)
 
 
-def _make_all(ray: Any, task: Any, request: tuple, folder: Path, most: int) -> int:
+def _make_all(ray: Any, task: Any, where: tuple[str, str], folder: Path, most: int) -> int:
     """Keep `most` shards in flight until none is missing; how many cells were made."""
     made, failures = 0, Counter()
     with Store(folder) as store:
@@ -76,7 +74,7 @@ def _make_all(ray: Any, task: Any, request: tuple, folder: Path, most: int) -> i
             while waiting or flying:
                 while waiting and len(flying) < most:
                     shard = waiting.popleft()
-                    flying[task.remote(*request, shard.index)] = shard
+                    flying[task.remote(*where, shard.index)] = shard
                 done, _ = ray.wait(list(flying))
                 shard = flying.pop(done[0])
                 try:
@@ -89,7 +87,7 @@ def _make_all(ray: Any, task: Any, request: tuple, folder: Path, most: int) -> i
                 if store.record(shard) is None:
                     # Its worker was lost, or another process is at work on it: in turn again, after the others.
                     waiting.append(shard)
-                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                    time.sleep(SECONDS_BETWEEN_CHECKS)
                     continue
                 made += cells
                 bar.update(shard.cells)
@@ -107,21 +105,21 @@ def _get(ray: Any, reference: Any) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _ready(run: str, folder: str) -> Engine:
-    """The engine of a folder of shards, compiled once a worker."""
+def _ready(run: str, folder: str) -> CellSampler:
+    """The sampler of a folder of shards, compiled once a worker."""
     with Store(Path(folder)) as store:
-        return engine_for(load(run), store)
+        return sampler_for(load(run), store)
 
 
-def _begin(run: str, cells: int, sampling: dict, folder: str, labels: Runs, shard_cells: int) -> None:
+def _begin(run: str, quotas: Quotas, sampling: SamplingConfig, folder: str, shard_cells: int) -> None:
     use_every_core()
-    begin(load(run), cells, SamplingConfig(**sampling), Path(folder), labels, shard_cells=shard_cells)
+    begin(load(run), quotas, sampling, Path(folder), Sharing(shard_cells=shard_cells))
 
 
-def _make(run: str, cells: int, sampling: dict, folder: str, index: int) -> int:
+def _make(run: str, folder: str, index: int) -> int:
     """Make one shard in a worker; how many cells that were, none if another process has it."""
     use_every_core()
-    engine, throughput = _ready(run, folder), Throughput()
+    sampler, throughput = _ready(run, folder), Throughput()
     with Store(Path(folder)) as store:
-        make_shards(engine, store, store.claim([store.plan.shard(index)]), throughput)
+        make_shards(sampler, store, store.lock_each([store.plan.shard(index)]), throughput)
     return throughput.cells

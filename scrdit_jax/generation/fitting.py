@@ -22,10 +22,13 @@ from ..evaluation.metrics import dense, gaussian_mmd
 from ..io.reading import read_cells
 from ..sampling.fitting import cheapest_path, step_errors, trace
 from ..sampling.sampler import cell_keys, cell_noise
-from ..sampling.solvers import distributional, noise_levels
-from .engine import make_engine, tuned_batch_size
+from ..sampling.solvers import noise_levels
+from ..sampling.solvers.distributional import distributional
+from .composition import dense_batches
+from .engine import make_engine
 from .program import network_of
 from .settings import default_dtype, resolve_sampling
+from .tuning import fastest_batch_size
 
 LEVELS = 64
 CELLS = 64
@@ -64,7 +67,7 @@ def fit_unipc(model: Model, steps: int, *, seed: int = 0) -> np.ndarray:
     """`steps` descending timesteps with the least error of UniPC along a run of 64 steps with 64 cells.
 
     The levels to choose from are those of that run, at equal distances in log-SNR; the error is taken over 300 genes.
-    Where the model knows labels, the cells have those of training cells drawn at random.
+    The cells have the conditions of training cells drawn at random.
     Raises BadTimesteps if `steps` is not within 2 and their number.
     """
     schedule = linear_schedule(model.config.diffusion)
@@ -75,14 +78,14 @@ def fit_unipc(model: Model, steps: int, *, seed: int = 0) -> np.ndarray:
     genes = network.genes
     levels = noise_levels(schedule, make_timesteps("logsnr", schedule, most))
     params = jax.device_put(model.params)
-    labels = None
-    if model.metadata.told:
-        drawn = np.random.default_rng([seed, 1]).integers(len(model.cells.labels), size=CELLS)
-        labels = jnp.asarray(model.cells.labels[drawn])
+    conditions = None
+    if model.metadata.variables:
+        drawn = np.random.default_rng([seed, 1]).integers(len(model.conditions.codes), size=CELLS)
+        conditions = jnp.asarray(model.conditions.codes[drawn])
 
     @jax.jit
     def predict(noisy, timestep, alpha_bar):
-        return prediction.clean(noisy, network.apply(params, noisy, timestep, labels), alpha_bar)
+        return prediction.clean(noisy, network.apply(params, noisy, timestep, conditions), alpha_bar)
 
     def predict_clean(noisy: np.ndarray, i: int) -> np.ndarray:
         alpha_bar = jnp.full((1, 1), levels.alpha_bars[i], jnp.float32)
@@ -140,15 +143,15 @@ def fit_carried(model: Model, held_out: AnnData) -> dict[int, np.ndarray]:
 def _best_ends(model: Model, steps: int, real: np.ndarray, seed: int) -> tuple[tuple[float, float], np.ndarray]:
     """((first, last) log-SNR, the timesteps between)."""
     schedule = linear_schedule(model.config.diffusion)
-    batch = tuned_batch_size(model, *network_of(model), default_dtype())
+    batch = fastest_batch_size(model, default_dtype())
     cells = max(batch, round(len(real) / batch) * batch)
-    _, labels = resolve(CellRequest(cells=cells), model)
+    quotas = resolve(CellRequest(cells=cells), model.conditions)
 
     def scores(timesteps: np.ndarray) -> np.ndarray:
         table, found = distributional(noise_levels(schedule, timesteps)), []
         for sample in range(SAMPLES):
-            engine = make_engine(model, _request(seed + sample, batch), labels, coefficients=table)
-            found.append(_distance(real, np.concatenate(list(engine.batches(cells)))))
+            engine = make_engine(model, _sampling(seed + sample, batch), quotas, coefficients=table)
+            found.append(_distance(real, np.concatenate(list(dense_batches(engine, cells)))))
         return np.array(found)
 
     pairs = {(first, last) for first in FIRST for last in (LAST if steps > 1 else INTERIOR[1:])}
@@ -160,7 +163,7 @@ def _best_ends(model: Model, steps: int, real: np.ndarray, seed: int) -> tuple[t
     return best, tried[best]
 
 
-def _request(seed: int, batch_size: int) -> SamplingConfig:
+def _sampling(seed: int, batch_size: int) -> SamplingConfig:
     return SamplingConfig(solver="distributional", steps=1, schedule="interior", seed=seed, batch_size=batch_size)
 
 

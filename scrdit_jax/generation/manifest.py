@@ -9,19 +9,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadConfig, OutputExists
+from ..errors import BadConfig, BadInput, OutputExists
 from ..io.atomic import atomic_write, write_if_absent
-from .outputs import require_same_request
+from ..provenance import Provenance
 from .plan import Plan
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The request as `run.provenance` tells it, the plan it became, and the devices that were here at its start."""
+    """What the cells are made by, the plan of the shards, and the devices that were here at its start."""
 
-    request: dict[str, Any]
+    provenance: Provenance
     plan: Plan
     device: dict[str, Any]
 
@@ -29,7 +29,7 @@ class Manifest:
         """Write to `path` unless a manifest is there; the one that is there now, which may be another process's."""
         record = {
             "format": FORMAT,
-            "request": self.request,
+            "provenance": self.provenance.to_dict(),
             "plan": self.plan.to_dict(),
             "device": self.device,
         }
@@ -44,17 +44,15 @@ class Manifest:
             if record.pop("digest") != _digest(record):
                 raise ValueError("it was changed after it was written")
             if record["format"] != FORMAT:
-                raise ValueError(f"format {record['format']}, not {FORMAT}")
-            return cls(dict(record["request"]), Plan.from_dict(record["plan"]), dict(record["device"]))
-        except (OSError, ValueError, KeyError, TypeError, BadConfig) as error:
+                raise ValueError(f"format {record['format']}, of another version of scrdit_jax, not {FORMAT}")
+            return cls(
+                Provenance.from_dict(record["provenance"]), Plan.from_dict(record["plan"]), dict(record["device"])
+            )
+        except (OSError, ValueError, KeyError, TypeError, BadConfig, BadInput) as error:
             raise OutputExists(
                 f"{path} cannot be read ({' '.join(str(error).split())[:200]}); choose another --out, or delete the "
                 "folder to begin anew"
             ) from None
-
-    def require_same(self, wanted: dict[str, Any], path: Path, remedy: str) -> None:
-        """OutputExists, with the difference named, unless this is the request `wanted`."""
-        require_same_request(self.request, wanted, path, remedy)
 
 
 def _digest(record: dict[str, Any]) -> str:
@@ -63,7 +61,7 @@ def _digest(record: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """A finished shard: `content` is the digest of its cells (growing.CellDigest), `file` that of its bytes."""
+    """A finished shard: `content` is the digest of its cells (io.append.CellDigest), `file` that of its bytes."""
 
     index: int
     first: int

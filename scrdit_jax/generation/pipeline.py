@@ -14,7 +14,7 @@ from ..devices import usable_cores
 from ..errors import writing
 from ..io.append import CellBlock
 from ..io.atomic import require_space
-from .engine import Dispatched, Engine, Job, jobs_of
+from .composition import CellSampler, Dispatched, Job, collect, dispatch_ahead
 from .manifest import ShardRecord
 from .plan import Shard
 from .store import ShardWriter, Store
@@ -37,7 +37,7 @@ class Throughput:
 
 
 def make_shards(
-    engine: Engine,
+    sampler: CellSampler,
     store: Store,
     shards: Iterable[Shard],
     throughput: Throughput,
@@ -45,11 +45,11 @@ def make_shards(
     to_assemble: bool = False,
     progress: Callable[[int, ShardRecord | None], None] = lambda cells, record: None,
 ) -> None:
-    """Make `shards`, which this process has claimed, and add what that took to `throughput`.
+    """Make `shards`, which this process has locked, and add what that took to `throughput`.
 
     With `to_assemble` they are on their way into one file, and so not compressed yet. After the first batch, DiskFull
-    where all that is missing will not fit. `progress` is told, in the writing thread, of every batch that was written
-    and of the record of a shard that it finished.
+    where all that is missing will not fit. `progress` is called, in the writing thread, for every batch that was
+    written, with the record of a shard that it finished.
     """
     waiting: deque[Future[None]] = deque()
     started = time.perf_counter()
@@ -67,10 +67,10 @@ def make_shards(
     ):
         writer = ShardWriter(store, packers, compress=not to_assemble)
         try:
-            batches = engine.run(jobs_of(shards, engine.batch_size))
+            batches = dispatch_ahead(sampler.jobs(shards))
             for number, done in enumerate(_timed(batches, throughput)):
-                job, collected = done.job, engine.collect(done)
-                block = packers.submit(engine.block, collected, job.first, job.count)
+                job, collected = done.job, collect(done)
+                block = packers.submit(sampler.block, job, collected)
                 if number == 0:
                     _require_space(store, block.result(), to_assemble)
                 _raise_first(waiting, leave=MOST_WAITING - 1)
@@ -82,7 +82,7 @@ def make_shards(
 
 
 def _timed(batches: Iterator[Dispatched], throughput: Throughput) -> Iterator[Dispatched]:
-    """The same batches, while `throughput` is told for how long the device had no work.
+    """The same batches, while `throughput` counts for how long the device had no work.
 
     One that was done before the one behind it was even dispatched has left the device idle: for about as long as has
     passed since the batch before it came, less what a batch takes.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from ..conditioning.assignment import Runs
+from ..conditioning.request import require_cells
 from ..errors import BadConfig
 
 SHARD_CELLS = 65_536
@@ -32,33 +32,21 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """`cells` in shards of `shard_cells`, a multiple of the batch size: batch k is the same batch whatever the shards.
-
-    `labels` are runs of equal labels, ((name in each column, ...), count) in the order of the cells; none for cells
-    without labels.
-    """
+    """`cells` in shards of `shard_cells`, a multiple of the batch size: batch k is the same whatever the shards."""
 
     cells: int
     batch_size: int
     shard_cells: int
-    labels: Runs = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", tuple((tuple(label), int(count)) for label, count in self.labels))
-        if self.cells < 1:
-            raise BadConfig(f"{self.cells} cells were asked for; ask for at least 1")
+        require_cells(self.cells)
         if self.batch_size < 1 or self.shard_cells < 1 or self.shard_cells % self.batch_size:
             raise BadConfig(f"a shard of {self.shard_cells} cells is no multiple of the batch of {self.batch_size}")
-        labelled = sum(count for _, count in self.labels)
-        if self.labels and (labelled != self.cells or min(count for _, count in self.labels) < 1):
-            raise BadConfig(f"labels are given for {labelled} cells, not for the {self.cells} that were asked for")
 
     @classmethod
-    def make(cls, cells: int, batch_size: int, *, labels: Runs = (), near: int = SHARD_CELLS) -> Plan:
+    def make(cls, cells: int, batch_size: int, *, near: int = SHARD_CELLS) -> Plan:
         """The plan with shards of as many whole batches as `near` cells hold, one at least."""
-        return cls(
-            cells=cells, batch_size=batch_size, shard_cells=max(1, near // batch_size) * batch_size, labels=labels
-        )
+        return cls(cells=cells, batch_size=batch_size, shard_cells=max(1, near // batch_size) * batch_size)
 
     def __len__(self) -> int:
         return -(-self.cells // self.shard_cells)
@@ -77,16 +65,6 @@ class Plan:
         if not 0 <= process < count:
             raise BadConfig(f"there is no process {process} among {count}; they are numbered 0 to {count - 1}")
         return self.shards()[process::count]
-
-    def labels_of(self, shard: Shard) -> Runs:
-        """The runs of labels within `shard`."""
-        runs, start = [], 0
-        for label, count in self.labels:
-            inside = min(start + count, shard.last) - max(start, shard.first)
-            if inside > 0:
-                runs.append((label, inside))
-            start += count
-        return tuple(runs)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""

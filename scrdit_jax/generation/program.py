@@ -1,9 +1,10 @@
-"""The jitted sampler of one model: what a batch of cells is computed by, and how it is packed for the host."""
+"""The jitted sampler of one model: what a batch of cells is computed by."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -18,8 +19,8 @@ from ..data.scaling import Scaling
 from ..devices import device_kind, free_memory
 from ..diffusion.predictions import Prediction, make_prediction
 from ..errors import BadConfig
-from ..networks.registry import CONDITIONING_LAYERS, make_network
-from ..sampling.sampler import Integrated, cell_keys, draw_keys, integrate
+from ..networks import CONDITIONING_LAYERS, make_network
+from ..sampling.sampler import Integrated, PredictClean, cell_keys, draw_keys, integrate
 from ..sampling.solvers import Coefficients
 
 CELLS_AXIS = "cells"
@@ -30,14 +31,13 @@ USABLE_MEMORY = 0.8
 def network_of(model: Model) -> tuple[nn.Module, Prediction]:
     """A model's network, without its weights, and what its outputs mean."""
     prediction = make_prediction(model.config.diffusion.prediction, model.metadata.scaling)
-    # In a family no model has labels: each knows its own type.
-    labels = () if model.members else model.metadata.label_sizes
-    return make_network(model.config.network, len(model.metadata.genes), prediction.outputs, labels=labels), prediction
+    genes, categories = len(model.metadata.genes), model.metadata.categories
+    return make_network(model.config.network, genes, prediction.outputs, labels=categories), prediction
 
 
 @partial(jax.jit, static_argnames=("network", "dtype"))
 def prepare(params: Any, timesteps: jax.Array, *, network: nn.Module, dtype: str) -> tuple[Any, jax.Array]:
-    """What does not change from batch to batch: (weights of `denoise`, modulations of no label (step, 1, ...)).
+    """What does not change from batch to batch: (weights of `denoise`, modulations without conditions (step, 1, ...)).
 
     All cells share t, so every shift, scale and gate is computed once a step, in float32, and not once a cell.
     """
@@ -60,11 +60,11 @@ def evaluate(
     return prediction.clean(noisy, predicted.astype(jnp.float32), alpha_bar)
 
 
-class Conditioning(NamedTuple):
-    """Modulations of no label (step, 1, ...), or the params, float32, that make them of what a cell is told; with
-    guidance both, and its weight ().
+class Guide(NamedTuple):
+    """Modulations without conditions (step, 1, ...), or the params, float32, that make them of a cell's conditions;
+    with guidance both, and its weight ().
 
-    Those of what cells are told are computed as a step comes: kept for every step they would take gigabytes.
+    Those of conditions are computed as a step comes: kept for every step they would take gigabytes.
     """
 
     table: jax.Array | None = None
@@ -73,70 +73,83 @@ class Conditioning(NamedTuple):
 
 
 class Method(NamedTuple):
-    """What of a solver the program is compiled for: whether clean cells are drawn, and whether fresh noise is added."""
+    """What of a solver a program is compiled for: whether clean cells are drawn, and whether fresh noise is added."""
 
     draws: bool
     noise: bool
 
 
-@partial(
-    jax.jit,
-    static_argnames=("network", "prediction", "scaling", "method"),
-    donate_argnames="donated",
-    keep_unused=True,
-)
+class Sampled(NamedTuple):
+    """What a program computes, static under `jit`: the network, what its outputs mean, the scale, the solver's kind."""
+
+    network: nn.Module
+    prediction: Prediction
+    scaling: Scaling
+    method: Method
+
+
+@partial(jax.jit, static_argnames="sampled", donate_argnames="donated", keep_unused=True)
 def sample_batch(
     weights: Any,
-    conditioning: Conditioning,
+    guide: Guide,
     coefficients: Coefficients,
     seed: jax.Array,
     cell_indices: jax.Array,
-    labels: jax.Array | None,
+    conditions: jax.Array | None,
     donated: jax.Array,
     *,
-    network: nn.Module,
-    prediction: Prediction,
-    scaling: Scaling,
-    method: Method,
+    sampled: Sampled,
 ) -> Integrated:
     """Cells (cell, gene) on the log scale, zeros restored, for global `cell_indices` (cell,); see `prepare`.
 
-    `labels` (cell, column) are what each cell is told; None where that is nothing. With guidance w the predicted
-    clean cells are those without labels plus w times what the labels change (Ho & Salimans 2022; Saharia et al. 2022);
-    of a distribution that is drawn from, its log-odds and means are. The solver's state is float32. The result takes
-    the place of `donated` (cell, gene), whose values do not matter.
+    `conditions` (cell, variable) are codes; None for cells without any. The solver's state is float32. The result
+    takes the place of `donated` (cell, gene), whose values do not matter.
     """
-    dtype = jax.tree.leaves(weights)[0].dtype
     keys = cell_keys(jax.random.key(seed), cell_indices)
+    predict_clean = _clean_cells(weights, guide, keys, conditions, sampled)
+    method = sampled.method
+    # A drawn clean cell brings the step's noise with it: b (m0 + s/b z) = b m0 + s z.
+    noise = coefficients.s / coefficients.b if method.draws else None
+    steps = (coefficients.timestep, guide.table, noise)
+    added = method.noise and not method.draws
+    done = integrate(predict_clean, keys, coefficients, steps, genes=sampled.network.genes, noise=added)
+    return Integrated(sampled.scaling.unscale(done.cells), done.finite_steps)
+
+
+def _clean_cells(
+    weights: Any, guide: Guide, keys: jax.Array, conditions: jax.Array | None, sampled: Sampled
+) -> PredictClean:
+    """The function that the sampler asks for clean cells, drawn or on average.
+
+    With guidance w the predicted clean cells are those without conditions plus w times what the conditions change (Ho &
+    Salimans 2022; Saharia et al. 2022); of a distribution that is drawn from, its log-odds and means are.
+    """
+    network, prediction, method = sampled.network, sampled.prediction, sampled.method
+    dtype = jax.tree.leaves(weights)[0].dtype
 
     def predict(modulations, noisy):
         return network.apply(weights, noisy.astype(dtype), modulations, method="denoise").astype(jnp.float32)
 
     def predict_clean(noisy, alpha_bar, step):
-        timestep, unlabelled, noise = step
+        timestep, unconditional, noise = step
         drawn = None
         if method.draws:
             drawn = partial(prediction.draw, keys=draw_keys(keys, timestep), noise=noise)
         meant = drawn or prediction.clean
-        if labels is None:
-            return meant(noisy, predict(unlabelled, noisy), alpha_bar)
+        if conditions is None:
+            return meant(noisy, predict(unconditional, noisy), alpha_bar)
         # One timestep for all cells: what is computed of it is computed once a step.
-        told = network.apply(conditioning.params, timestep.reshape(1), labels, method="modulations")
-        predicted = predict(told.astype(dtype), noisy)
-        if unlabelled is None:
+        conditional = network.apply(guide.params, timestep.reshape(1), conditions, method="modulations")
+        predicted = predict(conditional.astype(dtype), noisy)
+        if unconditional is None:
             return meant(noisy, predicted, alpha_bar)
-        plain = predict(unlabelled, noisy)
+        plain = predict(unconditional, noisy)
         if drawn is not None:
-            return drawn(noisy, prediction.guide(predicted, plain, conditioning.guidance), alpha_bar)
+            return drawn(noisy, prediction.guide(predicted, plain, guide.guidance), alpha_bar)
         clean, plain = (prediction.clean(noisy, found, alpha_bar) for found in (predicted, plain))
-        return plain + conditioning.guidance * (clean - plain)
+        return plain + guide.guidance * (clean - plain)
 
-    # A drawn clean cell brings the step's noise with it: b (m0 + s/b z) = b m0 + s z.
-    noise = coefficients.s / coefficients.b if method.draws else None
-    steps = (coefficients.timestep, conditioning.table, noise)
-    added = method.noise and not method.draws
-    done = integrate(predict_clean, keys, coefficients, steps, genes=network.genes, noise=added)
-    return Integrated(scaling.unscale(done.cells), done.finite_steps)
+    return predict_clean
 
 
 class Placement(NamedTuple):
@@ -155,20 +168,73 @@ def place(devices: Sequence[jax.Device]) -> Placement:
 
 
 @lru_cache(maxsize=16)
-def compiled(
-    leaves: tuple[jax.ShapeDtypeStruct, ...],
-    structure: Any,
-    network: nn.Module,
-    prediction: Prediction,
-    scaling: Scaling,
-    method: Method,
-) -> tuple[Any, float]:
+def compiled(leaves: tuple[jax.ShapeDtypeStruct, ...], structure: Any, sampled: Sampled) -> tuple[Any, float]:
     """`sample_batch` for arguments of these shapes, and the seconds it took; once a process, whatever their values."""
     started = time.perf_counter()
-    shapes = jax.tree.unflatten(structure, leaves)
-    static = {"network": network, "prediction": prediction, "scaling": scaling, "method": method}
-    program = sample_batch.lower(*shapes, **static).compile()
+    program = sample_batch.lower(*jax.tree.unflatten(structure, leaves), sampled=sampled).compile()
     return program, time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class Program:
+    """`sample_batch` compiled for one shape of batch, with all `arguments` on the devices but the cells' own.
+
+    `conditional` says whether it takes the cells' conditions; `bytes_needed` is per device.
+    """
+
+    batch_size: int
+    network: nn.Module
+    coefficients: Coefficients
+    placement: Placement
+    compiled: Any
+    arguments: tuple[Any, ...]
+    conditional: bool
+    compile_seconds: float
+    bytes_needed: int
+
+    def __call__(self, first: int, conditions: np.ndarray | None, donated: jax.Array) -> Integrated:
+        """Begin the batch of cells `first`, `first` + 1, ...; returns at once. `donated` is used up."""
+        indices = np.arange(first, first + self.batch_size, dtype=np.uint32)
+        return self.compiled(*self.arguments, indices, conditions if self.conditional else None, donated)
+
+
+def make_program(
+    sampled: Sampled,
+    arguments: tuple[Any, ...],
+    *,
+    coefficients: Coefficients,
+    placement: Placement,
+    batch_size: int,
+    variables: int,
+) -> Program:
+    """Compile for batches of `batch_size` cells with so many conditioning `variables`.
+
+    Raises BadConfig, naming the largest, where a batch does not fit in the devices' memory.
+    """
+    shared_out, conditional = placement.shared_out, arguments[1].params is not None
+    indices = jax.ShapeDtypeStruct((batch_size,), np.uint32, sharding=shared_out)
+    conditions = jax.ShapeDtypeStruct((batch_size, variables), np.int32, sharding=shared_out)
+    donated = jax.ShapeDtypeStruct((batch_size, sampled.network.genes), np.float32, sharding=shared_out)
+    shapes = (*jax.tree.map(_shape, arguments), indices, conditions if conditional else None, donated)
+    leaves, structure = jax.tree.flatten(shapes)
+    program, seconds = compiled(tuple(leaves), structure, sampled)
+    fixed = sum(leaf.nbytes for leaf in jax.tree.leaves(arguments))
+    needed = require_fit(program, batch_size, placement, fixed)
+    return Program(
+        batch_size=batch_size,
+        network=sampled.network,
+        coefficients=coefficients,
+        placement=placement,
+        compiled=program,
+        arguments=arguments,
+        conditional=conditional,
+        compile_seconds=seconds,
+        bytes_needed=needed,
+    )
+
+
+def _shape(array: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=array.sharding)
 
 
 def require_fit(program: Any, batch_size: int, placement: Placement, fixed: int) -> int:
@@ -187,40 +253,3 @@ def require_fit(program: Any, batch_size: int, placement: Placement, fixed: int)
             f"about {largest}: use --batch-size {largest}, or leave it out to have it chosen"
         )
     return growing + fixed
-
-
-class Packed(NamedTuple):
-    """A batch without its zeros, device by device: `values` float32 and `genes` int32 (device, most), of which as many
-    count as the `counts` (cell,) int32 of the device's cells say together; cell after cell, genes ascending."""
-
-    values: jax.Array | np.ndarray
-    genes: jax.Array | np.ndarray
-    counts: jax.Array | np.ndarray
-
-    @property
-    def per_device(self) -> np.ndarray:
-        """How many values the cells of each device have, (device,)."""
-        return self.counts.reshape(len(self.values), -1).sum(axis=1)
-
-
-@lru_cache(maxsize=16)
-def packer(placement: Placement, most: int) -> Any:
-    """A jitted function: dense cells (cell, gene), shared out as `placement` has it -> Packed, by each device alone.
-
-    A device keeps `most` values; where its cells have more, `counts` say so and the rest is missing.
-    """
-    mesh, cells = placement.shared_out.mesh, PartitionSpec(CELLS_AXIS)
-
-    @jax.jit
-    @partial(jax.shard_map, mesh=mesh, in_specs=cells, out_specs=Packed(cells, cells, cells))
-    def pack(dense):
-        flat = dense.reshape(-1)
-        there = flat != 0
-        # Where each value goes; what is zero, and what there is no room for, goes past the end and is dropped.
-        position = jnp.where(there, jnp.cumsum(there) - 1, most)
-        genes = jnp.tile(jnp.arange(dense.shape[1], dtype=jnp.int32), len(dense))
-        values = jnp.zeros(most, dense.dtype).at[position].set(flat, mode="drop")
-        genes = jnp.zeros(most, jnp.int32).at[position].set(genes, mode="drop")
-        return Packed(values[None], genes[None], jnp.sum(dense != 0, axis=1, dtype=jnp.int32))
-
-    return pack

@@ -1,4 +1,4 @@
-"""What a model in training is worth: a few of its cells against held-out ones, as the paper's fig. 3b has them."""
+"""Scores of a model in training: a few of its cells against held-out ones, as the paper's fig. 3b has them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..conditioning.request import CellRequest, resolve
 from ..config import SamplingConfig
 from ..errors import MissingExtra
 from ..evaluation import metrics
+from .request import SampleRequest
 from .sample import sample
 
 MOST_CELLS = 500
@@ -40,9 +41,9 @@ class ModelScorer:
         """`mmd_blocks` and `mmd_pca`, each with its `_floor`; nothing where too few cells are held out."""
         if not self._floors:
             return {}
-        config = SamplingConfig(batch_size=self._size)
-        _, labels = resolve(CellRequest(cells=self._size), model)
-        scores = self._scores(metrics.dense(sample(model, self._size, config, labels, progress=False).X))
+        quotas = resolve(CellRequest(cells=self._size), model.conditions)
+        request = SampleRequest.of(model, quotas, SamplingConfig(batch_size=self._size))
+        scores = self._scores(metrics.dense(sample(model, request, progress=False).X))
         return {
             name: value for key in scores for name, value in ((key, scores[key]), (f"{key}_floor", self._floors[key]))
         }

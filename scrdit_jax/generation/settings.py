@@ -1,4 +1,4 @@
-"""What a request for cells leaves open, settled for the model at hand: solver, timesteps, dtype."""
+"""What a request for cells leaves open, resolved for the model at hand: solver, timesteps, dtype."""
 
 from __future__ import annotations
 
@@ -22,17 +22,14 @@ from ..sampling.solvers import Coefficients, Solver, default_solver, find_solver
 FITTED = "fitted"
 
 
-def resolve_sampling(model: Model, config: SamplingConfig, begun: Mapping[str, Any] | None = None) -> SamplingConfig:
+def resolve_sampling(model: Model, config: SamplingConfig, *, dtype: str | None = None) -> SamplingConfig:
     """`config` with everything said: what decides the cells, whatever the defaults of another day.
 
-    Without a dtype: that of the request `begun`, if cells are there already; bfloat16 on a GPU or TPU; else float32.
-    Raises BadConfig or BadTimesteps where the model cannot be sampled so. Settling twice changes nothing.
+    Where it has no dtype: `dtype`; else bfloat16 on a GPU or TPU, float32 on a CPU. Raises BadConfig or BadTimesteps
+    where the model cannot be sampled so. Doing it twice changes nothing.
     """
-    dtype = config.dtype
-    if dtype is None and begun is not None:
-        dtype = begun.get("dtype")
-    dtype = dtype or default_dtype()
-    solver, schedule, steps = _settled(model.config.diffusion, config, model.fitted)
+    dtype = config.dtype or dtype or default_dtype()
+    solver, schedule, steps = _resolved(model.config.diffusion, config, model.fitted)
     if config.acceleration is not None:
         steps = None
     return replace(config, solver=solver, schedule=schedule, steps=steps, dtype=dtype)
@@ -49,7 +46,7 @@ def coefficients_for(diffusion: DiffusionConfig, config: SamplingConfig, model: 
     Timesteps that the `model` carries, or a file that was fitted to a model, need that model.
     """
     schedule = linear_schedule(diffusion)
-    name, timesteps_name, steps = _settled(diffusion, config, {} if model is None else model.fitted)
+    name, timesteps_name, steps = _resolved(diffusion, config, {} if model is None else model.fitted)
     least = find_solver(name).least_steps
     if timesteps_name == FITTED:
         timesteps = np.asarray(model.fitted[steps], np.int64)
@@ -69,7 +66,7 @@ def _table(
     return make_coefficients(solver, levels, eta=eta, variance=variance)
 
 
-def _settled(
+def _resolved(
     diffusion: DiffusionConfig, config: SamplingConfig, fitted: Mapping[int, Any]
 ) -> tuple[str, str, int | None]:
     """(the solver's name, the schedule's, evaluations); the last None where a file of timesteps says it."""

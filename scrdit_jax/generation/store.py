@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Collection, Iterator
 from concurrent.futures import Executor
 from functools import cached_property
@@ -18,11 +17,11 @@ from typing import Any
 
 import h5py
 
-from ..data.metadata import DatasetMetadata
 from ..errors import OutputExists, writing
 from ..io.append import ROWS_AT_ONCE, CellBlock, CellDigest, CellLayout, CellWriter
 from ..io.atomic import atomic_write, check_parents, remove, stale_temporaries
 from ..io.locks import FileLocks
+from ..provenance import Provenance
 from .manifest import Manifest, ShardRecord
 from .plan import Shard
 
@@ -35,9 +34,10 @@ def is_store(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
-def layout_of(metadata: DatasetMetadata, output: str) -> CellLayout:
-    """What files of a model's cells hold; `output` as in SamplingConfig."""
-    return CellLayout(metadata.genes, tuple((c.column, c.names) for c in metadata.conditions), output == "counts")
+def layout_of(provenance: Provenance) -> CellLayout:
+    """What files of these cells hold."""
+    columns = tuple((variable.name, variable.categories) for variable in provenance.variables)
+    return CellLayout(provenance.metadata.genes, columns, provenance.sampling["output"] == "counts")
 
 
 def check_folder(path: Path) -> None:
@@ -52,7 +52,7 @@ def _visible(path: Path) -> Iterator[Path]:
 
 
 class Store:
-    """A folder of shards, open; a context manager that lets go of its locks."""
+    """A folder of shards, open; a context manager that releases its locks."""
 
     def __init__(self, path: Path, manifest: Manifest | None = None) -> None:
         """Open the folder `path`, or begin one with `manifest`; of several beginners one manifest remains."""
@@ -76,7 +76,7 @@ class Store:
 
     @cached_property
     def locks(self) -> FileLocks:
-        """A claim for each shard, and one more for the whole; opened when asked for, as one may only want to read."""
+        """A lock for each shard, and one more for the whole; opened when asked for, as one may only want to read."""
         with writing(self.path):
             return FileLocks(self.path / ".locks")
 
@@ -87,14 +87,12 @@ class Store:
     @cached_property
     def layout(self) -> CellLayout:
         """What the files hold."""
-        request = self.manifest.request
-        output = json.loads(request.get("sampling", "{}")).get("output", "log")
-        return layout_of(DatasetMetadata.from_dict(json.loads(request["facts"])), output)
+        return layout_of(self.manifest.provenance)
 
     @property
     def uns(self) -> dict[str, Any]:
         """What the cells carry in `.uns['scrdit']`."""
-        return self.manifest.request | {"batch_size": self.plan.batch_size}
+        return self.manifest.provenance.to_uns() | {"batch_size": self.plan.batch_size}
 
     def shard_path(self, shard: Shard) -> Path:
         """Where its cells lie."""
@@ -121,15 +119,15 @@ class Store:
             if not {self.shard_path(shard).name, self.record_path(shard).name} <= there
         ]
 
-    def claim(self, shards: Collection[Shard]) -> Iterator[Shard]:
-        """Those of `shards` that nobody else is at work on or has finished, each claimed as it is asked for."""
+    def lock_each(self, shards: Collection[Shard]) -> Iterator[Shard]:
+        """Those of `shards` that nobody else is at work on or has finished, each locked as it is asked for."""
         with writing(self._folder):
             self._folder.mkdir(exist_ok=True)
         for shard in shards:
-            if not self.locks.take(shard.index):
+            if not self.locks.acquire(shard.index):
                 continue
             if self.record_path(shard).exists() and self.shard_path(shard).exists():
-                self.locks.drop(shard.index)
+                self.locks.release(shard.index)
                 continue
             if self.locks.exclusive:
                 for path in (self.shard_path(shard), self.record_path(shard)):
@@ -209,6 +207,6 @@ class ShardWriter:
         with atomic_write(self._store.shard_path(shard)) as partial:
             partial.write_bytes(image)
         record.write(self._store.record_path(shard))
-        self._store.locks.drop(shard.index)
+        self._store.locks.release(shard.index)
         self._shard = None
         return record

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -14,8 +15,10 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from ..cache import cached_measurement
+from ..checkpoint import Model
 from ..devices import describe_devices, free_memory
-from ..networks.registry import attention_shape
+from ..networks import attention_shape
+from .program import evaluate, network_of, place, prepare
 
 # Of a batch size nearly as fast as the fastest, the smaller is the better: less memory, a shorter tail.
 NEARLY = 0.97
@@ -82,6 +85,21 @@ def sweep(
     return measure() if fresh else cached_measurement(_key("batch sizes", network, dtype), measure)
 
 
+def model_sweep(model: Model, dtype: str, *, fresh: bool = False) -> list[list[float]]:
+    """[[batch size, cell-evaluations a second], ...] of a model's network on the local devices; see `sweep`."""
+    network, prediction = network_of(model)
+    network, placement = with_fastest_attention(network, dtype), place(jax.local_devices())
+    params = jax.device_put(model.params, placement.on_each)
+    weights, table = prepare(params, jnp.ones(1, jnp.int32), network=network, dtype=dtype)
+    step = partial(evaluate, network=network, prediction=prediction)
+    return sweep(step, weights, table[0], network=network, dtype=dtype, shared_out=placement.shared_out, fresh=fresh)
+
+
+def fastest_batch_size(model: Model, dtype: str) -> int:
+    """The batch size that is fastest on the local devices for a model's network; timed once and remembered."""
+    return choose_batch_size(model_sweep(model, dtype))
+
+
 def stops_paying(rates: list[float]) -> bool:
     """Whether the last two rates are no better than the best before them."""
     return len(rates) > 2 and max(rates[-2:]) < max(rates[:-2]) / NEARLY
@@ -110,7 +128,7 @@ def attention_seconds(network: nn.Module, dtype: str) -> dict[str, float | None]
         attend = jax.jit(lambda q, k, v: jax.nn.dot_product_attention(q, k, v, implementation=implementation))
         try:
             return seconds_a_call(lambda: attend(q, k, v))
-        except Exception:  # whatever keeps cuDNN from it: its version, the head's size, the device
+        except (jax.errors.JaxRuntimeError, NotImplementedError, RuntimeError, TypeError, ValueError):  # whatever keeps cuDNN from it: its version, the head's size, the device
             return None
 
     return {implementation: seconds(implementation) for implementation in ("xla", "cudnn")}

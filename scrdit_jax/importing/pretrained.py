@@ -16,7 +16,7 @@ import flax.traverse_util
 import jax.numpy as jnp
 import numpy as np
 
-from ..checkpoint import Checkpoints, Run, load_model
+from ..checkpoint import FORMAT, Checkpoints, Run, conditions_of, load_model
 from ..config import RunConfig
 from ..data.metadata import DatasetMetadata
 from ..data.sources import load_prepared
@@ -38,14 +38,15 @@ def names() -> list[str]:
 def pack(run: Run | Path | str, path: Path, about: Mapping[str, Any]) -> Path:
     """Write the newest model of `run` to `path`; `about` says how it was trained and what it scored."""
     model = load_model(run)
-    if model.cells is None:
+    if model.conditions is None:
         raise BadInput("the model knows nothing of its training cells; pack one that was trained here")
     arrays = {PARAMS + name: np.asarray(leaf, np.float16) for name, leaf in _flat(model.params).items()}
-    arrays |= {CELLS + "library_size": model.cells.library_size}
-    if model.cells.labels.size:
-        arrays[CELLS + "labels"] = model.cells.labels.astype(np.int16)
+    arrays |= {CELLS + "library_size": model.conditions.library_size}
+    if model.conditions.codes.size:
+        arrays[CELLS + "labels"] = model.conditions.codes.astype(np.int16)
     known = {
-        "config": model.config.to_dict(), "facts": model.metadata.to_dict(), "step": model.step, "fitted": model.fitted,
+        "format": FORMAT, "config": model.config.to_dict(), "metadata": model.metadata.to_dict(), "step": model.step,
+        "fitted": model.fitted,
         "about": dict(about),
     }  # fmt: skip
     arrays[ABOUT] = np.frombuffer(json.dumps(known).encode(), np.uint8)
@@ -68,7 +69,13 @@ def unpack(name: str, out: Path | str) -> Run:
     arrays, run = _read(name), Run(Path(out))
     check_parents(run.path)
     known = json.loads(bytes(arrays[ABOUT]))
-    config, metadata = RunConfig.from_dict(known["config"]), DatasetMetadata.from_dict(known["facts"])
+    version = known.get("format", 1)
+    if version not in (1, FORMAT):
+        raise BadInput(
+            f"the pretrained model {name!r} has format {version}, not 1 to {FORMAT}; install the package again"
+        )
+    config = RunConfig.from_dict(known["config"])
+    metadata = DatasetMetadata.from_dict(known["facts" if version == 1 else "metadata"])
     if not is_empty(run.path):
         if not _holds(run, config, metadata, known["step"]):
             raise OutputExists(f"{run.path} holds something else already; give a new folder as --out")
@@ -81,7 +88,7 @@ def unpack(name: str, out: Path | str) -> Run:
     ema = None if config.training.ema_decay is None else params
     state = TrainState(jnp.asarray(known["step"], jnp.int32), params, ema, make_optimizer(config.training).init(params))
     labels = arrays.get(CELLS + "labels", np.full((metadata.n_train, 1), -1)).astype(np.int32)
-    cells = {"library_size": arrays[CELLS + "library_size"], "labels": labels}
+    cells = conditions_of({"library_size": arrays[CELLS + "library_size"], "labels": labels}, metadata)
     with filling(run) as partial:
         partial.write_config(config)
         write_cells(prepared.held_out.copy(), partial.held_out_path)

@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ..config import NetworkConfig
 from ..errors import BadConfig, BadInput
-from ..networks.dit import MODULATIONS_OF_FINAL, MODULATIONS_PER_BLOCK
-from ..networks.embeddings import TIMESTEP_FEATURES, sincos_positions
+from ..networks import TIMESTEP_FEATURES, sincos_positions
+from ..networks.dit import MODULATIONS_OF_FINAL, MODULATIONS_PER_BLOCK, DiTConfig
 
 State = Mapping[str, np.ndarray]
 
@@ -29,7 +28,7 @@ SAME_POSITIONS = 1e-4
 NAMED = 3
 
 
-def reference_network(state: State, *, heads: int) -> tuple[NetworkConfig, int]:
+def reference_network(state: State, *, heads: int) -> tuple[DiTConfig, int]:
     """(the network whose weights `state` are, its genes), every tensor's shape checked; `heads` leaves no trace there.
 
     Raises BadInput naming tensors that are missing, too many or of another shape.
@@ -50,7 +49,7 @@ def reference_network(state: State, *, heads: int) -> tuple[NetworkConfig, int]:
         if state[name].shape != shape:
             raise BadInput(f"tensor {name} is {state[name].shape}; beside the others it must be {shape}")
     try:
-        config = NetworkConfig(
+        config = DiTConfig(
             genes_per_token=genes_per_token,
             width=width,
             depth=depth,
@@ -65,7 +64,7 @@ def reference_network(state: State, *, heads: int) -> tuple[NetworkConfig, int]:
     return config, tokens * genes_per_token
 
 
-def reference_params(state: State, config: NetworkConfig) -> dict[str, Any]:
+def reference_params(state: State, config: DiTConfig) -> dict[str, Any]:
     """The parameters of `networks.dit.DiT(config, genes)`, from a `state` that `reference_network` has checked."""
     blocks = [f"blocks.{n}." for n in range(config.depth)]
     modulations = [f"{block}adaLN_modulation.1" for block in blocks] + ["final_layer.adaLN_modulation.1"]

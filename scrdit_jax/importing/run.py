@@ -77,7 +77,7 @@ def import_reference(
     with filling(run) as partial:
         partial.write_config(config)
         with Checkpoints(partial) as checkpoints:
-            checkpoints.save(begun, config, metadata, {})
+            checkpoints.save(begun, config, metadata, None)
     return run
 
 

@@ -1,4 +1,4 @@
-"""Who does what: locks that the system drops by itself when their holder dies, be it by kill -9."""
+"""Advisory file locks between processes; the system releases them when their holder dies, be it by kill -9."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ HELD = {errno.EACCES, errno.EAGAIN}
 
 
 class FileLocks:
-    """Numbered locks between processes, each one byte of a file under a POSIX lock; these work over NFS too.
+    """Numbered locks, each one byte of a file under a POSIX lock; these work over NFS too.
 
-    A claim only saves doing work twice: shards are renamed into place whole and are the same whoever makes them. So
-    where a file system has no locks, every claim is granted (`exclusive` is then false), and nothing is corrupted.
+    A lock only saves doing work twice: shards are renamed into place whole and are the same whoever makes them. So
+    where a file system has no locks, every one is granted (`exclusive` is then false), and nothing is corrupted.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,11 +31,11 @@ class FileLocks:
         self.exclusive = fcntl is not None
 
     def close(self) -> None:
-        """Drop all locks."""
+        """Release all locks."""
         os.close(self._file)
 
-    def take(self, number: int, *, wait: bool = False) -> bool:
-        """Whether the claim is ours now; with `wait`, once it is."""
+    def acquire(self, number: int, *, wait: bool = False) -> bool:
+        """Whether the lock is ours now; with `wait`, once it is."""
         if not self.exclusive:
             return True
         try:
@@ -48,16 +48,16 @@ class FileLocks:
             self.exclusive = False
         return True
 
-    def drop(self, number: int) -> None:
+    def release(self, number: int) -> None:
         """Let others have it."""
         if self.exclusive:
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
 
     @contextlib.contextmanager
-    def holding(self, number: int) -> Iterator[None]:
-        """Wait for the claim, and drop it when the block ends."""
-        self.take(number, wait=True)
+    def held(self, number: int) -> Iterator[None]:
+        """Wait for the lock, and release it when the block ends."""
+        self.acquire(number, wait=True)
         try:
             yield
         finally:
-            self.drop(number)
+            self.release(number)

@@ -1,1 +1,54 @@
-"""Linen modules used functionally: they predict, and know nothing of diffusion or files."""
+"""The networks there are, by the name a config gives them. Each predicts from noisy cells and modulations.
+
+A network is a Linen module with `config`, `genes`, `outputs`, `attention` and `labels`; `modulations` (timesteps and
+labels -> what all cells of a step with the same labels share), `denoise` (noisy cells, modulations -> prediction), and
+a call, which is one after the other. One that gives several numbers a gene adds a param `gene_bias` (gene, outputs) to
+them, which may begin at what is known of the genes.
+
+Each module here whose name has no underscore in front is a network, its `NETWORK` what is known of it.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+
+from ..config import NetworkConfig
+from ..registry import NETWORKS
+from ._embeddings import TIMESTEP_FEATURES, Conditioning, sincos_positions, timestep_features
+from ._network import Network
+
+__all__ = [
+    "CONDITIONING_LAYERS",
+    "NETWORKS",
+    "TIMESTEP_FEATURES",
+    "Conditioning",
+    "Network",
+    "attention_shape",
+    "flops_per_evaluation",
+    "make_network",
+    "sincos_positions",
+    "timestep_features",
+]
+
+# The layers that `modulations` uses and `denoise` does not, in every network; sampling leaves them behind once the
+# modulations are computed.
+CONDITIONING_LAYERS = ("timestep_in", "timestep_out", "label_embeddings", "modulation")
+
+
+def make_network(config: NetworkConfig, genes: int, outputs: int = 1, *, labels: tuple[int, ...] = ()) -> nn.Module:
+    """The network that `config` describes, for `genes` values a cell and `outputs` numbers a gene.
+
+    `labels` is how many names there are in each column of labels that it is conditioned on; see Conditioning.
+    """
+    return NETWORKS[config.architecture].module(config, genes, outputs, labels=labels)
+
+
+def flops_per_evaluation(network: nn.Module) -> int:
+    """Floating-point operations of one `denoise` of one cell, but for what all cells of a step share."""
+    known = NETWORKS[network.config.architecture]
+    return known.flops_per_evaluation(network.config, network.genes, network.outputs)
+
+
+def attention_shape(network: nn.Module) -> tuple[int, int, int]:
+    """(tokens, heads, size of a head) of the network's longest attention."""
+    return NETWORKS[network.config.architecture].attention_shape(network.config, network.genes)

@@ -6,21 +6,59 @@ Training calls both per cell; sampling, where all cells share t, computes one ro
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ..config import NetworkConfig
-from .embeddings import Conditioning, sincos_positions
+from ..config.checks import require, require_choice, require_real, require_whole
+from ._embeddings import Conditioning, sincos_positions
+from ._network import Network
 
 MODULATIONS_PER_BLOCK = 6
 MODULATIONS_OF_FINAL = 2
 
+POSITIONS = ("sincos", "learned")
 ATTENTIONS = ("xla", "cudnn")
 MOST_UNROLLED = 4
 
 _xavier = nn.initializers.xavier_uniform()
 _zeros = nn.initializers.zeros_init()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """Settings of the diffusion transformer: `genes_per_token` neighbouring genes are a token, `width` and `depth` are
+    those of the blocks.
+
+    Tokens have fixed sines and cosines as `positions`, or learn them from there. With `summary_token` there is one more
+    token, of all genes. `first_timestep`, 0 or 1, is the number that the network has for the first timestep.
+    """
+
+    architecture: str = field(default="dit", init=False)
+    genes_per_token: int = 10
+    width: int = 768
+    depth: int = 3
+    heads: int = 8
+    mlp_ratio: float = 4.0
+    summary_token: bool = False
+    positions: str = "sincos"
+    first_timestep: int = 1
+
+    @property
+    def gene_multiple(self) -> int:
+        """What the number of genes must be a multiple of: the genes of a token."""
+        return self.genes_per_token
+
+    def __post_init__(self) -> None:
+        require_choice("positions", self.positions, POSITIONS)
+        require(self.first_timestep in (0, 1), "first_timestep", self.first_timestep, "0 or 1")
+        for name in ("genes_per_token", "width", "depth", "heads"):
+            require_whole(name, getattr(self, name), 1)
+        require_real("mlp_ratio", self.mlp_ratio, 0, open_low=True)
+        require(self.width % self.heads == 0, "width", self.width, f"a multiple of heads ({self.heads})")
+        require(self.width % 2 == 0, "width", self.width, "even (half sines, half cosines)")
 
 
 def modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
@@ -61,13 +99,13 @@ class DiT(nn.Module):
     """`genes` values a cell in, `outputs` numbers a gene out. Tokens are runs of `genes_per_token` neighbouring genes.
 
     With `summary_token` one more token is a dense layer of all genes, and a dense layer of it is added to what comes
-    out: every block then sees the whole cell at once and every gene is told what cell it is in, where otherwise a
+    out: every block then sees the whole cell at once and every gene knows what cell it is in, where otherwise a
     cell's identity has to be put together and handed round by attention alone. With several outputs a gene, each has a
     bias of its own, `gene_bias`, that can begin at what is known of the gene. `attention` (ATTENTIONS) is how the
     device is to compute it, and no part of what is learnt. `labels` is how many names each column of labels has.
     """
 
-    config: NetworkConfig
+    config: DiTConfig
     genes: int
     outputs: int = 1
     attention: str = "xla"
@@ -133,7 +171,7 @@ class DiT(nn.Module):
         return predicted
 
 
-def flops_per_evaluation(config: NetworkConfig, genes: int, outputs: int = 1) -> int:
+def flops_per_evaluation(config: DiTConfig, genes: int, outputs: int = 1) -> int:
     """Floating-point operations of the matrix products of `denoise` for one cell; a multiply-add counts as two.
 
     8.87e9 for the paper's network. What all cells of a step share (the conditioning) is not in it.
@@ -147,6 +185,9 @@ def flops_per_evaluation(config: NetworkConfig, genes: int, outputs: int = 1) ->
     return 2 * (blocks + ends + summary)
 
 
-def attention_shape(config: NetworkConfig, genes: int) -> tuple[int, int, int]:
+def attention_shape(config: DiTConfig, genes: int) -> tuple[int, int, int]:
     """(tokens, heads, size of a head)."""
     return genes // config.genes_per_token + config.summary_token, config.heads, config.width // config.heads
+
+
+NETWORK = Network(DiTConfig, DiT, flops_per_evaluation, attention_shape)

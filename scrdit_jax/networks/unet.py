@@ -7,19 +7,48 @@ Convolutions take neighbouring genes for related, which nothing but the order of
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from ..config import UNET_HALVINGS, NetworkConfig
+from ..config.checks import require, require_whole
 from ..errors import BadConfig
-from .embeddings import TIMESTEP_FEATURES, Conditioning
+from ._embeddings import TIMESTEP_FEATURES, Conditioning
+from ._network import Network
 
+HALVINGS = 3
 WIDTHS = (1, 2, 4, 8)  # channels at each level, in units of config.channels: 64 to 512 by default
 KERNEL = 3
 NORM_GROUPS = 8
 
 _zeros = nn.initializers.zeros_init()
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """Settings of the UNet: `channels` at full length, to 8 times as many at its shortest, and attention `heads`.
+
+    `first_timestep`, 0 or 1, is the number that the network has for the first timestep.
+    """
+
+    architecture: str = field(default="unet", init=False)
+    channels: int = 64
+    heads: int = 8
+    first_timestep: int = 1
+
+    @property
+    def gene_multiple(self) -> int:
+        """What the number of genes must be a multiple of: the sequence is halved three times."""
+        return 2**HALVINGS
+
+    def __post_init__(self) -> None:
+        require(self.first_timestep in (0, 1), "first_timestep", self.first_timestep, "0 or 1")
+        for name in ("channels", "heads"):
+            require_whole(name, getattr(self, name), 1)
+        shared = 2 * self.channels % self.heads == 0
+        require(shared, "channels", self.channels, f"such that heads ({self.heads}) divide twice as many")
 
 
 def _norm(x: jax.Array, name: str) -> jax.Array:
@@ -63,7 +92,7 @@ class UNet(nn.Module):
     `genes` are a multiple of 8. Of `config` it uses `channels` and `heads`.
     """
 
-    config: NetworkConfig
+    config: UNetConfig
     genes: int
     outputs: int = 1
     attention: str = "xla"
@@ -88,7 +117,7 @@ class UNet(nn.Module):
         self.modulation = nn.Dense(sum(blocks))
         self.convolution_in = nn.Conv(blocks[0], (KERNEL,))
         self.blocks = [ResidualBlock(channels) for channels in blocks]
-        self.attentions = [SelfAttention(self.config.heads, self.attention) for _ in range(2 * UNET_HALVINGS - 1)]
+        self.attentions = [SelfAttention(self.config.heads, self.attention) for _ in range(2 * HALVINGS - 1)]
         self.norm = nn.GroupNorm(num_groups=1, use_fast_variance=False)
         self.convolution_out = nn.Conv(self.outputs, (KERNEL,), kernel_init=_zeros)
         if self.outputs > 1:
@@ -116,11 +145,11 @@ class UNet(nn.Module):
             return layer(x, shift)
 
         x, passed_across = block(self.convolution_in(cells[:, :, None])), []
-        for _ in range(UNET_HALVINGS):
+        for _ in range(HALVINGS):
             passed_across.append(x)
             x = next(attend)(block(nn.avg_pool(x, (2,), strides=(2,))))
         x = block(x)
-        for level in reversed(range(UNET_HALVINGS)):
+        for level in reversed(range(HALVINGS)):
             doubled = jnp.repeat(x, 2, axis=1)
             x = block(jnp.concatenate([doubled, passed_across[level]], axis=-1))
             # At full length attention would cost more than all the rest: it grows with the square of the genes.
@@ -131,7 +160,7 @@ class UNet(nn.Module):
         return predicted + self.gene_bias.astype(x.dtype)[None]
 
 
-def flops_per_evaluation(config: NetworkConfig, genes: int, outputs: int = 1) -> int:
+def flops_per_evaluation(config: UNetConfig, genes: int, outputs: int = 1) -> int:
     """Floating-point operations of the convolutions and products of `denoise` for one cell; see networks.dit."""
     widths = [w * config.channels for w in WIDTHS]
 
@@ -146,14 +175,17 @@ def flops_per_evaluation(config: NetworkConfig, genes: int, outputs: int = 1) ->
     for level in range(1, len(widths)):
         length = genes >> level
         total += block(length, widths[level - 1], widths[level]) + attention(length, widths[level])
-    total += block(genes >> UNET_HALVINGS, widths[-1], widths[-1])
-    for level in reversed(range(UNET_HALVINGS)):
+    total += block(genes >> HALVINGS, widths[-1], widths[-1])
+    for level in reversed(range(HALVINGS)):
         length = genes >> level
         total += block(length, widths[level + 1] + widths[level], widths[level])
         total += attention(length, widths[level]) if level else 0
     return 2 * total
 
 
-def attention_shape(config: NetworkConfig, genes: int) -> tuple[int, int, int]:
+def attention_shape(config: UNetConfig, genes: int) -> tuple[int, int, int]:
     """(positions, heads, size of a head) of the longest attention, after the first halving."""
     return genes // 2, config.heads, WIDTHS[1] * config.channels // config.heads
+
+
+NETWORK = Network(UNetConfig, UNet, flops_per_evaluation, attention_shape)

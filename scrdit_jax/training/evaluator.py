@@ -1,4 +1,4 @@
-"""Looks at the held-out cells while training: their loss, what a judge finds, and whether it still gets better."""
+"""Evaluation while training: the loss of held-out cells, scores of sampled ones, and whether they still get better."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
 from tqdm import tqdm
 
-from ..checkpoint import Model, Run, TrainingCells
+from ..checkpoint import Model, Run
+from ..conditioning.table import ConditionTable
 from ..config import RunConfig
 from ..data.batches import Batch
 from ..data.metadata import DatasetMetadata
-from ..data.scaling import Scaling
 from ..errors import Diverged, MissingExtra
 from ..evaluation.plots import curve
 from ..io.atomic import atomic_write
-from .metric_logger import MetricLogger, read_lines
-from .step import make_losses
+from .metric_logger import read_lines
+from .step import Losses
 
 MOST_CELLS = 2048
 KEY = 0x5EED
@@ -41,20 +40,20 @@ class ModelScorer(Protocol):
 
 
 class HeldOutLoss:
-    """The training loss of held-out cells with the same noise and the same levels each time it is asked for."""
+    """The training loss of held-out cells with the same noise and the same levels at every evaluation."""
 
-    def __init__(self, network: nn.Module, config: RunConfig, scaling: Scaling, held_out: Batch) -> None:
-        """At most MOST_CELLS of `held_out`, cells in CSR; at least one is needed."""
+    def __init__(self, losses: Losses, held_out: Batch, batch_size: int, *, teacher_params: Any = None) -> None:
+        """`losses` are those of `step.make_losses`, for at most MOST_CELLS of `held_out`, cells in CSR; at least one is
+        needed."""
         self._whole = min(held_out.cells.shape[0], MOST_CELLS)
-        self._size = min(config.training.batch_size, self._whole)
-        self._held_out = held_out
-        losses = make_losses(network, config, scaling)
+        self._size = min(batch_size, self._whole)
+        self._held_out, self._teacher_params = held_out, teacher_params
 
         @jax.jit
-        def some(params: Any, batch: Batch, places: jax.Array) -> jax.Array:
-            return losses(params, batch, jax.random.key(KEY), places, self._whole)
+        def losses_of(params: Any, batch: Batch, positions: jax.Array, teacher_params: Any) -> jax.Array:
+            return losses(params, batch, jax.random.key(KEY), positions, self._whole, teacher_params)
 
-        self._some = some
+        self._losses_of = losses_of
 
     def __call__(self, params: Any) -> float:
         """Mean over the cells."""
@@ -63,61 +62,61 @@ class HeldOutLoss:
             # One compiled shape: the last batch wraps round, and what has wrapped is not counted.
             rows = (first + np.arange(self._size)) % self._whole
             batch = jax.tree.map(lambda leaf, rows=rows: _dense(leaf[rows]), self._held_out)
-            found = np.asarray(self._some(params, batch, jnp.asarray(rows)))
-            total += float(np.sum(found[: self._whole - first], dtype=np.float64))
+            losses = np.asarray(self._losses_of(params, batch, jnp.asarray(rows), self._teacher_params))
+            total += float(np.sum(losses[: self._whole - first], dtype=np.float64))
         return total / self._whole
 
 
-class HeldOut:
-    """The looks of one run: what they find goes into its evaluations, and their picture is drawn anew."""
+class Evaluator:
+    """The evaluations of one run, and their plot."""
 
     def __init__(
         self,
         run: Run,
-        network: nn.Module,
         config: RunConfig,
         metadata: DatasetMetadata,
-        held_out: Batch,
-        judge: ModelScorer | None,
+        loss: HeldOutLoss,
+        scorer: ModelScorer | None,
         *,
-        training: TrainingCells | None = None,
+        conditions: ConditionTable | None = None,
     ) -> None:
-        """`held_out` are cells in CSR; without a `judge` only their loss is looked at.
+        """Without a `scorer`, of the held-out loss alone. A scorer samples from a model that is conditioned in the
+        proportions of the training cells, whose `conditions` are given."""
+        self._run, self._config, self._metadata = run, config, metadata
+        self._loss, self._scorer, self._conditions = loss, scorer, conditions
+        self._can_plot = True
+        if scorer is not None and scorer.missing:
+            _print(f"evaluations without PCA-50 MMD: {scorer.missing}")
 
-        What is known of the `training` cells a judge needs of a model with labels, for their proportions.
-        """
-        self._training = training
-        self._run, self._config, self._facts, self._judge = run, config, metadata, judge
-        self._loss = HeldOutLoss(network, config, metadata.scaling, held_out)
-        self._can_draw = True
-        if judge is not None and judge.missing:
-            self._say(f"evaluations without PCA-50 MMD: {judge.missing}")
-
-    def rows(self) -> list[dict[str, Any]]:
+    def history(self) -> list[dict[str, Any]]:
         """All evaluations so far."""
         return read_lines(self._run.evaluations_path)
 
-    def look(self, params: Any, step: int, epoch: float, logger: MetricLogger) -> dict[str, Any]:
-        """Evaluate `params` as they are after `step`, and write it down."""
+    def evaluate(self, params: Any, step: int, epoch: float) -> dict[str, Any]:
+        """Loss and scores of `params` as they are after `step`."""
         row: dict[str, Any] = {"step": step, "epoch": epoch, "held_out_loss": self._loss(params)}
-        if self._judge is not None:
-            row |= self._judge(Model(self._config, self._facts, params, step, self._training))
+        if self._scorer is not None:
+            row |= self._scorer(Model(self._config, self._metadata, params, step, self._conditions))
         if not np.isfinite(score_of(row)):
             raise Diverged(f"the held-out score is {score_of(row):g} at step {step} of {self._run.path}")
-        logger.evaluation(row)
-        if self._can_draw:
-            try:
-                picture = curve(self.rows())
-            except MissingExtra as error:
-                self._can_draw = False
-                self._say(f"evaluations without {self._run.curve_path.name}: {error}")
-            else:
-                with atomic_write(self._run.curve_path) as partial:
-                    partial.write_bytes(picture)
         return row
 
-    def _say(self, sentence: str) -> None:
-        tqdm.write(sentence, file=sys.stderr)
+    def plot(self) -> None:
+        """Plot the history anew, where a library for that is installed."""
+        if not self._can_plot:
+            return
+        try:
+            picture = curve(self.history())
+        except MissingExtra as error:
+            self._can_plot = False
+            _print(f"evaluations without {self._run.curve_path.name}: {error}")
+            return
+        with atomic_write(self._run.curve_path) as partial:
+            partial.write_bytes(picture)
+
+
+def _print(sentence: str) -> None:
+    tqdm.write(sentence, file=sys.stderr)
 
 
 def _dense(rows: Any) -> np.ndarray:

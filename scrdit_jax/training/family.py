@@ -12,7 +12,7 @@ from ..checkpoint import Run
 from ..config import RunConfig
 from ..data.preparing import Prepared, of_type
 from ..errors import BadInput, OutputExists, RunMismatch
-from ..families import Family, is_family
+from ..families import FamilyFolder, is_family
 from ..io.writing import write_cells
 from . import loop
 
@@ -24,22 +24,22 @@ def train_family(
     prepared: Prepared,
     config: RunConfig,
     out: Path | str,
-    options: loop.Options | None = None,
+    options: loop.TrainingOptions | None = None,
     *,
-    say: Callable[[str], None] = lambda line: None,
+    on_note: Callable[[str], None] = lambda line: None,
 ) -> Run:
     """A run for each cell type with at least LEAST_CELLS training cells, one after another, into the folder `out`.
 
     All have the genes and the scaling of all cells, so that their cells go into one matrix. Called again it continues
-    with the run that was interrupted. `say` is told of each type before it is trained. Raises BadInput without types,
-    and as `loop.train` does.
+    with the run that was interrupted. `on_note` is given a sentence for each type before it is trained. Raises
+    BadInput without types, and as `loop.train` does.
     """
     path, metadata = Path(out), prepared.metadata
     if metadata.cell_type_key is None:
         raise BadInput(f"{metadata.source} has no column of cell types that is known; pass one as --cell-type-key")
-    if metadata.conditions:
+    if metadata.observed:
         raise BadInput("--per-cell-type trains a model for each type, --condition-on one for all; give one of them")
-    family = Family.of(metadata.cell_type_key, metadata.cell_types, least=LEAST_CELLS)
+    family = FamilyFolder.of(metadata.cell_type_key, metadata.cell_types, least=LEAST_CELLS)
     if not family.members:
         raise BadInput(f"{metadata.source}: no cell type has {LEAST_CELLS} training cells, the fewest for a model")
     _claim(path, family)
@@ -48,9 +48,9 @@ def train_family(
     if not Run(path).held_out_path.exists():
         write_cells(held_out.copy(), Run(path).held_out_path)
     for name, count in family.left_out.items():
-        say(f"{name}: left out, {count} training cells are fewer than {LEAST_CELLS}")
+        on_note(f"{name}: left out, {count} training cells are fewer than {LEAST_CELLS}")
     for number, (name, folder) in enumerate(family.members.items(), 1):
-        say(f"{name} ({number} of {len(family.members)}): {metadata.cell_types[name]} training cells")
+        on_note(f"{name} ({number} of {len(family.members)}): {metadata.cell_types[name]} training cells")
         member = of_type(prepared, name)
         run = loop.train(member, replace(config, data=member.metadata.settings), path / folder, options)
         if run.stopped is not None:
@@ -58,12 +58,12 @@ def train_family(
     return Run(path)
 
 
-def _claim(path: Path, family: Family) -> None:
+def _claim(path: Path, family: FamilyFolder) -> None:
     """Make the folder the family's, or check that it is."""
     if path.exists() and not path.is_dir():
         raise OutputExists(f"{path} is a file; give a folder for the family as --out")
     if is_family(path):
-        if Family.read(path) != family:
+        if FamilyFolder.read(path) != family:
             raise RunMismatch(f"{path} holds a family of other cell types or cells; give another --out")
     elif path.is_dir() and np.any([not inside.name.startswith(".") for inside in path.iterdir()]):
         raise OutputExists(f"{path} holds something that is no family of runs; give an empty or new folder as --out")

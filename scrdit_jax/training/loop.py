@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,64 +14,67 @@ import numpy as np
 from anndata import AnnData
 from tqdm import tqdm
 
-from ..checkpoint import Checkpoints, Model, Run, TrainingCells
+from ..checkpoint import Checkpoints, Model, Run
 from ..conditioning.variables import encode
 from ..config import RunConfig
 from ..data.batches import Batch, Batches
-from ..data.marginals import gene_marginals
 from ..data.preparing import Prepared
 from ..devices import free_memory, usable_devices
-from ..diffusion.predictions import is_distribution, make_prediction
+from ..diffusion.predictions import make_prediction
 from ..errors import BadConfig, Diverged, RunMismatch
-from ..networks.registry import flops_per_evaluation, make_network
-from .evaluator import HeldOut, ModelScorer, evaluation_due, has_stalled, score_of
+from ..networks import flops_per_evaluation, make_network
+from .evaluator import Evaluator, HeldOutLoss, ModelScorer, evaluation_due, has_stalled, score_of
 from .metric_logger import MetricLogger, Rates
 from .multihost import broadcast, broadcast_text, is_primary
-from .parallel import ParallelStep, parallelise
+from .objectives import OBJECTIVES, Start
+from .parallel import DEVICES, ParallelStep, parallelise, require_even_shares
 from .prefetch import prefetched
-from .run_directory import about_cells, begin, claimed, raise_everywhere, require_same_origin
-from .state import TrainState, initial_state
+from .run_directory import condition_table, initialise, locked, raise_everywhere, require_same_origin
+from .state import TrainState, initial_state, sampled_params
+from .step import make_losses, make_step
 from .stopping import Stopper
+from .teacher import load_teacher
 
 # A gradient costs about twice what the evaluation costs that it is of.
 EVALUATIONS_A_STEP = 3
 # Of a device's free memory, what all training cells may take there.
 RESIDENT_SHARE = 0.4
-# What a usual loss counts as at least where divergence is looked for: a log-likelihood, in nats a gene, may be near 0.
-LEAST_LOSS = {"squared-error": 0.0, "likelihood": 0.1}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class TrainingOptions:
     """How a run is trained, and no part of what it is.
 
-    `stop_after` ends this call at that step, `max_minutes` at the first step's end after so long. `judge` makes, of
-    the held-out cells, what is asked at every evaluation; `fit`, of the finished model and those cells, the timesteps
-    that it carries. `matrix_rate` (FLOP/s of all devices) is what speed is held against. `resident` says whether the
-    training cells lie on the devices; None: where those have memory of their own, and enough.
+    `stop_after` ends this call at that step, `max_minutes` at the first step's end after so long. `scorer` makes, of
+    the held-out cells, what scores the model at every evaluation; `fit`, of the finished model and those cells, the
+    timesteps that it carries. `matrix_rate` (FLOP/s of all devices) is what speed is held against. `resident` says
+    whether the training cells lie on the devices; None: where those have memory of their own, and enough.
     """
 
     stop_after: int | None = None
     max_minutes: float | None = None
     tensorboard: bool = False
-    judge: Callable[[AnnData], ModelScorer] | None = None
-    fit: Callable[[Model, AnnData], Mapping[int, Sequence[int]]] | None = None
+    scorer: Callable[[AnnData], ModelScorer] | None = None
+    fit: Callable[[Model, AnnData], Mapping[int, Sequence[int] | np.ndarray]] | None = None
     matrix_rate: float | None = None
     resident: bool | None = None
 
 
 def train(
-    prepared: Prepared | Callable[[Run], Prepared], config: RunConfig, out: Path | str, options: Options | None = None
+    prepared: Prepared | Callable[[Run], Prepared],
+    config: RunConfig,
+    out: Path | str,
+    options: TrainingOptions | None = None,
 ) -> Run:
-    """Train into the run folder `out` until `config.training.steps`, continuing from its newest checkpoint.
+    """Train into the run directory `out` until `config.training.steps`, continuing from its newest checkpoint.
 
     Interrupted at any moment and started again, the run ends with the parameters it would have had. `prepared` may be
-    a function, which is called once the folder is ours. Raises RunMismatch if `out` holds a run of other settings or
-    data, OutputExists if it holds something else or another process trains there, Diverged when the loss is no longer
-    finite or has risen for good.
+    a function, which is called once the directory is locked. Raises RunMismatch if `out` holds a run of other settings
+    or data, OutputExists if it holds something else or another process trains there, Diverged when the loss is no
+    longer finite or has risen for good.
     """
-    run, options = Run(Path(out)), options or Options()
-    with claimed(run, config):
+    run, options = Run(Path(out)), options or TrainingOptions()
+    with locked(run, config):
         with raise_everywhere():
             prepared = prepared(run) if callable(prepared) else prepared
         if broadcast_text(prepared.metadata.digest) != prepared.metadata.digest:
@@ -81,53 +84,88 @@ def train(
             return Run(run.path, session.advance(checkpoints))
 
 
+class _Watch(NamedTuple):
+    """What goes along with the steps; `checkpoints` in the process that writes them alone."""
+
+    logger: MetricLogger
+    bar: tqdm
+    stopper: Stopper
+    checkpoints: Checkpoints | None
+
+
 class _Session:
     """One call of `train`: what stays the same while it steps."""
 
-    def __init__(self, run: Run, prepared: Prepared, config: RunConfig, options: Options) -> None:
-        self.run, self.config, self.options, self.metadata = run, config, options, prepared.metadata
-        settings = config.training
-        training, genes = prepared.train, len(prepared.metadata.genes)
-        prediction = make_prediction(config.diffusion.prediction, prepared.metadata.scaling)
-        sizes = self.metadata.label_sizes
-        self.network: nn.Module = make_network(config.network, genes, prediction.outputs, labels=sizes)
-        self.about_cells = about_cells(training.obs, prepared.metadata)
-        labels = self.about_cells["labels"] if sizes else None
+    def __init__(self, run: Run, prepared: Prepared, config: RunConfig, options: TrainingOptions) -> None:
+        self.run, self.prepared, self.config, self.options = run, prepared, config, options
+        self.metadata, settings = prepared.metadata, config.training
+        training, sizes = prepared.train, self.metadata.categories
+        self.objective = OBJECTIVES[settings.loss]
+        self.prediction = make_prediction(config.diffusion.prediction, self.metadata.scaling)
+        self.network: nn.Module = make_network(
+            config.network, len(self.metadata.genes), self.prediction.outputs, labels=sizes
+        )
+        self.conditions = condition_table(training.obs, self.metadata)
+        labels = self.conditions.codes if sizes else None
         self.batches = Batches(training.X, settings.batch_size, settings.seed, labels)
         self.cells = training.n_obs
-        several = jax.process_count() > 1
-        self.devices = (
-            jax.devices() if several else usable_devices(settings.batch_size // settings.accumulate, collectives=True)
-        )
-        self.resident = self._fits() if options.resident is None else options.resident
-        resident = Batch(training.X.toarray(), labels) if self.resident else None
         with raise_everywhere():
-            self.step: ParallelStep = parallelise(
-                self.network, config, prepared.metadata.scaling, self.devices, resident=resident
-            )
-            if settings.evaluate_every is not None and not prepared.metadata.n_held_out:
+            self.teacher = load_teacher(config, self.metadata)
+            self.step = self._parallel_step(Batch(training.X, labels))
+            if settings.evaluate_every is not None and not self.metadata.n_held_out:
                 raise BadConfig("no cells are held out to evaluate on; raise --held-out or leave --evaluate-every out")
             if is_primary():
-                begin(run, prepared, config)
+                initialise(run, prepared, config)
         share = settings.batch_size // jax.process_count()
         self.share = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
-        self.state = initial_state(self.network, genes, settings, gene_bias=gene_marginals(training.X))
-        self.held_out, self.prepared_held_out = None, prepared.held_out
-        if settings.evaluate_every is not None and is_primary():
-            held_out = prepared.held_out.copy()
-            judge = None if options.judge is None else options.judge(held_out)
-            labels = encode(held_out.obs, self.metadata.told) if sizes else None
-            about = TrainingCells(self.about_cells["library_size"], self.about_cells["labels"])
-            self.held_out = HeldOut(
-                run, self.network, config, prepared.metadata, Batch(held_out.X, labels), judge, training=about
-            )
+        self.evaluator = self._make_evaluator() if settings.evaluate_every is not None and is_primary() else None
 
-    def _fits(self) -> bool:
-        """Whether the training cells may lie on the devices, which then need only be told which ones to take."""
-        device = self.devices[0]
+    def _parallel_step(self, cells: Batch) -> ParallelStep:
+        """The step over all devices; `cells`, all training cells, lie on them where there is room."""
+        settings = self.config.training
+        devices = jax.devices()
+        if jax.process_count() == 1:
+            devices = usable_devices(settings.batch_size // settings.accumulate, collectives=True)
+        require_even_shares(settings, len(devices))
+        self.resident = self._fits(devices[0]) if self.options.resident is None else self.options.resident
+        step = make_step(self.network, self.config, self.metadata.scaling, teacher=self.teacher, axis_name=DEVICES)
+        return parallelise(
+            step,
+            devices,
+            resident=cells._replace(cells=cells.cells.toarray()) if self.resident else None,
+            teacher_params=None if self.teacher is None else self.teacher.params,
+        )
+
+    def _fits(self, device: jax.Device) -> bool:
+        """Whether the training cells may lie on the devices, which then need only be given numbers of rows."""
         if device.platform == "cpu" or not self.batches.in_memory:
             return False
         return self.cells * self.network.genes * 4 < RESIDENT_SHARE * free_memory(device)
+
+    def _make_evaluator(self) -> Evaluator:
+        held_out = self.prepared.held_out.copy()
+        labels = encode(held_out.obs, self.metadata.variables) if self.metadata.categories else None
+        loss = HeldOutLoss(
+            make_losses(self.network, self.config, self.metadata.scaling, teacher=self.teacher),
+            Batch(held_out.X, labels),
+            self.config.training.batch_size,
+            teacher_params=None if self.teacher is None else self.teacher.params,
+        )
+        scorer = None if self.options.scorer is None else self.options.scorer(held_out)
+        return Evaluator(self.run, self.config, self.metadata, loss, scorer, conditions=self.conditions)
+
+    def _initial_state(self) -> TrainState:
+        def initial_params(params: Any, teacher_params: Any) -> Any:
+            start = Start(self.prediction, self.prepared.gene_marginals, teacher_params)
+            return self.objective.initial_params(params, start)
+
+        return initial_state(
+            self.network,
+            self.network.genes,
+            self.config.training,
+            initial_params=initial_params,
+            teacher_params=None if self.teacher is None else self.teacher.params,
+        )
 
     def advance(self, checkpoints: Checkpoints | None) -> str | None:
         """Step until the last step; why it was not reached, if it was not."""
@@ -136,65 +174,67 @@ class _Session:
         last = min(self.config.training.steps, self.options.stop_after or self.config.training.steps)
         if first >= last:
             return None
-        flops = EVALUATIONS_A_STEP * flops_per_evaluation(self.network)
-        rates = Rates(self.config.training.batch_size, flops, self.options.matrix_rate)
         logger = MetricLogger(
-            self.run, first, rates, tensorboard=self.options.tensorboard, writes=is_primary(),
-            least_loss=LEAST_LOSS[self.config.training.loss],
-        )  # fmt: skip
+            self.run,
+            first,
+            self._rates(),
+            tensorboard=self.options.tensorboard,
+            writes=is_primary(),
+            least_loss=self.objective.least_loss,
+        )
         bar = tqdm(total=last, initial=first, unit="step", disable=None if is_primary() else True, desc="train")
         with closing(logger), bar, Stopper(self.options.max_minutes) as stopper:
+            watch = _Watch(logger, bar, stopper, checkpoints)
             try:
-                return self._steps(self.step.place(state), first, last, checkpoints, logger, stopper, bar)
+                return self._steps(self.step.place(state), range(first, last), watch)
             except Diverged as error:
                 raise self._with_remedy(error, checkpoints) from None
 
-    def _steps(
-        self,
-        state: TrainState,
-        first: int,
-        last: int,
-        checkpoints: Checkpoints | None,
-        logger: MetricLogger,
-        stopper: Stopper,
-        bar: tqdm,
-    ) -> str | None:
-        settings = self.config.training
+    def _rates(self) -> Rates:
+        flops = EVALUATIONS_A_STEP * flops_per_evaluation(self.network)
+        return Rates(self.config.training.batch_size, flops, self.options.matrix_rate)
+
+    def _steps(self, state: TrainState, numbers: range, watch: _Watch) -> str | None:
+        """Do steps of these numbers; why the last was not reached, if it was not."""
+        settings, logger, last = self.config.training, watch.logger, numbers.stop
         if why := self._stalled():
             return why
-        for done, fed in enumerate(prefetched(self._feed, first, last), start=first + 1):
-            state, metrics = self.step.run(state, fed)
+        for done, batch in enumerate(prefetched(self._batch, numbers), start=numbers.start + 1):
+            state, metrics = self.step.run(state, batch)
             logger.collect(metrics)
-            bar.update()
+            watch.bar.update()
             logged = done % settings.log_every == 0 or done == last
             if logged:
-                bar.set_postfix_str(logger.close_interval(done))
-            why = stopper.reason(done, look=logged)
+                watch.bar.set_postfix_str(logger.close_interval(done))
+            why = watch.stopper.reason(done, check_clock=logged)
             stopped = why and f"{why} at step {done} of {settings.steps}; the same command continues"
             due = evaluation_due(done, settings.batch_size, self.cells, settings.evaluate_every)
             if not (due or stopped or done % settings.checkpoint_every == 0 or done == last):
                 continue
-            calm, score = logger.require_sound(done), None
+            stable, score = logger.require_sound(done), None
             if due:
                 score = self._evaluate(state, done, logger)
                 stopped = stopped or self._stalled()
-            if checkpoints is not None and (calm or stopped or done == last):
-                fetched = self.step.fetch(state)
-                fitted = self._fitted(fetched, logger) if done == settings.steps else None
-                checkpoints.save(fetched, self.config, self.metadata, self.about_cells, score=score, fitted=fitted)
+            if watch.checkpoints is not None and (stable or stopped or done == last):
+                self._save(state, done, watch, score)
             if stopped:
                 return stopped
         return None
 
-    def _feed(self, number: int) -> Any:
-        """What step `number` + 1 is fed, on its way to the devices."""
+    def _save(self, state: TrainState, done: int, watch: _Watch, score: float | None) -> None:
+        fetched = self.step.fetch(state)
+        fitted = self._fitted(fetched, watch.logger) if done == self.config.training.steps else None
+        watch.checkpoints.save(fetched, self.config, self.metadata, self.conditions, score=score, fitted=fitted)
+
+    def _batch(self, number: int) -> Any:
+        """This process's share of batch `number`, on its way to the devices."""
         if self.resident:
-            return self.step.feed(self.batches.indices_at(number)[self.share].astype(np.int32))
-        return self.step.feed(self.batches.at(number, self.share))
+            return self.step.share(self.batches.indices_at(number)[self.share].astype(np.int32))
+        return self.step.share(self.batches.at(number, self.share))
 
     def _restored(self, checkpoints: Checkpoints | None) -> TrainState:
         """The newest state there is, on every process."""
-        state = self.state
+        state = self._initial_state()
         with raise_everywhere():
             if checkpoints is not None and checkpoints.latest() is not None:
                 require_same_origin(checkpoints, self.config, self.metadata)
@@ -202,24 +242,26 @@ class _Session:
         return broadcast(state)
 
     def _evaluate(self, state: TrainState, done: int, logger: MetricLogger) -> float | None:
-        """Look at the held-out cells; the score, in the process that writes."""
-        if self.held_out is None:
+        """Evaluate the model as it is now; its score, in the process that writes."""
+        if self.evaluator is None:
             return None
         with logger.pause():
-            fetched = self.step.fetch(state)
-            epoch = done * self.config.training.batch_size / self.cells
-            row = self.held_out.look(fetched.params if fetched.ema is None else fetched.ema, done, epoch, logger)
+            row = self.evaluator.evaluate(
+                sampled_params(self.step.fetch(state)), done, done * self.config.training.batch_size / self.cells
+            )
+            logger.evaluation(row)
+            self.evaluator.plot()
         return score_of(row)
 
     def _fitted(self, state: TrainState, logger: MetricLogger) -> Mapping[int, Sequence[int]] | None:
         """Timesteps fitted to the finished model, where its prediction can be drawn from."""
         fit = self.options.fit
-        if fit is None or not self.metadata.n_held_out or not is_distribution(self.config.diffusion.prediction):
+        if fit is None or not self.metadata.n_held_out or not self.prediction.is_distribution:
             return None
-        cells = TrainingCells(self.about_cells["library_size"], self.about_cells["labels"])
-        params = jax.device_get(state.params if state.ema is None else state.ema)
+        params = jax.device_get(sampled_params(state))
         with logger.pause():
-            return fit(Model(self.config, self.metadata, params, int(state.step), cells), self.prepared_held_out)
+            model = Model(self.config, self.metadata, params, int(state.step), self.conditions)
+            return fit(model, self.prepared.held_out)
 
     def _stalled(self) -> str | None:
         """Why training ends before its time: the held-out score has stopped getting better."""
@@ -227,8 +269,8 @@ class _Session:
         if patience is None:
             return None
         text = ""
-        if self.held_out is not None:
-            rows = self.held_out.rows()
+        if self.evaluator is not None:
+            rows = self.evaluator.history()
             if has_stalled(rows, patience):
                 best = min(rows, key=score_of)
                 text = f"no better held-out score in {patience} evaluations; the best is of step {best['step']}"

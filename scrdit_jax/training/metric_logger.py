@@ -1,4 +1,4 @@
-"""What a run writes down of itself: JSON lines of steps and evaluations, TensorBoard, and the watch over the loss."""
+"""The metric logger: JSON lines of steps and evaluations, TensorBoard events, and the divergence monitor."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 import statistics
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,36 +21,36 @@ from ..io.atomic import atomic_write
 from .parallel import first_of
 from .step import Metrics
 
-# The loss has diverged when it was SPIKE times the median of the last calm intervals, REPEATS times in a row.
+# The loss has diverged when it was SPIKE times the median of the last stable intervals, REPEATS times in a row.
 SPIKE = 10.0
 REPEATS = 3
-CALM_INTERVALS = 20
-FEWEST_CALM = 5
+STABLE_INTERVALS = 20
+FEWEST_STABLE = 5
 
 
 class DivergenceMonitor:
-    """Tells divergence from a bad batch, by the mean losses of the log's intervals."""
+    """Distinguishes divergence from a bad batch, by the mean losses of the log's intervals."""
 
     def __init__(self, losses: list[float], *, least: float = 0.0) -> None:
         """`losses` are those of the intervals before, where a run is continued. The usual loss counts as `least` or
         more: that of a likelihood may be near 0, or below."""
         self._least = least
-        self._calm: deque[float] = deque(maxlen=CALM_INTERVALS)
+        self._stable: deque[float] = deque(maxlen=STABLE_INTERVALS)
         self.suspicious = 0
         for loss in losses:
-            self.look(loss)
+            self.check(loss)
 
-    def look(self, loss: float) -> bool:
-        """Whether the loss, with this interval's, has diverged."""
+    def check(self, loss: float) -> bool:
+        """Take in an interval's mean loss; whether the loss has diverged with it."""
         if not np.isfinite(loss):
             return True
-        usual = statistics.median(self._calm) if self._calm else 0.0
+        usual = statistics.median(self._stable) if self._stable else 0.0
         rise = (SPIKE - 1) * max(abs(usual), self._least)
-        if len(self._calm) >= FEWEST_CALM and loss > usual + rise:
+        if len(self._stable) >= FEWEST_STABLE and loss > usual + rise:
             self.suspicious += 1
         else:
             self.suspicious = 0
-            self._calm.append(loss)
+            self._stable.append(loss)
         return self.suspicious >= REPEATS
 
 
@@ -61,9 +62,9 @@ class Rates(NamedTuple):
     matrix_rate: float | None
 
 
-class _Line(NamedTuple):
+class _Interval(NamedTuple):
     step: int
-    losses: list[Metrics]
+    metrics: list[Metrics]
     seconds: float
 
 
@@ -71,7 +72,7 @@ class MetricLogger:
     """Metrics to a JSONL file, one log interval late so that reading them never stalls the device.
 
     Lines of steps that are to be made again are dropped when it is opened. `writes` is false in the processes that
-    help another to train: they watch the loss and write nothing.
+    help another to train: they monitor the loss and write nothing.
     """
 
     def __init__(
@@ -83,18 +84,18 @@ class MetricLogger:
         """
         self.run, self.rates = run, rates
         self._pending: list[Metrics] = []
-        self._due: _Line | None = None
+        self._due: _Interval | None = None
         self._since = time.perf_counter()
         self.text = ""
         self._file = self._events = None
-        self.watch = DivergenceMonitor([], least=least_loss)
+        self.monitor = DivergenceMonitor([], least=least_loss)
         if writes:
             if tensorboard:
                 writer = optional("tensorboardX", extra="tensorboard").SummaryWriter
                 self._events = writer(str(run.events_path), purge_step=step + 1)
             kept = forget_after(run.metrics_path, step)
             forget_after(run.evaluations_path, step)
-            self.watch = DivergenceMonitor([line["loss"] for line in kept], least=least_loss)
+            self.monitor = DivergenceMonitor([line["loss"] for line in kept], least=least_loss)
             with writing(run.metrics_path):
                 self._file = run.metrics_path.open("a")
 
@@ -106,13 +107,19 @@ class MetricLogger:
         """End the interval at `step`; write the one before; what the progress bar shows."""
         self.flush()
         now = time.perf_counter()
-        self._due = _Line(step, self._pending, now - self._since)
+        self._due = _Interval(step, self._pending, now - self._since)
         self._pending, self._since = [], now
         return self.text
 
-    def pause(self) -> _Pause:
-        """A block whose time is no training's."""
-        return _Pause(self)
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """A block whose time is not counted as training's; the steps that are still being computed are."""
+        jax.block_until_ready(self._pending)
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._since += time.perf_counter() - began
 
     def flush(self) -> None:
         """Write what is due; Diverged if it is not finite, or for too long far above what it was."""
@@ -120,7 +127,7 @@ class MetricLogger:
             return
         (step, metrics, seconds), self._due = self._due, None
         loss, norm = _means(metrics)
-        if self.watch.look(loss) or not np.isfinite(norm):
+        if self.monitor.check(loss) or not np.isfinite(norm):
             raise self._diverged(step, loss)
         speed = len(metrics) * self.rates.cells_a_step / seconds
         line = {"step": step, "loss": loss, "gradient_norm": norm, "cells_per_second": speed}
@@ -132,16 +139,16 @@ class MetricLogger:
         self._write(self.run.metrics_path, self._file, line)
 
     def require_sound(self, step: int) -> bool:
-        """Before a save: Diverged where a loss so far is not finite; whether it is calm, too."""
+        """Before a save: Diverged where a loss so far is not finite; whether it is stable, too."""
         self.flush()
         if self._pending:
             loss, norm = _means(self._pending)
             if not (np.isfinite(loss) and np.isfinite(norm)):
                 raise self._diverged(step, loss)
-        return self.watch.suspicious == 0
+        return self.monitor.suspicious == 0
 
     def evaluation(self, row: Mapping[str, Any]) -> None:
-        """Write one look at the held-out cells."""
+        """Write one evaluation."""
         if self._file is None:
             return
         with writing(self.run.evaluations_path), self.run.evaluations_path.open("a") as file:
@@ -166,19 +173,6 @@ class MetricLogger:
         for file in (self._file, self._events):
             if file is not None:
                 file.close()
-
-
-class _Pause:
-    def __init__(self, logger: MetricLogger) -> None:
-        self._journal = logger
-
-    def __enter__(self) -> None:
-        # The steps that are still being computed are training's.
-        jax.block_until_ready(self._journal._pending)
-        self._began = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._journal._since += time.perf_counter() - self._began
 
 
 def _means(metrics: list[Metrics]) -> tuple[float, float]:

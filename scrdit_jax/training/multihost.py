@@ -10,7 +10,7 @@ from jax.experimental import multihost_utils
 
 
 def is_primary() -> bool:
-    """Whether this process is the one that reads and writes the run's folder."""
+    """Whether this process is the one that reads and writes the run directory."""
     return jax.process_index() == 0
 
 

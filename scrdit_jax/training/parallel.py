@@ -3,92 +3,116 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from ..config import RunConfig
+from ..config import TrainingConfig
 from ..data.batches import Batch
-from ..data.scaling import Scaling
 from ..errors import BadConfig
 from .state import TrainState
-from .step import Metrics, make_step
+from .step import Metrics, Step
 
 DEVICES = "devices"
 
 
-class ParallelStep(NamedTuple):
-    """`place` a state on the devices, `feed` a share of a batch, `run` the step on both, `fetch` the state back.
+@dataclass(frozen=True)
+class Placement:
+    """The devices of all processes that share a batch, and how arrays get to this process's own."""
 
-    `feed` takes this process's rows of a batch (all, where there is one process); `run` (state, fed) -> (state,
-    metrics) returns before the devices have done it; `fetch` gives the state as it is on one device.
+    devices: tuple[jax.Device, ...]
+
+    @cached_property
+    def local(self) -> tuple[jax.Device, ...]:
+        """This process's devices."""
+        return tuple(device for device in self.devices if device.process_index == jax.process_index())
+
+    @cached_property
+    def sharding(self) -> NamedSharding:
+        """A leading axis of this process's devices."""
+        return NamedSharding(Mesh(np.asarray(self.local), (DEVICES,)), PartitionSpec(DEVICES))
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether a step may not begin before the last has ended: where several devices are one CPU's cores they share
+        its threads, and it could take those that an all-reduce is waiting for."""
+        return len(self.devices) > 1 and self.devices[0].platform == "cpu"
+
+    def copies(self, tree: Any) -> Any:
+        """A copy on every local device, placed as the pmap wants it, so that its first call can donate the buffers."""
+        return jax.device_put(
+            jax.tree.map(lambda leaf: np.stack([np.asarray(leaf)] * len(self.local)), tree), self.sharding
+        )
+
+    def shares(self, tree: Any) -> Any:
+        """An equal share of the rows on every local device."""
+        count = len(self.local)
+        return jax.device_put(
+            jax.tree.map(lambda leaf: leaf.reshape(count, len(leaf) // count, *leaf.shape[1:]), tree), self.sharding
+        )
+
+
+@dataclass(frozen=True)
+class ParallelStep:
+    """A step on all devices: `place` a state there, `share` a batch out, `run` the step on both, `fetch` the state.
+
+    `share` takes this process's rows of a batch (all, where there is one process), or of row numbers (cell,) int32
+    where the training cells lie on the devices. `run` (state, shared) -> (state, metrics) returns before the devices
+    have done it, and the state it is given is donated. `fetch` gives the state as it is on one device.
     """
 
-    place: Callable[[TrainState], TrainState]
-    feed: Callable[[Any], Any]
-    run: Callable[[TrainState, Any], tuple[TrainState, Metrics]]
-    fetch: Callable[[TrainState], TrainState]
+    placement: Placement
+    mapped: Callable[..., tuple[TrainState, Metrics]]
+    constants: Any
+
+    def place(self, state: TrainState) -> TrainState:
+        """See the class."""
+        return self.placement.copies(state)
+
+    def share(self, batch: Any) -> Any:
+        """See the class."""
+        return self.placement.shares(batch)
+
+    def run(self, state: TrainState, shared: Any) -> tuple[TrainState, Metrics]:
+        """See the class."""
+        following = self.mapped(state, shared, *self.constants)
+        return jax.block_until_ready(following) if self.placement.in_turn else following
+
+    def fetch(self, state: TrainState) -> TrainState:
+        """See the class."""
+        return jax.tree.map(first_of, state)
 
 
 def parallelise(
-    network: nn.Module,
-    config: RunConfig,
-    scaling: Scaling,
-    devices: Sequence[jax.Device],
-    *,
-    resident: Batch | None = None,
+    step: Step, devices: Sequence[jax.Device], *, resident: Batch | None = None, teacher_params: Any = None
 ) -> ParallelStep:
-    """The step as a pmap over `devices` of all processes, each with an equal share of the batch and a whole state.
+    """A `step` with the axis DEVICES as a pmap, each device with an equal share of the batch and a whole state.
 
-    With `resident`, all training cells, those lie on each device, and what is fed are row numbers (cell,) int32.
-    Raises BadConfig where devices and `accumulate` do not divide the batch evenly.
+    With `resident`, all training cells, those lie on each device, and what is shared out are row numbers.
     """
-    training, count = config.training, len(devices)
-    if training.batch_size % (count * training.accumulate):
-        parts = f"{count} devices x {training.accumulate} parts" if training.accumulate > 1 else f"{count} devices"
+    placement = Placement(tuple(devices))
+
+    def on_device(state: TrainState, shared: Any, cells: Batch | None, teacher_params: Any) -> tuple:
+        batch = shared if cells is None else jax.tree.map(lambda leaf: leaf[shared], cells)
+        return step(state, batch, teacher_params)
+
+    mapped = jax.pmap(on_device, axis_name=DEVICES, devices=devices, donate_argnums=0)
+    return ParallelStep(placement, mapped, placement.copies((resident, teacher_params)))
+
+
+def require_even_shares(training: TrainingConfig, devices: int) -> None:
+    """BadConfig where devices and `accumulate` do not divide the batch evenly."""
+    parts = devices * training.accumulate
+    if training.batch_size % parts:
+        among = f"{devices} devices" + (f" x {training.accumulate} parts" if training.accumulate > 1 else "")
         raise BadConfig(
-            f"a batch of {training.batch_size} cells cannot be shared out over {parts}; "
-            f"use --batch-size {-(-training.batch_size // (count * training.accumulate)) * count * training.accumulate}"
+            f"a batch of {training.batch_size} cells cannot be shared out over {among}; "
+            f"use --batch-size {-(-training.batch_size // parts) * parts}"
         )
-    step = make_step(network, config, scaling, axis_name=DEVICES)
-    local = [device for device in devices if device.process_index == jax.process_index()]
-    sharding = NamedSharding(Mesh(np.asarray(local), (DEVICES,)), PartitionSpec(DEVICES))
-    # Where several devices are one CPU's cores they share its threads, and a step begun before the last has ended
-    # can take those that an all-reduce is waiting for.
-    in_turn = count > 1 and devices[0].platform == "cpu"
-
-    def place(tree: Any) -> Any:
-        """A copy on every local device, placed as the pmap wants it, so that its first call can donate the buffers."""
-        return jax.device_put(jax.tree.map(lambda leaf: np.stack([np.asarray(leaf)] * len(local)), tree), sharding)
-
-    def feed(share: Any) -> Any:
-        return jax.device_put(
-            jax.tree.map(lambda leaf: leaf.reshape(len(local), len(leaf) // len(local), *leaf.shape[1:]), share),
-            sharding,
-        )
-
-    if resident is None:
-        mapped = jax.pmap(step, axis_name=DEVICES, devices=devices, donate_argnums=0)
-        begin = mapped
-    else:
-
-        def gathered(state: TrainState, cells: Batch, rows: jax.Array) -> tuple[TrainState, Metrics]:
-            return step(state, jax.tree.map(lambda leaf: leaf[rows], cells))
-
-        mapped = jax.pmap(gathered, axis_name=DEVICES, devices=devices, donate_argnums=0)
-        on_devices = place(resident)
-
-        def begin(state: TrainState, rows: Any) -> tuple[TrainState, Metrics]:
-            return mapped(state, on_devices, rows)
-
-    def run(state: TrainState, fed: Any) -> tuple[TrainState, Metrics]:
-        following = begin(state, fed)
-        return jax.block_until_ready(following) if in_turn else following
-
-    return ParallelStep(place, feed, run, lambda state: jax.tree.map(first_of, state))
 
 
 def first_of(leaf: jax.Array) -> jax.Array:

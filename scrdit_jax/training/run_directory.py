@@ -1,4 +1,4 @@
-"""The run's folder: whose it is while it is trained into, and whether a run may be continued."""
+"""The run directory: its lock while it is trained into, and whether a run may be continued."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..checkpoint import Checkpoints, Run
+from ..conditioning.table import ConditionTable
 from ..conditioning.variables import encode
 from ..config import RunConfig
 from ..data.metadata import DatasetMetadata
@@ -21,21 +22,21 @@ from .multihost import broadcast_text, is_primary
 
 
 @contextlib.contextmanager
-def claimed(run: Run, config: RunConfig) -> Iterator[None]:
-    """Keep others from training into the folder while the block runs, be they ended by kill -9.
+def locked(run: Run, config: RunConfig) -> Iterator[None]:
+    """Lock the run directory while the block runs; the lock ends with the process, even by kill -9.
 
-    Raises OutputExists if another process has it or it holds something that is no run, RunMismatch if it holds a run
-    that `config` cannot continue. Of processes that train together the first locks for all.
+    Raises OutputExists if another process has the lock or the directory holds something that is no run, RunMismatch if
+    it holds a run that `config` cannot continue. Of processes that train together the first locks for all.
     """
     with raise_everywhere():
         if is_primary():
             check_parents(run.path)
-            _require_ours(run, config)
+            _require_continuable(run, config)
             new = not run.path.exists()
             with writing(run.path):
                 run.path.mkdir(parents=True, exist_ok=True)
                 locks = FileLocks(run.lock_path)
-            if not locks.take(0):
+            if not locks.acquire(0):
                 locks.close()
                 raise OutputExists(
                     f"another 'scrdit train' is at work in {run.path}; wait for it or give another --out"
@@ -45,7 +46,7 @@ def claimed(run: Run, config: RunConfig) -> Iterator[None]:
         return
     try:
         # Another may have begun a run here while we waited.
-        _require_ours(run, config)
+        _require_continuable(run, config)
         yield
     except BaseException:
         if new and set(run.path.iterdir()) == {run.lock_path}:
@@ -64,15 +65,15 @@ def raise_everywhere() -> Iterator[None]:
         yield
     except ScrditError as error:
         problem = error
-    told = broadcast_text("" if problem is None else str(problem))
+    reason = broadcast_text("" if problem is None else str(problem))
     if problem is not None:
         raise problem
-    if told:
-        raise RunMismatch(f"the first process stopped: {told}")
+    if reason:
+        raise RunMismatch(f"the first process stopped: {reason}")
 
 
-def begin(run: Run, prepared: Prepared, config: RunConfig) -> None:
-    """Write what a run has from its beginning: settings, and the held-out cells, once."""
+def initialise(run: Run, prepared: Prepared, config: RunConfig) -> None:
+    """Write what every run has from the start: its settings, and the held-out cells, once."""
     if not run.config_path.is_file() or run.config() != config:
         run.write_config(config)
     if not run.held_out_path.exists():
@@ -92,19 +93,13 @@ def require_same_origin(checkpoints: Checkpoints, config: RunConfig, metadata: D
         raise RunMismatch(f"{run.path} was trained on other cells; give the same data, or another --out")
 
 
-def about_cells(obs: pd.DataFrame, metadata: DatasetMetadata) -> dict[str, np.ndarray]:
-    """Of every training cell its library size (float32), its cell-type code (int32, -1 without types; order of
-    metadata.cell_types) and its labels (cell, column) int32, those of metadata.told; one column of -1 where nothing is.
-    """
-    codes = np.full(len(obs), -1, np.int32)
-    if metadata.cell_type_key is not None:
-        codes = pd.Categorical(obs[metadata.cell_type_key], categories=list(metadata.cell_types)).codes.astype(np.int32)
-    # Orbax keeps no empty arrays.
-    labels = encode(obs, metadata.told) if metadata.told else np.full((len(obs), 1), -1, np.int32)
-    return {"library_size": obs["library_size"].to_numpy(np.float32), "cell_type_code": codes, "labels": labels}
+def condition_table(obs: pd.DataFrame, metadata: DatasetMetadata) -> ConditionTable:
+    """The conditions and library sizes of the training cells, whose table is `obs`."""
+    library_size = obs["library_size"].to_numpy(np.float32)
+    return ConditionTable(metadata.variables, encode(obs, metadata.variables), library_size, metadata.type_variable)
 
 
-def _require_ours(run: Run, config: RunConfig) -> None:
+def _require_continuable(run: Run, config: RunConfig) -> None:
     if run.path.exists() and not run.path.is_dir():
         raise OutputExists(f"{run.path} is a file; give a folder for the run as --out")
     if run.config_path.is_file():
@@ -115,6 +110,6 @@ def _require_ours(run: Run, config: RunConfig) -> None:
                 remedy = "a cosine rate depends on how many steps there are, so a run cannot be lengthened: " + remedy
             raise RunMismatch(f"{run.path} holds a run of other settings ({differences[0]}); {remedy}")
         return
-    ours = {run.lock_path, run.cells_path}
-    if run.path.is_dir() and any(path not in ours and not path.name.startswith(".") for path in run.path.iterdir()):
+    known = {run.lock_path, run.cells_path}
+    if run.path.is_dir() and any(path not in known and not path.name.startswith(".") for path in run.path.iterdir()):
         raise OutputExists(f"{run.path} holds something that is no run; give an empty or new folder as --out")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 
 from ..config import TrainingConfig
 
@@ -24,6 +24,11 @@ class TrainState(NamedTuple):
     params: Any
     ema: Any
     optimizer: Any
+
+
+def sampled_params(state: TrainState) -> Any:
+    """What cells are sampled with: the averaged params where there are, else the params."""
+    return state.params if state.ema is None else state.ema
 
 
 def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
@@ -44,16 +49,21 @@ def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
 
 
 def initial_state(
-    network: nn.Module, genes: int, config: TrainingConfig, *, gene_bias: ArrayLike | None = None
+    network: nn.Module,
+    genes: int,
+    config: TrainingConfig,
+    *,
+    initial_params: Callable[[Any, Any], Any] | None = None,
+    teacher_params: Any = None,
 ) -> TrainState:
-    """Step 0, from `config.seed`; a network with a `gene_bias` (gene, outputs) begins at the one that is given."""
+    """Step 0, from `config.seed`; `initial_params` (fresh params, those of a teacher) are the params to begin with."""
 
-    def begin() -> TrainState:
+    def fresh(teacher_params: Any) -> TrainState:
         params = network.init(jax.random.key(config.seed), jnp.zeros((1, genes)), jnp.ones((1,), jnp.int32))
-        if gene_bias is not None and "gene_bias" in params["params"]:
-            params["params"]["gene_bias"] = jnp.asarray(gene_bias, jnp.float32)
+        if initial_params is not None:
+            params = initial_params(params, teacher_params)
         ema = None if config.ema_decay is None else params
         return TrainState(jnp.zeros((), jnp.int32), params, ema, make_optimizer(config).init(params))
 
     # Compiled as one: layer by layer, starting would take longer than many steps.
-    return jax.jit(begin)()
+    return jax.jit(fresh)(teacher_params)

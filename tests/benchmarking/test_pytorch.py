@@ -1,4 +1,4 @@
-"""The PyTorch peer is the same network and sampler; where there is no PyTorch, there is nothing to test."""
+"""The PyTorch peer is the same network and sampler; scripts/test --peers installs PyTorch and runs this."""
 
 import jax
 import numpy as np
@@ -9,7 +9,7 @@ from scrdit_jax.config import SamplingConfig
 from scrdit_jax.diffusion.predictions import make_prediction
 from scrdit_jax.generation.engine import make_engine
 
-torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.peers
 
 
 @pytest.mark.parametrize("solver", ["dpmpp-2m", "unipc", "ddim"])

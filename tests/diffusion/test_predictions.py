@@ -4,10 +4,17 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scrdit_jax.config import PREDICTIONS, DiffusionConfig
+from scrdit_jax.config import DiffusionConfig
 from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.diffusion.forward import add_noise
-from scrdit_jax.diffusion.predictions import Epsilon, Velocity, ZeroInflated, is_distribution, make_prediction
+from scrdit_jax.diffusion.predictions import (
+    PREDICTIONS,
+    Epsilon,
+    Velocity,
+    ZeroInflated,
+    is_distribution,
+    make_prediction,
+)
 from scrdit_jax.diffusion.schedule import linear_schedule
 
 ALPHA_BARS = linear_schedule(DiffusionConfig()).alpha_bars

@@ -8,6 +8,7 @@ import pytest
 import scrdit_jax as scrdit
 from scrdit_jax.errors import BadInput
 from scrdit_jax.evaluation.cells import compared_cells
+from scrdit_jax.provenance import ModelRecord, Provenance
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +52,9 @@ def test_a_streamed_run_keeps_its_training_cells(tiny_cells, tiny_config, tmp_pa
         for candidate, estimate in values.items():
             assert estimate.mean == pytest.approx(in_memory.memorisation.values[name][candidate].mean, abs=0.03)
     other = synthetic.copy()
-    metadata = json.loads(other.uns["scrdit"]["facts"])
-    other.uns["scrdit"]["facts"] = json.dumps(metadata | {"digest": "another"})
+    record = json.loads(other.uns["scrdit"]["provenance"])
+    record["models"][0]["metadata"]["digest"] = "another"
+    other.uns["scrdit"]["provenance"] = json.dumps(record)
     found = compared_cells(run.path, other)
     assert found.training is None and "trained on other cells than the run" in found.no_training
 
@@ -62,7 +64,17 @@ def test_the_embedded_cells_are_at_hand(tiny_config, tmp_path):
     (tmp_path / "run").mkdir()
     prepared.held_out.copy().write_h5ad(tmp_path / "run/held_out.h5ad")
     synthetic = prepared.held_out.copy()
-    synthetic.uns["scrdit"] = {"facts": json.dumps(prepared.metadata.to_dict())}
+    record = Provenance(
+        cells=synthetic.n_obs,
+        quotas=(),
+        variables=(),
+        sampling={"solver": "ddim", "seed": 0},
+        timesteps=(20, 10),
+        network_evaluations=2,
+        models=(ModelRecord("digest", 12, tiny_config, prepared.metadata),),
+        version="1",
+    )
+    synthetic.uns["scrdit"] = record.to_uns()
     found = compared_cells(tmp_path / "run", synthetic)
     assert list(found.training.obs_names) == list(prepared.train.obs_names)
     np.testing.assert_allclose(found.training.X.toarray(), prepared.train.X.toarray(), rtol=1e-5)
@@ -79,8 +91,8 @@ def test_cells_without_a_record_are_taken_as_they_are(tiny_run, tiny_cells, synt
 
 def test_a_record_that_cannot_be_read_is_refused(tiny_cells, synthetic):
     broken = synthetic.copy()
-    broken.uns["scrdit"] = {"facts": "{}"}
-    with pytest.raises(BadInput, match="record of their training cells cannot be read"):
+    broken.uns["scrdit"] = {"provenance": "{}"}
+    with pytest.raises(BadInput, match="record of what made them cannot be read"):
         compared_cells(tiny_cells, broken)
 
 

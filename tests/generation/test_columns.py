@@ -1,7 +1,6 @@
 """Files that grow by compressed chunks: what was appended is what is read, by h5py and by anndata."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import anndata
 import h5py
@@ -11,10 +10,14 @@ import pytest
 from scipy import sparse
 
 from scrdit_jax.checkpoint import load_model
+from scrdit_jax.conditioning.request import Quotas
 from scrdit_jax.config import SamplingConfig
-from scrdit_jax.generation import engine as engines
-from scrdit_jax.generation.engine import Shard, jobs_of, make_engine, unpack
-from scrdit_jax.generation.program import Packed, packer, place
+from scrdit_jax.generation import composition
+from scrdit_jax.generation.composition import collect, dispatch_ahead, make_sampler
+from scrdit_jax.generation.packing import Packed, packer, unpack
+from scrdit_jax.generation.plan import Shard
+from scrdit_jax.generation.program import place
+from scrdit_jax.generation.request import SampleRequest
 from scrdit_jax.io.append import CellBlock, CellLayout, CellWriter, new_cell_file, to_csr
 from scrdit_jax.io.columns import CompressedColumn, column
 
@@ -97,31 +100,35 @@ def test_what_a_device_packs_is_the_same_cells(zeros):
     placement = place(jax.local_devices())
     packed = packer(placement, 6 * 30)(jax.device_put(dense, placement.shared_out))
     packed = Packed(*map(np.asarray, packed))
-    for count in (12, 7):
-        found = unpack(packed, count, 30)
-        np.testing.assert_array_equal(found.toarray(), dense[:count])
-        assert found.has_canonical_format and found.nnz == np.count_nonzero(dense[:count])
+    found = unpack(packed, 30)
+    np.testing.assert_array_equal(found.toarray(), dense)
+    assert found.has_canonical_format and found.nnz == np.count_nonzero(dense)
 
 
-def test_an_engine_that_packs_makes_the_same_cells_also_where_they_do_not_fit(tiny_run, monkeypatch):
-    engine = make_engine(load_model(tiny_run), SamplingConfig(batch_size=8))
+def test_a_device_that_packs_makes_the_same_cells_also_where_they_do_not_fit(tiny_run, monkeypatch):
+    model = load_model(tiny_run)
+    sampler = make_sampler(model, SampleRequest.of(model, Quotas.unlabelled(21), SamplingConfig(batch_size=8)))
 
-    def cells(engine):
-        parts = []
-        for done in engine.run(jobs_of([Shard(0, 0, 21)], 8)):
-            collected = engine.collect(done)
+    def made():
+        parts, kinds = [], []
+        for done in dispatch_ahead(sampler.jobs([Shard(0, 0, 21)])):
+            collected = collect(done)
             kinds.append(type(collected))
-            parts.append(engine.block(collected, done.job.first, done.job.count).cells)
-        return sparse.vstack(parts).toarray()
+            parts.append(sampler.block(done.job, collected).cells)
+        return sparse.vstack(parts).toarray(), kinds
 
-    kinds = []
-    plain = cells(engine)
+    plain, kinds = made()
     assert kinds == [np.ndarray] * 3 and len(plain) == 21
-    monkeypatch.setattr(engines, "PACKED_SHARE", 1.0)
-    kinds.clear()
-    np.testing.assert_array_equal(cells(replace(engine, packs=True)), plain)
-    assert kinds == [Packed] * 3
-    monkeypatch.setattr(engines, "PACKED_SHARE", 0.05)
-    kinds.clear()
-    np.testing.assert_array_equal(cells(replace(engine, packs=True)), plain)
-    assert kinds == [np.ndarray] * 3
+    monkeypatch.setattr(composition, "packs_on_device", lambda engine: True)
+    for share, kind in ((1.0, Packed), (0.05, np.ndarray)):
+        monkeypatch.setattr(composition, "PACKED_SHARE", share)
+        cells, kinds = made()
+        np.testing.assert_array_equal(cells, plain)
+        assert kinds == [kind] * 3
+
+
+def test_every_value_that_is_not_zero_becomes_a_stored_one():
+    dense = np.array([[0, 1e-4, -1e-30, 3], [0, 0, 0, 0], [np.nan, 0, 2e-45, 0]], np.float32)
+    found = to_csr(dense)
+    np.testing.assert_array_equal(found.toarray(), dense)
+    assert found.nnz == 5 and found.has_canonical_format

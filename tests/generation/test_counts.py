@@ -6,10 +6,11 @@ from scipy import sparse
 from scipy.stats import ks_2samp
 
 from scrdit_jax.checkpoint import load_model
-from scrdit_jax.conditioning.assignment import Assignment, Labels
+from scrdit_jax.conditioning.assignment import Assignment
+from scrdit_jax.conditioning.request import Quotas
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.errors import BadConfig
-from scrdit_jax.generation.counts import Counting, make_counting
+from scrdit_jax.generation.counts import CountSampler, make_count_sampler
 
 POOL = np.array([500.0, 1000.0, 4000.0], np.float32)
 
@@ -18,7 +19,7 @@ def test_a_count_has_the_right_mean_and_is_one_of_its_two_neighbours():
     """Expectation by eq. count = L / S expm1(x); 20,000 cells leave a standard error below 0.004."""
     values = np.array([[0.4, 0.0, 1.7, 3.0]], np.float32)
     cells = sparse.csr_matrix(np.repeat(values, 20_000, axis=0))
-    counts, library = Counting((POOL,), 10_000.0, 3000.0, 5).draw(cells, 0, np.zeros(20_000, int))
+    counts, library = CountSampler((POOL,), 10_000.0, 3000.0, 5).draw(cells, 0, np.zeros(20_000, int))
     exact = 0.3 * np.expm1(values[0].astype(np.float64))
     dense = counts.toarray()
     assert counts.dtype == np.int32 and np.all(library == 3000)
@@ -30,7 +31,7 @@ def test_a_count_has_the_right_mean_and_is_one_of_its_two_neighbours():
 def test_library_sizes_are_those_of_the_cells_own_pool():
     cells = sparse.csr_matrix(np.full((3000, 1), 1.0, np.float32))
     rows = np.arange(3000) % 2
-    _, library = Counting((POOL, np.array([7.0], np.float32)), 10_000.0, None, 0).draw(cells, 0, rows)
+    _, library = CountSampler((POOL, np.array([7.0], np.float32)), 10_000.0, None, 0).draw(cells, 0, rows)
     assert np.all(library[rows == 1] == 7)
     drawn, counts = np.unique(library[rows == 0], return_counts=True)
     assert drawn.tolist() == POOL.tolist() and counts.min() > 400
@@ -38,33 +39,33 @@ def test_library_sizes_are_those_of_the_cells_own_pool():
 
 def test_a_cells_counts_do_not_depend_on_its_neighbours():
     cells = sparse.random(50, 20, 0.4, "csr", np.float32, random_state=1) * 3
-    counting, rows = Counting((POOL,), 10_000.0, None, 9), np.zeros(50, int)
+    counting, rows = CountSampler((POOL,), 10_000.0, None, 9), np.zeros(50, int)
     whole, sizes = counting.draw(cells, 100, rows)
     part, some = counting.draw(cells[20:31], 120, rows[:11])
     np.testing.assert_array_equal(whole[20:31].toarray(), part.toarray())
     np.testing.assert_array_equal(sizes[20:31], some)
-    other, _ = Counting((POOL,), 10_000.0, None, 10).draw(cells, 100, rows)
+    other, _ = CountSampler((POOL,), 10_000.0, None, 10).draw(cells, 100, rows)
     assert (other != whole).nnz > 0
 
 
 def test_values_beyond_what_a_cell_can_hold_never_count_more_than_its_library():
     cells = sparse.csr_matrix(np.array([[12.0, 11.0], [0.0, 0.0]], np.float32))
-    counts, _ = Counting((POOL,), 10_000.0, 1000.0, 0).draw(cells, 0, np.zeros(2, int))
+    counts, _ = CountSampler((POOL,), 10_000.0, 1000.0, 0).draw(cells, 0, np.zeros(2, int))
     assert abs(int(counts[0].sum()) - 1000) <= 2 and counts[1].nnz == 0
 
 
 def test_without_a_known_scale_the_depth_is_over_the_genes_there_are():
     cells = sparse.csr_matrix(np.array([[1.0, 2.0, 0.5], [0, 0, 0], [3.0, 0, 0]], np.float32))
-    counts, _ = Counting((POOL,), None, 900.0, 0).draw(cells, 0, np.zeros(3, int))
+    counts, _ = CountSampler((POOL,), None, 900.0, 0).draw(cells, 0, np.zeros(3, int))
     sums = np.asarray(counts.sum(axis=1)).ravel()
     assert abs(int(sums[0]) - 900) <= 3 and sums[1] == 0 and sums[2] == 900
 
 
 def test_training_cells_lend_their_depth_by_type(labelled_run, labelled_cells):
     model = load_model(labelled_run)
-    runs = ((("T cell", "d2"), 1), (("B cell", "d1"), 1))
-    told = Assignment.of(Labels.of(runs, model.metadata.conditions), model, seed=0)
-    pools = make_counting(model, SamplingConfig(output="counts"), told).pools
+    named = [{"labels": ["T cell", "d2"], "cells": 1}, {"labels": ["B cell", "d1"], "cells": 1}]
+    assignment = Assignment.of(Quotas.from_named(named, model.metadata.observed), model.conditions, seed=0)
+    pools = make_count_sampler(model, SamplingConfig(output="counts"), assignment).pools
     sums = labelled_cells.to_df().sum(axis=1)
     for pool, name in zip(pools, ("T cell", "B cell"), strict=True):
         there = sums[(labelled_cells.obs["cell_type"] == name).to_numpy()]
@@ -76,11 +77,11 @@ def test_counts_that_cannot_be_known_need_a_depth(tiny_cells, tiny_config, tiny_
     model = load_model(tiny_run)
     none = type(model.metadata.normalization)("none", None, False, "log values")
     metadata = type(model.metadata)(**{**vars(model.metadata), "normalization": none})
-    logs = type(model)(model.config, metadata, model.params, model.step, model.cells)
-    told = Assignment.of(Labels.of((), ()), model, seed=0)
+    logs = type(model)(model.config, metadata, model.params, model.step, model.conditions)
+    assignment = Assignment.of(Quotas.unlabelled(1), model.conditions, seed=0)
     with pytest.raises(BadConfig, match=r"held no raw counts, so .* not known; say .* --depth 10000"):
-        make_counting(logs, SamplingConfig(output="counts"), told)
-    assert make_counting(logs, SamplingConfig(output="counts", depth=50.0), told).target_sum is None
-    assert make_counting(model, SamplingConfig(), told) is None
+        make_count_sampler(logs, SamplingConfig(output="counts"), assignment)
+    assert make_count_sampler(logs, SamplingConfig(output="counts", depth=50.0), assignment).target_sum is None
+    assert make_count_sampler(model, SamplingConfig(), assignment) is None
     with pytest.raises(BadConfig, match="a depth is for counts; add --output counts"):
         SamplingConfig(depth=100.0)

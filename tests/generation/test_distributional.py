@@ -1,6 +1,4 @@
-"""The default sampler of a model that predicts a distribution: what a request is settled to, and what is refused."""
-
-import json
+"""The default sampler of a model that predicts a distribution: what a request is resolved to, and what is refused."""
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +8,19 @@ from scipy import stats
 
 import scrdit_jax as scrdit_jax
 from scrdit_jax.checkpoint import Model, load_model
+from scrdit_jax.conditioning.request import Quotas
 from scrdit_jax.config import RunConfig, SamplingConfig
 from scrdit_jax.diffusion.schedule import linear_schedule
 from scrdit_jax.errors import BadConfig, BadTimesteps
+from scrdit_jax.generation.composition import dense_batches
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.outputs import write_timesteps
 from scrdit_jax.generation.program import network_of
 from scrdit_jax.generation.settings import coefficients_for, resolve_sampling
+from scrdit_jax.provenance import Provenance
 from scrdit_jax.sampling.sampler import cell_keys, draw_keys, integrate
-from scrdit_jax.sampling.solvers import distributional, noise_levels
+from scrdit_jax.sampling.solvers import noise_levels
+from scrdit_jax.sampling.solvers.distributional import distributional
 from scrdit_jax.training.state import initial_state
 
 
@@ -36,23 +38,23 @@ def noise_model(tiny_cells, tiny_config, tmp_path_factory):
 
 def cells_of(model, cells=16, *, devices=None, **options):
     config = SamplingConfig(**{"batch_size": 8} | options)
-    return np.concatenate(list(make_engine(model, config, devices=devices).batches(cells)))
+    return np.concatenate(list(dense_batches(make_engine(model, config, devices=devices), cells)))
 
 
-def test_a_request_is_settled_whole_and_recorded_so(tiny_run):
-    record = scrdit_jax.sample(tiny_run, 3, batch_size=4).uns["scrdit"]
-    sampling = json.loads(record["sampling"])
+def test_a_request_is_resolved_whole_and_recorded_so(tiny_run):
+    record = Provenance.from_uns(scrdit_jax.sample(tiny_run, 3, batch_size=4).uns)
+    sampling = record.sampling
     assert (sampling["solver"], sampling["steps"], sampling["schedule"], sampling["dtype"]) == (
         "distributional", 4, "interior", "float32"
     )  # fmt: skip
-    assert record["network_evaluations"] == len(json.loads(record["timesteps"])) == 4
+    assert record.network_evaluations == len(record.timesteps) == 4
 
 
-def test_settling_twice_changes_nothing_and_what_was_begun_keeps_its_dtype(model):
+def test_resolving_twice_changes_nothing_and_what_was_begun_keeps_its_dtype(model):
     once = resolve_sampling(model, SamplingConfig())
     assert resolve_sampling(model, once) == once
-    assert resolve_sampling(model, SamplingConfig(), {"dtype": "bfloat16"}).dtype == "bfloat16"
-    assert resolve_sampling(model, SamplingConfig(dtype="float32"), {"dtype": "bfloat16"}).dtype == "float32"
+    assert resolve_sampling(model, SamplingConfig(), dtype="bfloat16").dtype == "bfloat16"
+    assert resolve_sampling(model, SamplingConfig(dtype="float32"), dtype="bfloat16").dtype == "float32"
 
 
 @pytest.mark.parametrize("steps", [1, 4])
@@ -80,7 +82,7 @@ def test_a_network_that_tells_the_marginals_gives_cells_of_these_marginals(model
     levels = noise_levels(linear_schedule(model.config.diffusion), np.array([20, 15, 9, 4])[:steps])
     config = SamplingConfig(batch_size=512, steps=steps)
     engine = make_engine(told, config, coefficients=distributional(levels))
-    made = np.concatenate(list(engine.batches(cells)))
+    made = np.concatenate(list(dense_batches(engine, cells)))
     present = made > 0
     assert np.all(np.abs(present.mean(axis=0) - shares) < 4.5 * np.sqrt(shares * (1 - shares) / cells))
     # One test for all values: of 24 at 1 %, one in five would fail by chance.
@@ -93,12 +95,13 @@ def test_a_network_that_tells_the_marginals_gives_cells_of_these_marginals(model
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
 def test_cells_are_drawn_from_what_the_network_tells_of_their_labels(labelled_run, guidance):
     """Oracle: the whole network once a cell with its own label, guided by the formula; 2e-4 on the log scale."""
-    model, runs = load_model(labelled_run), ((("T cell", "d1"), 9), (("B cell", "d1"), 7))
+    model = load_model(labelled_run)
+    named = [{"labels": ["T cell", "d1"], "cells": 9}, {"labels": ["B cell", "d1"], "cells": 7}]
+    quotas = Quotas.from_named(named, model.metadata.observed)
     (network, prediction), params = network_of(model), jax.device_put(model.params)
     config = SamplingConfig(batch_size=8, steps=4, guidance=guidance)
     table = coefficients_for(model.config.diffusion, config)
-    conditions = model.metadata.conditions
-    codes = [[c.code(n) for c, n in zip(conditions, names, strict=True)] for names, k in runs for _ in range(k)]
+    codes = np.repeat(quotas.codes, quotas.counts, axis=0)
     own, none = jnp.asarray(codes, jnp.int32), jnp.full((16, 2), -1, jnp.int32)
     keys = cell_keys(jax.random.key(0), jnp.arange(16))
 
@@ -112,17 +115,17 @@ def test_cells_are_drawn_from_what_the_network_tells_of_their_labels(labelled_ru
     rows = jnp.asarray(table.timestep), jnp.asarray(table.s / table.b, jnp.float32)
     slow = jax.jit(lambda: integrate(predict_clean, keys, table, rows, genes=24, noise=False))()
     expected = np.asarray(model.metadata.scaling.unscale(slow.cells))
-    made = np.concatenate(list(make_engine(model, config, runs).batches(16)))
+    made = np.concatenate(list(dense_batches(make_engine(model, config, quotas), 16)))
     np.testing.assert_allclose(made, expected, atol=2e-4)
 
 
 def test_guidance_is_of_the_distribution(labelled_run):
-    model, labels = load_model(labelled_run), ((("T cell", "d1"), 16),)
+    model = load_model(labelled_run)
+    quotas = Quotas.from_named([{"labels": ["T cell", "d1"], "cells": 16}], model.metadata.observed)
 
     def made(guidance):
-        return np.concatenate(
-            list(make_engine(model, SamplingConfig(batch_size=8, guidance=guidance), labels).batches(16))
-        )
+        engine = make_engine(model, SamplingConfig(batch_size=8, guidance=guidance), quotas)
+        return np.concatenate(list(dense_batches(engine, 16)))
 
     assert np.isfinite(made(3.0)).all() and not np.array_equal(made(3.0), made(1.0))
 
@@ -136,9 +139,9 @@ def test_a_model_without_a_distribution_refuses_it_and_takes_another(noise_model
 
 
 def test_its_loss_needs_a_distribution_too(tiny_config):
-    with pytest.raises(BadConfig, match="loss is 'likelihood', and a prediction of v has none; use --prediction"):
+    with pytest.raises(BadConfig, match="loss is 'likelihood', which a prediction of v does not have; use --pred"):
         tiny_config.with_settings({"prediction": "v", "loss": "likelihood"})
-    with pytest.raises(BadConfig, match="loss is 'guess'; it must be one of squared-error, likelihood"):
+    with pytest.raises(BadConfig, match="loss is 'guess'; it must be one of likelihood, squared-error"):
         RunConfig.from_dict({"training": {"loss": "guess"}})
 
 

@@ -11,8 +11,9 @@ from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.diffusion.predictions import ZeroInflated, make_prediction
 from scrdit_jax.errors import BadConfig, Diverged
 from scrdit_jax.generation import program
+from scrdit_jax.generation.composition import dense_batches
 from scrdit_jax.generation.engine import make_engine
-from scrdit_jax.generation.program import Conditioning, Method, prepare, sample_batch
+from scrdit_jax.generation.program import Guide, Method, Sampled, prepare, sample_batch
 from scrdit_jax.generation.settings import coefficients_for
 from scrdit_jax.networks.dit import DiT
 from scrdit_jax.sampling.sampler import cell_keys, integrate
@@ -26,13 +27,13 @@ def model(tiny_run):
 
 
 def cells_of(model, cells: int, **options) -> np.ndarray:
-    return np.concatenate(list(make_engine(model, SamplingConfig(**options)).batches(cells)))
+    return np.concatenate(list(dense_batches(make_engine(model, SamplingConfig(**options)), cells)))
 
 
 def test_batches_have_one_shape_and_the_tail_is_cut_off(model):
     engine = make_engine(model, SamplingConfig(solver="ddim", steps=4, batch_size=8))
     assert engine.batch_size == 8 and len(engine.devices) == 2 and engine.evaluations == 4
-    assert [len(batch) for batch in engine.batches(21)] == [8, 8, 5]
+    assert [len(batch) for batch in dense_batches(engine, 21)] == [8, 8, 5]
     assert engine.dispatch(16).cells.shape == (8, 24)
 
 
@@ -40,18 +41,18 @@ def test_one_device_and_two_give_the_same_cells(model):
     options = {"solver": "ddim", "eta": 1.0, "steps": 6, "batch_size": 8}
     one = make_engine(model, SamplingConfig(**options), devices=jax.local_devices()[:1])
     assert len(one.devices) == 1
-    one = np.concatenate(list(one.batches(16)))
+    one = np.concatenate(list(dense_batches(one, 16)))
     np.testing.assert_allclose(cells_of(model, 16, **options), one, rtol=1e-5, atol=1e-5)
 
 
 def test_shared_out_batches_need_no_exchange_between_devices(model):
-    text = make_engine(model, SamplingConfig(solver="ddpm", steps=5, batch_size=8)).program.as_text()
+    text = make_engine(model, SamplingConfig(solver="ddpm", steps=5, batch_size=8)).program.compiled.as_text()
     assert not [word for word in ("all-reduce", "all-gather", "collective-permute", "all-to-all") if word in text]
 
 
 def test_a_batch_takes_the_place_of_the_one_that_is_donated(model):
     engine = make_engine(model, SamplingConfig(solver="ddim", steps=4, batch_size=8))
-    assert engine.program.memory_analysis().alias_size_in_bytes == 4 * 24 * 4  # a device's cells, float32
+    assert engine.program.compiled.memory_analysis().alias_size_in_bytes == 4 * 24 * 4  # a device's cells, float32
     spare = engine.empty()
     engine.dispatch(0, spare)
     assert spare.is_deleted()
@@ -80,7 +81,7 @@ def test_bfloat16_stays_near_float32(model):
 
 def test_the_solver_computes_in_float32_whatever_the_network_does(model):
     engine = make_engine(model, SamplingConfig(steps=4, batch_size=8, dtype="bfloat16"))
-    weights, (table, *_), rows, _ = engine.variants[0]
+    weights, (table, *_), rows, _ = engine.program.arguments
     assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {jnp.dtype("bfloat16")} == {table.dtype}
     assert rows.a.dtype == np.float32 and engine.dispatch(0).cells.dtype == np.float32
 
@@ -141,7 +142,7 @@ def test_cells_that_break_along_the_way_name_the_range_of_steps(model, monkeypat
 
 def test_a_batch_that_does_not_fit_names_the_largest_that_does(model, monkeypatch):
     config = SamplingConfig(steps=3, batch_size=512)
-    needed = make_engine(model, config).bytes_needed
+    needed = make_engine(model, config).program.bytes_needed
     monkeypatch.setattr(program, "free_memory", lambda device: needed // 2)
     with pytest.raises(BadConfig, match=r"a batch of 512 cells needs .* the largest that fits is about (\d+)") as error:
         make_engine(model, config)
@@ -159,11 +160,11 @@ def test_the_sampler_lowers_for_every_platform(model, dtype, draws):
     def run(params, indices):
         weights, rows = prepare(params, jnp.asarray(table.timestep), network=network, dtype=dtype)
         # Labels for each cell, and guidance.
-        conditioning = Conditioning(rows, params, jnp.float32(2.0))
+        guide = Guide(rows, params, jnp.float32(2.0))
+        sampled = Sampled(network, make_prediction("zero-inflated", SCALING), SCALING, Method(draws, noise=True))
         return sample_batch(
-            weights, conditioning, table, jnp.uint32(0), indices, jnp.zeros((4, 0), jnp.int32), jnp.zeros((4, 24)),
-            network=network, prediction=make_prediction("zero-inflated", SCALING), scaling=SCALING,
-            method=Method(draws, noise=True),
+            weights, guide, table, jnp.uint32(0), indices, jnp.zeros((4, 0), jnp.int32), jnp.zeros((4, 24)),
+            sampled=sampled,
         )  # fmt: skip
 
     platforms = ["cpu", "cuda", "tpu"]

@@ -80,8 +80,8 @@ def test_what_cannot_be_fitted_is_refused(tiny_run, steps, cells, said):
 
 
 def test_divergence_is_told_from_a_likelihood_near_zero():
-    watch = DivergenceMonitor([0.01, -0.02, 0.0, 0.03, -0.01, 0.02], least=0.1)
-    assert not any(watch.look(loss) for loss in (0.3, 0.5, 0.8))
-    assert [watch.look(loss) for loss in (5.0, 6.0, 7.0)] == [False, False, True]
+    monitor = DivergenceMonitor([0.01, -0.02, 0.0, 0.03, -0.01, 0.02], least=0.1)
+    assert not any(monitor.check(loss) for loss in (0.3, 0.5, 0.8))
+    assert [monitor.check(loss) for loss in (5.0, 6.0, 7.0)] == [False, False, True]
     falling = DivergenceMonitor([1.0, 0.5, 0.1, -0.4, -0.8, -1.0, -1.1], least=0.1)
-    assert not any(falling.look(loss) for loss in (-1.2, -0.9, 0.4))
+    assert not any(falling.check(loss) for loss in (-1.2, -0.9, 0.4))

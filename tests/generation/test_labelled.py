@@ -8,9 +8,11 @@ import pytest
 
 import scrdit_jax as scrdit
 from scrdit_jax.checkpoint import load_model
+from scrdit_jax.conditioning.request import Quotas
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.errors import BadConfig
 from scrdit_jax.generation import program
+from scrdit_jax.generation.composition import dense_batches
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.program import network_of
 from scrdit_jax.generation.settings import coefficients_for
@@ -24,27 +26,27 @@ CODES = [[0, 1]] * 5 + [[1, 1]] * 3 + [[0, 0]] * 8
 @pytest.fixture(scope="module")
 def model(labelled_run):
     found = load_model(labelled_run)
-    assert [c.names for c in found.metadata.conditions] == [("B cell", "T cell"), ("d2", "d1")]
+    assert [v.categories for v in found.metadata.variables] == [("B cell", "T cell"), ("d2", "d1")]
     return found
 
 
+def quotas_of(model, runs):
+    named = [{"labels": names, "cells": count} for names, count in runs]
+    return Quotas.from_named(named, model.metadata.observed)
+
+
 def codes(model):
-    return np.array(
-        [
-            [c.code(n) for c, n in zip(model.metadata.conditions, names, strict=True)]
-            for names, k in RUNS
-            for _ in range(k)
-        ]
-    )
+    quotas = quotas_of(model, RUNS)
+    return np.repeat(quotas.codes, quotas.counts, axis=0)
 
 
 def cells_of(model, labels=RUNS, cells=16, **options):
     config = SamplingConfig(**{"solver": "dpmpp-2m", "steps": 6, "batch_size": 8} | options)
-    return np.concatenate(list(make_engine(model, config, labels).batches(cells)))
+    return np.concatenate(list(dense_batches(make_engine(model, config, quotas_of(model, labels)), cells)))
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0, 2.5])
-def test_the_table_of_labels_equals_telling_every_cell(model, guidance):
+def test_conditions_by_the_step_equal_those_of_every_cell(model, guidance):
     """Oracle: the whole network once a cell with its own label, guided by the formula; 2e-4 on the log scale."""
     (network, prediction), params = network_of(model), jax.device_put(model.params)
     table = coefficients_for(model.config.diffusion, SamplingConfig(solver="dpmpp-2m", steps=6))
@@ -75,25 +77,25 @@ def test_a_cell_does_not_depend_on_batches_or_devices(model):
     whole = cells_of(model, batch_size=16)
     np.testing.assert_allclose(cells_of(model, batch_size=4), whole, rtol=1e-5, atol=1e-5)
     config = SamplingConfig(solver="dpmpp-2m", steps=6, batch_size=8)
-    one = make_engine(model, config, RUNS, devices=jax.local_devices()[:1])
-    np.testing.assert_allclose(np.concatenate(list(one.batches(16))), whole, rtol=1e-5, atol=1e-5)
+    one = make_engine(model, config, quotas_of(model, RUNS), devices=jax.local_devices()[:1])
+    np.testing.assert_allclose(np.concatenate(list(dense_batches(one, 16))), whole, rtol=1e-5, atol=1e-5)
 
 
 def test_only_guidance_pays_for_a_second_evaluation(model, labelled_run):
     def flops(guidance, labels=RUNS[:1]):
-        engine = make_engine(model, SamplingConfig(steps=6, batch_size=8, guidance=guidance), labels)
-        return engine.program.cost_analysis()["flops"]
+        engine = make_engine(model, SamplingConfig(steps=6, batch_size=8, guidance=guidance), quotas_of(model, labels))
+        return engine.program.compiled.cost_analysis()["flops"]
 
-    # Telling the labels costs each cell its modulations: of a network of seven tokens, that is much.
+    # Conditions cost each cell its modulations: of a network of seven tokens, that is much.
     assert 1 <= flops(1.0) / flops(0.0) < 1.2 and 1.7 < flops(2.0) / flops(1.0) < 2.3
     made = [scrdit.sample(labelled_run, 4, steps=3, guidance=w, batch_size=4).uns["scrdit"] for w in (1.0, 2.0)]
     assert [record["network_evaluations"] for record in made] == [3, 6]
 
 
 def test_other_quotas_of_as_many_labels_do_not_compile_again(model):
-    make_engine(model, SamplingConfig(steps=6, batch_size=8), RUNS)
+    make_engine(model, SamplingConfig(steps=6, batch_size=8), quotas_of(model, RUNS))
     before = program.compiled.cache_info().misses
-    make_engine(model, SamplingConfig(steps=6, batch_size=8), (*RUNS[::-1], (("B cell", "d2"), 4)))
+    make_engine(model, SamplingConfig(steps=6, batch_size=8), quotas_of(model, (*RUNS[::-1], (("B cell", "d2"), 4))))
     assert program.compiled.cache_info().misses == before
 
 

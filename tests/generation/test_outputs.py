@@ -8,7 +8,7 @@ import scrdit_jax as scrdit
 from scrdit_jax import errors
 from scrdit_jax.errors import BadInput, DiskFull, OutputExists
 from scrdit_jax.generation import assemble as assembling
-from scrdit_jax.generation import sample as run
+from scrdit_jax.generation import fill
 
 
 @pytest.mark.parametrize("name", ["cells.h5ad", "cells.zarr"])
@@ -54,11 +54,11 @@ def test_a_full_disk_leaves_only_what_the_next_start_goes_on_from(tiny_run, tmp_
 
     out = tmp_path / "cells.h5ad"
     with monkeypatch.context() as patch:
-        patch.setattr(assembling, "growing_file", full)
+        patch.setattr(assembling, "new_cell_file", full)
         with pytest.raises(DiskFull, match=r"no space left while writing .*run the same command again"):
             scrdit.sample(tiny_run, 5, steps=3, out=out)
     assert [path.name for path in tmp_path.iterdir()] == [".cells.h5ad.shards"]
-    monkeypatch.setattr(run, "make_shards", None)  # the cells are there already
+    monkeypatch.setattr(fill, "make_shards", None)  # the cells are there already
     assert scrdit.sample(tiny_run, 5, steps=3, out=out) == out
     assert list(tmp_path.iterdir()) == [out]
 

@@ -37,19 +37,8 @@ def test_shares_make_up_the_whole_and_differ_by_one_shard_at_most(count):
         plan.share(count, count)
 
 
-def test_labels_are_cut_where_the_shards_are():
-    plan = Plan.make(100, 10, near=40, labels=((("T cell",), 30), (("B cell",), 55), (("NK",), 15)))
-    assert [plan.labels_of(shard) for shard in plan.shards()] == [
-        ((("T cell",), 30), (("B cell",), 10)),
-        ((("B cell",), 40),),
-        ((("B cell",), 5), (("NK",), 15)),
-    ]
-    with pytest.raises(BadConfig, match="labels are given for 3 cells, not for the 4"):
-        Plan.make(4, 1, labels=((("T cell",), 3),))
-
-
 def test_a_plan_survives_json():
-    for plan in (Plan.make(100, 8), Plan.make(3, 1, labels=((("T cell",), 2), (("B cell",), 1)))):
+    for plan in (Plan.make(100, 8), Plan.make(3, 1)):
         assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
 
 

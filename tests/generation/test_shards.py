@@ -17,9 +17,10 @@ import numpy as np
 import pytest
 
 import scrdit_jax as scrdit
+from scrdit_jax.conditioning.request import Quotas
 from scrdit_jax.errors import BadConfig, BadInput, DiskFull, OutputExists, ScrditError
 from scrdit_jax.generation import pipeline
-from scrdit_jax.generation.sample import fill
+from scrdit_jax.generation.fill import fill
 from scrdit_jax.io.append import to_csr
 from scrdit_jax.sampling.sampler import cell_keys, cell_noise
 
@@ -79,7 +80,7 @@ def test_zeros_and_order_survive_csr():
 
 
 def test_the_digest_is_that_of_the_cells_whatever_the_shards_were_written_with(tiny_run, digest, tmp_path, monkeypatch):
-    monkeypatch.setattr("scrdit_jax.generation.growing.H5_STORAGE", {"chunks": (100,), "compression": "lzf"})
+    monkeypatch.setattr("scrdit_jax.io.append.H5_STORAGE", {"chunks": (100,), "compression": "lzf"})
     out = scrdit.generate(tiny_run, CELLS, out=tmp_path / "lzf", **OPTIONS).path
     assert scrdit.verify(out).digest == digest
     other = scrdit.generate(tiny_run, CELLS, out=tmp_path / "seed", seed=1, **OPTIONS).path
@@ -100,7 +101,7 @@ def test_what_was_begun_keeps_its_batch_size(tiny_run, tmp_path, monkeypatch):
     out = scrdit.generate(tiny_run, 200, out=tmp_path / "a", **options).path
     plan = json.loads((out / "manifest.json").read_text())["plan"]
     (out / "shards/shard-00000.h5ad").unlink()
-    monkeypatch.setattr("scrdit_jax.generation.engine.tuned_batch_size", None)  # must not be asked again
+    monkeypatch.setattr("scrdit_jax.generation.tuning.fastest_batch_size", None)  # must not be asked again
     assert scrdit.generate(tiny_run, 200, out=out, **options).made == min(plan["shard_cells"], 200)
     assert not scrdit.verify(out).problems
 
@@ -130,7 +131,7 @@ def test_other_weights_are_another_request(tiny_run, atlas):
     params = jax.tree.map(lambda leaf: leaf + 1e-6, model.params)
     changed = type(model)(model.config, model.metadata, params, model.step)
     with pytest.raises(OutputExists, match=r"another request \(model [0-9a-f]{60}"):
-        fill(changed, CELLS, SamplingConfig(steps=4, batch_size=64), atlas)
+        fill(changed, Quotas.unlabelled(CELLS), SamplingConfig(steps=4, batch_size=64), atlas)
 
 
 def test_a_full_disk_stops_with_one_line_and_goes_on_to_the_same_cells(tiny_run, digest, tmp_path, monkeypatch):
@@ -249,7 +250,7 @@ def test_two_processes_at_once_share_the_work(tiny_run, digest, tmp_path):
         assert not list((out / "shards").glob(".*"))
 
 
-def test_a_process_that_is_told_its_number_waits_for_nobody(tiny_run, digest, tmp_path):
+def test_a_process_that_is_given_its_number_waits_for_nobody(tiny_run, digest, tmp_path):
     summary = scrdit.generate(
         tiny_run, CELLS, out=tmp_path / "a", distributed=True, processes=3, process_id=1, **OPTIONS
     )
@@ -299,7 +300,7 @@ def test_a_killed_single_file_goes_on_from_its_shards(tiny_run, tmp_path, monkey
 
     out = tmp_path / "cells.h5ad"
     with monkeypatch.context() as patch:
-        patch.setattr("scrdit_jax.generation.run.assemble", dies)
+        patch.setattr("scrdit_jax.generation.fill.assemble", dies)
         with pytest.raises(KeyboardInterrupt):
             scrdit.generate(tiny_run, 30, out=out, steps=4)
     with pytest.raises(OutputExists, match=r"\.cells\.h5ad\.shards holds the cells of another request .*or delete"):

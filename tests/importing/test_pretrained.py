@@ -32,7 +32,7 @@ def test_what_was_packed_makes_the_same_cells(run, shipped, tmp_path):
     again = scrdit.pretrained("pbmc3k", out=tmp_path / "run")
     here, there = load_model(run), load_model(again)
     assert (there.config, there.metadata, there.step) == (here.config, here.metadata, here.step)
-    np.testing.assert_array_equal(there.cells.labels, here.cells.labels)
+    np.testing.assert_array_equal(there.conditions.codes, here.conditions.codes)
     assert there.fitted == here.fitted and sorted(there.fitted) == list(range(1, 9))
     record = scrdit.sample(again, 2, steps=3, batch_size=2).uns["scrdit"]
     assert json.loads(record["timesteps"]) == list(here.fitted[3])

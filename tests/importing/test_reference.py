@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-import json
 import math
 import sys
 from pathlib import Path
@@ -21,7 +20,8 @@ from scrdit_jax.errors import BadConfig, BadInput, DiskFull, GeneMismatch, Missi
 from scrdit_jax.importing.genes import read_gene_names
 from scrdit_jax.importing.reference import reference_network, reference_params
 from scrdit_jax.importing.tensors import read_tensors
-from scrdit_jax.networks.registry import flops_per_evaluation, make_network
+from scrdit_jax.networks import flops_per_evaluation, make_network
+from scrdit_jax.provenance import Provenance
 
 ORACLES = Path(__file__).parent.parent / "oracles"
 STATE = ORACLES / "reference_dit.safetensors"
@@ -103,7 +103,7 @@ def test_an_imported_run_samples_and_tells_where_it_came_from(tmp_path):
     cells = scrdit.sample(out, 5, solver="ddim", eta=1.0, acceleration=100, schedule="paper")
     assert list(cells.var_names) == genes.read_text().split()
     assert cells.shape == (5, 60) and cells.X.min() >= 0
-    assert json.loads(cells.uns["scrdit"]["facts"])["scaling"]["zero_value"] == -10
+    assert Provenance.from_uns(cells.uns).metadata.scaling.zero_value == -10
     with pytest.raises(OutputExists, match="there already"):
         scrdit.import_torch(STATE, out=out, heads=3)
 

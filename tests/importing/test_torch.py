@@ -1,4 +1,4 @@
-"""Checkpoints as PyTorch writes them; where there is no PyTorch, there is nothing to test."""
+"""Checkpoints as PyTorch writes them; scripts/test --peers installs PyTorch and runs these."""
 
 import importlib.util
 import pickle
@@ -13,9 +13,10 @@ from scrdit_jax.checkpoint import load_model
 from scrdit_jax.errors import BadInput
 from scrdit_jax.importing.reference import reference_network, reference_params
 from scrdit_jax.importing.tensors import read_tensors
-from scrdit_jax.networks.registry import make_network
+from scrdit_jax.networks import make_network
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.peers
 ROOT = Path(__file__).parent.parent.parent
 
 

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scrdit_jax.config import NetworkConfig, load_preset
-from scrdit_jax.networks.dit import DiT, flops_per_evaluation
-from scrdit_jax.networks.embeddings import sincos_positions, timestep_features
-from scrdit_jax.networks.registry import make_network
+from scrdit_jax.config import load_preset
+from scrdit_jax.networks import make_network, sincos_positions, timestep_features
+from scrdit_jax.networks.dit import DiT, DiTConfig, flops_per_evaluation
+from scrdit_jax.networks.unet import UNetConfig
 
-CONFIG = NetworkConfig(genes_per_token=5, width=12, depth=2, heads=3, summary_token=True)
+CONFIG = DiTConfig(genes_per_token=5, width=12, depth=2, heads=3, summary_token=True)
 GENES, OUTPUTS = 20, 3
 
 
@@ -89,7 +89,7 @@ def test_a_table_of_conditioning_equals_conditioning_each_cell(network_and_param
 
 @pytest.mark.parametrize("summary_token", [False, True])
 def test_adaln_zero_predicts_zero_before_training(summary_token):
-    network = DiT(NetworkConfig(genes_per_token=5, width=12, depth=1, heads=3, summary_token=summary_token), GENES)
+    network = DiT(DiTConfig(genes_per_token=5, width=12, depth=1, heads=3, summary_token=summary_token), GENES)
     cells = jax.random.normal(jax.random.key(1), (2, GENES))
     params = network.init(jax.random.key(0), cells, jnp.array([1, 2]))
     predicted = network.apply(params, cells, jnp.array([1, 2]))
@@ -111,7 +111,7 @@ def test_embeddings_distinguish_every_timestep_and_position():
 
 def test_flops_are_the_papers_and_the_compilers():
     assert flops_per_evaluation(load_preset("paper").network, 2000) == pytest.approx(8.87e9, rel=0.005)
-    network = DiT(NetworkConfig(genes_per_token=5, width=64, depth=1, heads=2, summary_token=True), 200, 3)
+    network = DiT(DiTConfig(genes_per_token=5, width=64, depth=1, heads=2, summary_token=True), 200, 3)
     params = network.init(jax.random.key(0), jnp.zeros((1, 200)), jnp.ones((1,), jnp.int32))
     modulations = jnp.zeros((1, 8, 64))
     denoise = jax.jit(lambda x: network.apply(params, x, modulations, method="denoise"))
@@ -120,9 +120,10 @@ def test_flops_are_the_papers_and_the_compilers():
     assert 1.0 < counted / flops_per_evaluation(network.config, 200, 3) < 1.15
 
 
-@pytest.mark.parametrize("architecture", ["dit", "unet"])
-def test_labels_move_the_modulations_by_their_rows_and_begin_at_nothing(architecture):
-    config = NetworkConfig(architecture=architecture, genes_per_token=4, width=12, depth=1, heads=3, channels=12)
+@pytest.mark.parametrize(
+    "config", [DiTConfig(genes_per_token=4, width=12, depth=1, heads=3), UNetConfig(heads=3, channels=12)]
+)
+def test_labels_move_the_modulations_by_their_rows_and_begin_at_nothing(config):
     plain, told = make_network(config, 24), make_network(config, 24, labels=(2, 3))
     cells, timesteps = jnp.zeros((2, 24)), jnp.array([3, 9])
     params = told.init(jax.random.key(0), cells, timesteps)

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from scrdit_jax.config import NetworkConfig, load_preset
+from scrdit_jax.config import RunConfig, load_preset
 from scrdit_jax.errors import BadConfig
-from scrdit_jax.networks.registry import flops_per_evaluation, make_network
+from scrdit_jax.networks import flops_per_evaluation, make_network
+from scrdit_jax.networks.unet import UNetConfig
 
-CONFIG = NetworkConfig(architecture="unet", channels=6, heads=3)
+CONFIG = UNetConfig(channels=6, heads=3)
 GENES, OUTPUTS = 24, 3
 
 
@@ -111,7 +112,7 @@ def test_a_table_of_conditioning_equals_conditioning_each_cell(network_and_param
 
 
 def test_it_has_64_to_512_channels():
-    network = make_network(NetworkConfig(architecture="unet"), 2000)
+    network = make_network(UNetConfig(), 2000)
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 2000)), jnp.ones((1,), jnp.int32))
     channels = [shapes["params"][f"blocks_{i}"]["convolution_in"]["kernel"].shape[-1] for i in range(8)]
     assert channels == [64, 128, 256, 512, 512, 256, 128, 64]
@@ -128,7 +129,7 @@ def test_it_predicts_zero_before_training(initialised):
 
 
 def test_flops_are_the_compilers():
-    network = make_network(NetworkConfig(architecture="unet", channels=16), 400)
+    network = make_network(UNetConfig(channels=16), 400)
     params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 400)), jnp.ones((1,), jnp.int32))
     table = network.apply(params, jnp.ones((1,), jnp.int32), method="modulations")
     denoise = jax.jit(lambda x: network.apply(params, x, table, method="denoise"))
@@ -139,9 +140,9 @@ def test_flops_are_the_compilers():
 
 def test_what_it_cannot_be_is_refused():
     with pytest.raises(BadConfig, match="heads \\(5\\) divide"):
-        NetworkConfig(architecture="unet", channels=64, heads=5, width=10)
+        UNetConfig(channels=64, heads=5)
     with pytest.raises(BadConfig, match="one of dit, unet"):
-        NetworkConfig(architecture="gan")
+        RunConfig.from_dict({"network": {"architecture": "gan"}})
     with pytest.raises(BadConfig, match="multiple of 8 genes, not 2001"):
-        make_network(NetworkConfig(architecture="unet"), 2001)
+        make_network(UNetConfig(), 2001)
     assert load_preset("paper").network.gene_multiple == 10

@@ -14,7 +14,9 @@ from scrdit_jax.diffusion.predictions import ZeroInflated
 from scrdit_jax.diffusion.schedule import linear_schedule
 from scrdit_jax.diffusion.timesteps import make_timesteps
 from scrdit_jax.sampling.sampler import cell_keys, draw_keys, integrate
-from scrdit_jax.sampling.solvers import SOLVERS, ddpm, distributional, noise_levels
+from scrdit_jax.sampling.solvers import SOLVERS, noise_levels
+from scrdit_jax.sampling.solvers.ddpm import ddpm
+from scrdit_jax.sampling.solvers.distributional import distributional
 
 SCHEDULE = linear_schedule(DiffusionConfig())
 CELLS = 20_000

@@ -9,7 +9,9 @@ from scrdit_jax.config import DiffusionConfig
 from scrdit_jax.diffusion.schedule import linear_schedule
 from scrdit_jax.diffusion.timesteps import make_timesteps
 from scrdit_jax.sampling.fitting import cheapest_path, step_errors, trace
-from scrdit_jax.sampling.solvers import dpm_solver_2m, make_coefficients, noise_levels, unipc
+from scrdit_jax.sampling.solvers import make_coefficients, noise_levels
+from scrdit_jax.sampling.solvers.dpmpp_2m import dpm_solver_2m
+from scrdit_jax.sampling.solvers.unipc import unipc
 
 SCHEDULE = linear_schedule(DiffusionConfig())
 MODES, VARIANCE, WEIGHTS = np.array([-0.4, 2.8]), 0.25, np.array([0.8, 0.2])

@@ -19,16 +19,12 @@ LISTS = {
     "not ending at 1": np.array([1000, 420, 37]),
     "one": np.array([1000]),
 }
+# Every solver with its defaults, with each choice of its options, and DDIM between its ends.
 TABLES = [
-    ("ddpm", {"variance": "beta"}),
-    ("ddpm", {"variance": "posterior"}),
-    ("ddim", {"eta": 0.0}),
+    *((name, {}) for name in SOLVERS),
+    *((n, {o: c}) for n, solver in SOLVERS.items() for o, option in solver.options.items() for c in option.choices),
     ("ddim", {"eta": 0.5}),
     ("ddim", {"eta": 1.0}),
-    ("dpmpp-2m", {}),
-    ("dpmpp-2m-sde", {}),
-    ("dpmpp-3m", {}),
-    ("unipc", {}),
 ]
 
 everywhere = pytest.mark.parametrize("taus", LISTS.values(), ids=LISTS.keys())

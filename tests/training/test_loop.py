@@ -11,7 +11,7 @@ from scrdit_jax.api import prepare
 from scrdit_jax.checkpoint import Checkpoints, load_model
 from scrdit_jax.errors import DiskFull, Diverged, OutputExists, RunMismatch
 from scrdit_jax.networks.dit import DiT
-from scrdit_jax.training.loop import Options, train
+from scrdit_jax.training.loop import TrainingOptions, train
 from scrdit_jax.training.state import initial_state
 
 
@@ -27,7 +27,7 @@ def final_state(run, config):
 
 
 def test_stopping_and_continuing_gives_the_same_bits(prepared, tiny_config, tiny_run, tmp_path):
-    run = train(prepared, tiny_config, tmp_path / "run", Options(stop_after=7))
+    run = train(prepared, tiny_config, tmp_path / "run", TrainingOptions(stop_after=7))
     assert load_model(run).step == 7
     train(prepared, tiny_config, tmp_path / "run")
     straight, resumed = final_state(tiny_run, tiny_config), final_state(run, tiny_config)
@@ -44,7 +44,7 @@ def test_a_finished_run_is_left_alone(prepared, tiny_config, tiny_run):
 
 
 def test_metrics_have_one_line_an_interval_even_after_a_crash(prepared, tiny_config, tmp_path):
-    run = train(prepared, tiny_config, tmp_path / "run", Options(stop_after=5))
+    run = train(prepared, tiny_config, tmp_path / "run", TrainingOptions(stop_after=5))
     with run.metrics_path.open("a") as file:
         file.write('{"step": 9, "loss": 1}\n{"step": 10, "lo')
     train(prepared, tiny_config, tmp_path / "run")
@@ -106,10 +106,10 @@ def test_a_damaged_checkpoint_is_named(tiny_run, tmp_path):
 def test_a_full_disk_is_found_before_a_checkpoint_is_begun(prepared, tiny_config, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
     with pytest.raises(DiskFull, match=r"no space left to write .*checkpoints: 0\.\d MB are needed, 0\.0 MB are free"):
-        train(prepared, tiny_config, tmp_path / "run", Options(stop_after=5))
+        train(prepared, tiny_config, tmp_path / "run", TrainingOptions(stop_after=5))
     assert not list((tmp_path / "run/checkpoints").iterdir())
     monkeypatch.undo()
-    assert load_model(train(prepared, tiny_config, tmp_path / "run", Options(stop_after=5))).step == 5
+    assert load_model(train(prepared, tiny_config, tmp_path / "run", TrainingOptions(stop_after=5))).step == 5
 
 
 def test_divergence_stops_and_keeps_the_checkpoints_before(prepared, tiny_config, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 from scrdit_jax.api import prepare
 from scrdit_jax.checkpoint import Checkpoints, load_model
 from scrdit_jax.errors import OutputExists, RunMismatch
-from scrdit_jax.training.loop import Options, train
+from scrdit_jax.training.loop import TrainingOptions, train
 from scrdit_jax.training.metric_logger import REPEATS, SPIKE, DivergenceMonitor, read_lines
 
 
@@ -39,8 +39,8 @@ def digest(run):
         return checkpoints.digest()
 
 
-class Told:
-    """A judge that sends this process a signal when it is asked for the nth time."""
+class SignallingScorer:
+    """A scorer that sends this process a signal at its nth evaluation."""
 
     missing = None
 
@@ -56,9 +56,9 @@ class Told:
 
 def test_sigterm_saves_where_it_comes_and_the_run_ends_with_the_same_bits(prepared, tiny_config, tiny_run, tmp_path):
     config = tiny_config.with_settings({"evaluate_every": 0.3})
-    judge = Told(at=2)
+    scorer = SignallingScorer(at=2)
     before = signal.getsignal(signal.SIGTERM)
-    run = train(prepared, config, tmp_path / "run", Options(judge=lambda held_out: judge))
+    run = train(prepared, config, tmp_path / "run", TrainingOptions(scorer=lambda held_out: scorer))
     assert run.stopped.startswith("SIGTERM received at step ")
     stopped_at = load_model(run).step
     assert 0 < stopped_at < 12 and f"step {stopped_at} of 12" in run.stopped
@@ -68,7 +68,7 @@ def test_sigterm_saves_where_it_comes_and_the_run_ends_with_the_same_bits(prepar
 
 
 def test_time_that_is_over_stops_at_the_next_step(prepared, tiny_config, tmp_path):
-    run = train(prepared, tiny_config, tmp_path / "run", Options(max_minutes=1e-6))
+    run = train(prepared, tiny_config, tmp_path / "run", TrainingOptions(max_minutes=1e-6))
     assert run.stopped.startswith("the 1e-06 minutes are over at step 1 of 12") and load_model(run).step == 1
 
 
@@ -91,7 +91,7 @@ def test_a_cosine_run_is_not_lengthened_and_the_error_says_why(prepared, tiny_co
 def test_evaluations_go_on_after_a_stop_as_if_there_had_been_none(prepared, tiny_config, tmp_path):
     config = tiny_config.with_settings({"evaluate_every": 0.4})
     straight = train(prepared, config, tmp_path / "straight")
-    train(prepared, config, tmp_path / "resumed", Options(stop_after=7))
+    train(prepared, config, tmp_path / "resumed", TrainingOptions(stop_after=7))
     resumed = train(prepared, config, tmp_path / "resumed")
     rows = read_lines(straight.evaluations_path)
     assert len(rows) >= 3 and all(np.isfinite(row["held_out_loss"]) for row in rows)
@@ -102,7 +102,7 @@ def test_evaluations_go_on_after_a_stop_as_if_there_had_been_none(prepared, tiny
 def test_the_best_checkpoint_is_kept_and_training_ends_when_it_gets_no_better(prepared, tiny_config, tmp_path):
     config = tiny_config.with_settings({"evaluate_every": 0.15, "patience": 3, "keep": 1, "checkpoint_every": 1})
     scores = [5.0, 1.0, 4.0, 3.0, 2.0, 0.5]
-    run = train(prepared, config, tmp_path / "run", Options(judge=lambda held_out: Told(scores=scores)))
+    run = train(prepared, config, tmp_path / "run", TrainingOptions(scorer=lambda _: SignallingScorer(scores=scores)))
     rows = read_lines(run.evaluations_path)
     assert len(rows) == 5
     best = rows[1]["step"]
@@ -115,12 +115,12 @@ def test_the_best_checkpoint_is_kept_and_training_ends_when_it_gets_no_better(pr
 
 
 def test_a_spike_is_no_divergence_and_a_loss_that_stays_up_is():
-    watch = DivergenceMonitor([1.0] * 10)
-    assert not watch.look(3 * SPIKE) and watch.suspicious == 1
-    assert not watch.look(1.1) and watch.suspicious == 0
-    assert [watch.look(3 * SPIKE) for _ in range(REPEATS)] == [False] * (REPEATS - 1) + [True]
-    assert DivergenceMonitor([]).look(float("nan"))
-    assert not any(DivergenceMonitor([]).look(loss) for loss in (5.0, 100.0, 3.0))  # too few to know what is usual
+    monitor = DivergenceMonitor([1.0] * 10)
+    assert not monitor.check(3 * SPIKE) and monitor.suspicious == 1
+    assert not monitor.check(1.1) and monitor.suspicious == 0
+    assert [monitor.check(3 * SPIKE) for _ in range(REPEATS)] == [False] * (REPEATS - 1) + [True]
+    assert DivergenceMonitor([]).check(float("nan"))
+    assert not any(DivergenceMonitor([]).check(loss) for loss in (5.0, 100.0, 3.0))  # too few to know what is usual
 
 
 def test_a_checkpoint_of_another_network_is_named(prepared, tiny_config, tiny_run, tmp_path):
@@ -137,9 +137,9 @@ def test_a_checkpoint_of_another_network_is_named(prepared, tiny_config, tiny_ru
 HOLD = """
 import sys, time
 from pathlib import Path
-from scrdit_jax.locks import FileLocks
+from scrdit_jax.io.locks import FileLocks
 locks = FileLocks(Path(sys.argv[1]))
-assert locks.take(0)
+assert locks.acquire(0)
 print("held", flush=True)
 time.sleep(60)
 """
@@ -153,12 +153,12 @@ def test_two_at_once_in_one_folder_and_a_lock_that_dies_with_its_process(prepare
     try:
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(OutputExists, match="another 'scrdit train' is at work"):
-            train(prepared, tiny_config, tmp_path / "run", Options(stop_after=1))
+            train(prepared, tiny_config, tmp_path / "run", TrainingOptions(stop_after=1))
         assert [path.name for path in (tmp_path / "run").iterdir()] == ["training.lock"]
     finally:
         holder.kill()
         holder.wait()
-    assert load_model(train(prepared, tiny_config, tmp_path / "run", Options(stop_after=1))).step == 1
+    assert load_model(train(prepared, tiny_config, tmp_path / "run", TrainingOptions(stop_after=1))).step == 1
 
 
 def killed_runs(data, out, steps, kills, seed):

@@ -9,10 +9,12 @@ from scipy.stats import norm
 from scrdit_jax.config import RunConfig, TrainingConfig
 from scrdit_jax.data.batches import Batch
 from scrdit_jax.data.scaling import Scaling
+from scrdit_jax.diffusion.predictions import ZeroInflated
 from scrdit_jax.diffusion.schedule import linear_schedule
 from scrdit_jax.errors import BadConfig
 from scrdit_jax.networks.dit import DiT
-from scrdit_jax.training.parallel import parallelise
+from scrdit_jax.training.objectives import Start, start_at_marginals
+from scrdit_jax.training.parallel import DEVICES, parallelise, require_even_shares
 from scrdit_jax.training.state import initial_state, make_optimizer
 from scrdit_jax.training.step import _quantiles, make_step
 
@@ -99,20 +101,25 @@ def test_the_likelihood_is_by_bayes_rule_for_the_noise_and_levels_that_were_draw
 
 def test_a_zero_inflated_network_begins_at_the_marginals(network, tiny_config):
     bias = np.random.default_rng(0).normal(size=(GENES, 3)).astype(np.float32)
-    state = initial_state(network, GENES, tiny_config.training, gene_bias=bias)
+
+    def at_marginals(params, teacher_params):
+        return start_at_marginals(params, Start(ZeroInflated(-0.5, -8.0, 4.0), lambda: bias))
+
+    state = initial_state(network, GENES, tiny_config.training, initial_params=at_marginals)
     predicted = network.apply(state.ema, jnp.ones((2, GENES)), jnp.array([1, 20]))
     np.testing.assert_array_equal(predicted, np.stack([bias, bias]))
     plain = DiT(tiny_config.network, GENES)
-    assert "gene_bias" not in initial_state(plain, GENES, tiny_config.training, gene_bias=bias).params["params"]
+    begun = initial_state(plain, GENES, tiny_config.training, initial_params=at_marginals)
+    assert "gene_bias" not in begun.params["params"]
 
 
 def test_two_devices_take_the_step_that_one_takes(network, tiny_config, cells):
     results = []
     for devices in (jax.local_devices()[:1], jax.local_devices()[:2]):
-        step = parallelise(network, tiny_config, SCALING, devices)
+        step = parallelise(make_step(network, tiny_config, SCALING, axis_name=DEVICES), devices)
         state = step.place(initial_state(network, GENES, tiny_config.training))
         for _ in range(3):
-            state, metrics = step.run(state, step.feed(Batch(cells)))
+            state, metrics = step.run(state, step.share(Batch(cells)))
         results.append((step.fetch(state), float(np.ravel(metrics.loss)[0])))
     (one, loss), (two, loss_of_two) = results
     assert len(jax.local_devices()) == 2
@@ -154,18 +161,19 @@ def test_cells_that_lie_on_the_devices_are_taken_by_their_numbers(network, tiny_
     rows = np.array([5, 2, 7, 0, 1, 6, 3, 4], np.int32)
     results = []
     for resident in (None, Batch(cells)):
-        step = parallelise(network, tiny_config, SCALING, jax.local_devices(), resident=resident)
+        of_devices = make_step(network, tiny_config, SCALING, axis_name=DEVICES)
+        step = parallelise(of_devices, jax.local_devices(), resident=resident)
         state = step.place(initial_state(network, GENES, tiny_config.training))
-        state, _ = step.run(state, step.feed(Batch(cells[rows]) if resident is None else rows))
+        state, _ = step.run(state, step.share(Batch(cells[rows]) if resident is None else rows))
         results.append(step.fetch(state))
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_batch_that_cannot_be_shared_out_is_refused(network, tiny_config):
+def test_a_batch_that_cannot_be_shared_out_is_refused(tiny_config):
     config = tiny_config.with_settings({"batch_size": 9})
     with pytest.raises(BadConfig, match="a batch of 9 cells cannot be shared out over 2 devices; use --batch-size 10"):
-        parallelise(network, config, SCALING, jax.local_devices())
+        require_even_shares(config.training, 2)
 
 
 @pytest.mark.parametrize("loss", ["squared-error", "likelihood"])

@@ -1,0 +1,270 @@
+"""Cells in, a run out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Unpack
+
+from ..cache import enable_compilation_cache
+from ..checkpoint import Run
+from ..config import DataConfig, RunConfig, load_preset
+from ..data.preparing import Prepared, is_prepared, prepared_from, write_prepared
+from ..data.sources import load_prepared, too_large
+from ..devices import bind_processes, use_every_core
+from ..errors import BadConfig
+from ..extras import optional
+from ..generation.fitting import fit_carried
+from ..generation.scoring import ModelScorer
+from ..io.reading import Data, open_cells
+from ..options import SettingChanges, with_keywords
+from ..training import loop
+from ..training.family import train_family
+
+DEFAULT_PRESET = "base"
+REFERENCE_HEADS = 8  # the paper's network; nothing in its weights tells
+
+
+@with_keywords(SettingChanges)
+def settings(preset: str | RunConfig = DEFAULT_PRESET, **changes: Unpack[SettingChanges]) -> RunConfig:
+    """Give a preset with single settings changed by name.
+
+    Parameters
+    ----------
+    preset
+        Name of a preset that ships ("demo", "base", "paper"), path of a .json file of the same form, or a config.
+    **changes
+        Settings by name, e.g. ``steps=500, cell_types=["B cells"]``.
+
+    Raises
+    ------
+    BadConfig
+        For a name that is no setting, and for a value outside its range.
+    """
+    config = preset if isinstance(preset, RunConfig) else load_preset(preset)
+    return config.with_settings(changes)
+
+
+@with_keywords(SettingChanges)
+def prepare(
+    data: Data,
+    *,
+    preset: str | RunConfig = DEFAULT_PRESET,
+    transpose: bool = False,
+    stream: bool | None = None,
+    **changes: Unpack[SettingChanges],
+) -> Prepared:
+    """Read, check, normalise, split and select genes, as `train` does by itself; `.metadata.notes` say what was done.
+
+    Parameters
+    ----------
+    data
+        An AnnData (raw counts, or on a log scale), a path, or "pbmc3k" for the embedded cells.
+    preset, **changes
+        See `settings`.
+    transpose
+        Rows of a text file or .npy are genes.
+    stream
+        Leave the cells on the disk; None: where there is not memory for them.
+
+    Raises
+    ------
+    BadInput, UnknownCellType
+        Where the cells cannot be used.
+    """
+    config = settings(preset, **changes)
+    # A seed may be meant for the training alone; the split that prepared cells came with is kept either way.
+    asked = [field.name for field in fields(DataConfig) if field.name in changes and field.name != "seed"]
+    stored = too_large(data) is not None if stream is None else stream
+    return load_prepared(
+        data,
+        config.data,
+        asked=asked,
+        multiple_of=config.network.gene_multiple,
+        transpose=transpose,
+        stored=stored,
+    )
+
+
+@with_keywords(SettingChanges)
+def train(
+    data: Data | Prepared,
+    *,
+    out: Path | str,
+    preset: str | RunConfig = DEFAULT_PRESET,
+    transpose: bool = False,
+    per_cell_type: bool = False,
+    stream: bool | None = None,
+    max_minutes: float | None = None,
+    tensorboard: bool = False,
+    distributed: bool = False,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process_id: int | None = None,
+    on_notes: Callable[[Sequence[str]], None] | None = None,
+    **changes: Unpack[SettingChanges],
+) -> Run:
+    """Train a diffusion transformer on `data` into the run directory `out`; called again, it continues.
+
+    Parameters
+    ----------
+    data
+        An AnnData (raw counts, or on a log scale), a path, "pbmc3k" for the embedded cells, or Prepared cells.
+    out
+        The run directory, new or to continue.
+    preset, **changes
+        See `settings`. With ``condition_on=["cell_type"]`` the model is conditioned on that column of obs.
+    transpose, stream
+        See `prepare`. Streamed cells are read from the run's own copy.
+    per_cell_type
+        A model for each cell type (the paper's way); the directory of all of them samples as one run does.
+    max_minutes
+        Save and end at the first step's end after so long.
+    tensorboard
+        Write the metrics for TensorBoard, too.
+    distributed, coordinator, processes, process_id
+        Processes with the same call train one model on the devices of all; see `devices.bind_processes`.
+    on_notes
+        Is called with sentences about the cells, before training begins.
+
+    Returns
+    -------
+    Run
+        Its `stopped` says why training ended before the last step (SIGTERM, `max_minutes`, a held-out score that has
+        stalled); None if it did not.
+
+    Raises
+    ------
+    RunMismatch, OutputExists
+        If `out` holds a run of other settings or cells, or something else, or another process trains there.
+    Diverged
+        When the loss is no longer finite, or has risen for good; the last good checkpoint is kept.
+    """
+    if max_minutes is not None and not max_minutes > 0:
+        raise BadConfig(f"{max_minutes:g} minutes are no time to train in; give --max-minutes above 0")
+    if tensorboard:
+        optional("tensorboardX", extra="tensorboard")
+    config = settings(preset, **changes)
+    require_distributed(distributed, coordinator, processes, process_id)
+    if distributed:
+        bind_processes(coordinator, processes, process_id)
+    start_jax()
+    prepared = data
+    if not isinstance(data, Prepared):
+        prepared = prepare(data, preset=preset, transpose=transpose, stream=stream, **changes)
+    to_copy = prepared.on_disk and not isinstance(data, Prepared) and not is_prepared(prepared.cells)
+    if on_notes is not None:
+        where = (too_large(data) or "the cells stay on the disk, as asked",) if to_copy else ()
+        on_notes((*prepared.metadata.notes, *where))
+    config = replace(config, data=prepared.metadata.settings)
+    options = _options(config, max_minutes, tensorboard)
+    if per_cell_type:
+        if prepared.on_disk:
+            raise BadConfig("a family is trained from memory, and these cells are streamed; leave --per-cell-type out")
+        on_note = (lambda note: None) if on_notes is None else (lambda note: on_notes((note,)))
+        return train_family(prepared, config, out, options, on_note=on_note)
+    source = partial(_copied, prepared) if to_copy else prepared
+    return loop.train(source, config, out, options)
+
+
+def _options(config: RunConfig, max_minutes: float | None, tensorboard: bool) -> loop.TrainingOptions:
+    from ..benchmarking.timing import known_matrix_rate
+
+    return loop.TrainingOptions(
+        max_minutes=max_minutes,
+        tensorboard=tensorboard,
+        scorer=ModelScorer,
+        fit=fit_carried,
+        matrix_rate=known_matrix_rate(config.training.dtype),
+    )
+
+
+def _copied(prepared: Prepared, run: Run) -> Prepared:
+    """Copy streamed cells into the run directory, only the chosen genes, normalised once; the copy, on the disk."""
+    if run.cells_path.exists():
+        there = prepared_from(open_cells(run.cells_path))
+        if there.metadata == prepared.metadata:
+            return replace(there, marginals=prepared.marginals)
+    write_prepared(prepared, run.cells_path)
+    return replace(prepared_from(open_cells(run.cells_path)), marginals=prepared.marginals)
+
+
+def import_torch(
+    checkpoint: Path | str,
+    *,
+    out: Path | str,
+    heads: int = REFERENCE_HEADS,
+    genes: Path | str | Sequence[str] | None = None,
+    zero_value: float | None = -10.0,
+    key: str | None = None,
+    first_timestep: int = 0,
+) -> Run:
+    """Make a run in `out` from a checkpoint of the paper's PyTorch implementation, .pt or .safetensors.
+
+    Parameters
+    ----------
+    checkpoint
+        The file; nothing but tensors is loaded. A .pt needs the extra `torch`, a .safetensors the extra `safetensors`
+        and no PyTorch.
+    out
+        The run directory, new.
+    heads
+        Attention heads, of which the weights tell nothing.
+    genes
+        Their names in the order of training, or a file that has them: one a line, or cells.
+    zero_value
+        What zeros were turned into; None: left.
+    key
+        Which of several state dicts.
+    first_timestep
+        What its timesteps count from, 0 or 1; see `importing.run`.
+
+    Raises
+    ------
+    BadInput, GeneMismatch, OutputExists, MissingExtra
+    """
+    from ..importing.genes import read_gene_names
+    from ..importing.run import import_reference
+
+    names = None
+    if genes is not None:
+        names = read_gene_names(Path(genes)) if isinstance(genes, str | Path) else tuple(genes)
+    return import_reference(
+        checkpoint, out, heads=heads, genes=names, zero_value=zero_value, key=key, first_timestep=first_timestep
+    )
+
+
+def pretrained(name: str = "pbmc3k", *, out: Path | str) -> Run:
+    """Make a run in the directory `out` with a model that ships with the package.
+
+    Parameters
+    ----------
+    name
+        "pbmc3k", trained on the embedded cells.
+    out
+        New; one that holds this model already is left as it is.
+
+    Raises
+    ------
+    BadConfig, OutputExists
+        For a name that does not ship, and where `out` holds something else.
+    """
+    from ..importing.pretrained import unpack
+
+    return unpack(name, out)
+
+
+def start_jax() -> None:
+    """Before JAX first looks for devices."""
+    use_every_core()
+    enable_compilation_cache()
+
+
+def require_distributed(
+    distributed: bool, coordinator: str | None, processes: int | None, process_id: int | None
+) -> None:
+    """BadConfig where processes are described that are not asked for."""
+    if not distributed and (coordinator, processes, process_id) != (None, None, None):
+        raise BadConfig("--coordinator, --processes and --process-id are for --distributed")

@@ -1,0 +1,8 @@
+"""The command line: it translates options and prints; what is done lies in `api`, imported only when it is used."""
+
+from __future__ import annotations
+
+from . import evaluating, making, training
+from .main import main
+
+__all__ = ["evaluating", "main", "making", "training"]

@@ -1,0 +1,94 @@
+"""evaluate, benchmark, demo, info."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import BadConfig
+from .main import examples, given, main, say
+from .making import dtype_option
+
+
+@main.command(
+    epilog=examples(
+        "scrdit evaluate run cells.h5ad --out report", "scrdit evaluate counts.h5ad cells.h5ad --out report"
+    )
+)
+@click.argument("real", type=click.Path(path_type=Path))
+@click.argument("synthetic", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for report.html and report.json.")
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Random halves to average over.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the halves, the forest and the t-SNE.")
+def evaluate(real: Path, synthetic: Path, out: Path, repeats: int, seed: int) -> None:
+    """Score SYNTHETIC cells against REAL ones: a run (its held-out cells), or a file of cells.
+
+    Cells the model was trained on are left out of REAL. Every score stands beside real-vs-real and genes-shuffled.
+    """
+    from .. import api
+
+    report = api.evaluate(real, synthetic, out=out, repeats=repeats, seed=seed)
+    click.echo(str(report))
+    click.echo(f"\nreport: {out / 'report.html'}")
+
+
+@main.command(
+    epilog=examples(
+        "scrdit benchmark run --out speed",
+        "scrdit benchmark run --case ddpm-1000 --case 'unipc-*' --out speed",
+        "scrdit benchmark --preset paper --dtype bfloat16 --case 'dpmpp-2m-*' --out paper",
+    )
+)
+@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for results.json, table, pictures.")
+@click.option("--preset", help="Instead of RUN: time this preset's network with random weights; nothing is scored.")
+@click.option("--case", "cases", multiple=True, metavar="NAME", help="Such as ddpm-1000 or 'unipc-*'; repeatable.")
+@dtype_option
+@click.option("--batch-size", type=int, help="Cells at once.  [default: the fastest here]")
+@click.option("--seeds", type=click.IntRange(1), help="Samples to score of each case.  [default: 3]")
+@click.option("--repeats", type=click.IntRange(1), help="Least number of timed batches a case.  [default: 5]")
+def benchmark(run: Path | None, out: Path, cases: tuple[str, ...], **options: Any) -> None:
+    """Time each sampler of RUN against DDPM on this device, and score its cells against held-out ones.
+
+    Hours on a CPU for a large network: every finished row is kept, and the same command again goes on.
+    """
+    from .. import api
+
+    click.echo(api.benchmark(run, out=out, cases=cases, **given(**options)))
+
+
+@main.command(epilog=examples("scrdit demo", "scrdit demo --pretrained", "scrdit demo --out somewhere --cells 5000"))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("scrdit_demo"), show_default=True, help="Folder.")
+@click.option("--cells", type=int, help="How many to generate.  [default: 2000, with --pretrained 1000]")
+@click.option("--steps", type=int, help="Training steps.  [default: the demo preset's]")
+@click.option("--pretrained", is_flag=True, help="Do not train: take the model that ships with the package.")
+@click.option("--seed", type=int, help="Decides everything random.")
+def demo(out: Path, cells: int | None, steps: int | None, pretrained: bool, seed: int | None) -> None:
+    """Everything once on the embedded PBMC 3k: train, sample, evaluate; minutes on two CPU cores."""
+    from .. import api
+
+    if pretrained and steps is not None:
+        raise BadConfig("--pretrained trains nothing, so --steps has no meaning; give one of them")
+    if pretrained:
+        run = api.pretrained("pbmc3k", out=out / "run")
+    else:
+        config = api.settings("demo", **given(steps=steps, seed=seed))
+        prepared = api.prepare("pbmc3k", preset=config)
+        say(prepared.metadata.notes)
+        run = api.train(prepared, out=out / "run", preset=config)
+    wanted = cells if cells is not None else 1000 if pretrained else 2000
+    synthetic = api.sample(run, wanted, out=out / "cells.h5ad", **given(seed=seed))
+    # Nearly all the time goes into forests: the short form grows fewer.
+    click.echo(str(api.evaluate(run, synthetic, out=out / "report", repeats=3 if pretrained else 5)))
+    click.echo(f"\ncells:  {synthetic}\nreport: {out / 'report' / 'report.html'}")
+
+
+@main.command(epilog=examples("scrdit info run", "scrdit info cells.h5ad", "scrdit info atlas"))
+@click.argument("path", type=click.Path(path_type=Path))
+def info(path: Path) -> None:
+    """Say what is inside a run, a file of synthetic cells or a folder of their shards, in plain words."""
+    from .. import api
+
+    click.echo("\n".join(api.describe(path)))

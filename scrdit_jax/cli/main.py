@@ -1,0 +1,120 @@
+"""The group of commands, and what they share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import click
+
+from .. import __version__
+from ..errors import BadConfig, ScrditError
+from ..registry import Registry
+
+
+class Commands(click.Group):
+    """Shows what a user got wrong as one line and exits with status 2."""
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run the command; anything that is not a user's error keeps its traceback, for a bug report."""
+        try:
+            return super().invoke(context)
+        except ScrditError as error:
+            click.echo(f"scrdit: {' '.join(str(error).split())}", err=True)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            click.echo("scrdit: interrupted; run the same command again to continue", err=True)
+            sys.exit(130)
+
+
+class Part(click.ParamType):
+    """The name of a registered part; the names are looked up when help is shown or an option is read."""
+
+    name = "name"
+
+    def __init__(self, registry: Registry) -> None:
+        """One of `registry`."""
+        self._registry = registry
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        """Such as [dit|unet]."""
+        return f"[{'|'.join(self._registry)}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name; BadConfig, with those there are, if it is none."""
+        self._registry.require(value)
+        return value
+
+
+class Counts(click.ParamType):
+    """NAME=COUNT, of a registered part."""
+
+    name = "name=count"
+
+    def __init__(self, registry: Registry) -> None:
+        """NAME is one of `registry`."""
+        self._registry = registry
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
+        """(name, count); ("none", 0) for "none"."""
+        if isinstance(value, tuple):
+            return value
+        if value == "none":
+            return "none", 0
+        name, _, count = str(value).partition("=")
+        self._registry.require(name)
+        if not count.isdecimal():
+            raise BadConfig(f"{value!r} says no number of {name}; write {name}=32, for example")
+        return name, int(count)
+
+
+def counts(pairs: Iterable[tuple[str, int]]) -> Mapping[str, int] | None:
+    """What was given by options of the type Counts; None where none was, {} for "none"."""
+    given = dict(pairs)
+    return {name: count for name, count in given.items() if name != "none"} if given else None
+
+
+def examples(*lines: str) -> str:
+    """The examples at the end of a command's help, kept as they are written."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None and value != ()}
+
+
+def options(*decorators: Callable) -> Callable:
+    """Several options as one decorator, in the order they are to be shown."""
+
+    def decorate(function: Callable) -> Callable:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def say(notes: Iterable[str]) -> None:
+    """Sentences, one a line."""
+    for note in notes:
+        click.echo(f"  {note}")
+
+
+distributed_options = options(
+    click.option("--distributed", is_flag=True, help="One of many processes that share the work."),
+    click.option("--processes", type=int, metavar="N", help="How many.  [default: as JAX finds out]"),
+    click.option("--process-id", type=int, metavar="I", help="Which one this is, 0 to N-1."),
+)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="scrdit")
+def main() -> None:
+    """Train a diffusion transformer on single-cell RNA-seq and generate synthetic cells from it.
+
+    \b
+    scrdit demo                                            everything once, on PBMC 3k, in minutes
+    scrdit train cells.h5ad --out run                      then: sample, evaluate
+    """

@@ -1,0 +1,31 @@
+"""Frozen settings that check themselves, the presets, and their JSON. A config that exists is valid."""
+
+from .checks import DTYPES
+from .data import GENE_SELECTIONS, NORMALIZATIONS, DataConfig
+from .presets import PRESET_FOLDER, load_preset, preset_names, preset_path
+from .run_config import (
+    OPERATIONAL,
+    DiffusionConfig,
+    NetworkConfig,
+    RunConfig,
+    TrainingConfig,
+)
+from .sampling import OUTPUTS, SamplingConfig
+
+__all__ = [
+    "DTYPES",
+    "GENE_SELECTIONS",
+    "NORMALIZATIONS",
+    "OPERATIONAL",
+    "OUTPUTS",
+    "PRESET_FOLDER",
+    "DataConfig",
+    "DiffusionConfig",
+    "NetworkConfig",
+    "RunConfig",
+    "SamplingConfig",
+    "TrainingConfig",
+    "load_preset",
+    "preset_names",
+    "preset_path",
+]

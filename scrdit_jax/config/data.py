@@ -1,0 +1,83 @@
+"""The settings of the data: how cells become training vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import BadConfig
+from ..registry import DERIVED
+from .checks import require, require_choice, require_real, require_whole
+
+NORMALIZATIONS = ("auto", "log1p", "none")
+GENE_SELECTIONS = ("hvg", "cv", "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How cells become training vectors. Genes are counted after selection; `held_out` is a share of cells.
+
+    `condition_on` are columns of obs that the model is conditioned on, and whose categories can be asked for. `derive`
+    are variables that are found in the cells, conditioned on too, and drawn for each new cell, with how many of each:
+    {"clusters": 32, "detected-genes": 8, "pc-scores": 20} (see conditioning.derived). With `clip`, an expressed gene of
+    a new cell keeps within what training cells have of that gene.
+    """
+
+    normalize: str = "auto"
+    target_sum: float = 10_000.0
+    genes: int = 2000
+    gene_selection: str = "hvg"
+    min_cells: int = 10
+    zero_value: float | None = -10.0
+    standardize: bool = True
+    held_out: float = 0.2
+    cell_type_key: str | None = None
+    cell_types: tuple[str, ...] = ()
+    condition_on: tuple[str, ...] = ()
+    derive: Mapping[str, int] | tuple[tuple[str, int], ...] = ()
+    clip: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cell_types", tuple(self.cell_types))
+        object.__setattr__(self, "condition_on", tuple(self.condition_on))
+        object.__setattr__(self, "derive", _pairs(self.derive))
+        require_choice("normalize", self.normalize, NORMALIZATIONS)
+        require_choice("gene_selection", self.gene_selection, GENE_SELECTIONS)
+        require_real("target_sum", self.target_sum, 0, open_low=True)
+        require_whole("genes", self.genes, 1)
+        require_whole("min_cells", self.min_cells, 0)
+        for kind, count in _pairs(self.derive):
+            require_choice("derive", kind, DERIVED)
+            require_whole(f"derive of {kind}", count, 1)
+        require(isinstance(self.clip, bool), "clip", self.clip, "true or false")
+        require_whole("seed", self.seed, 0)
+        if self.zero_value is not None:
+            require_real("zero_value", self.zero_value, -1e6, 0)
+        require_real("held_out", self.held_out, 0, 0.9)
+        if len(set(self.condition_on)) < len(self.condition_on):
+            raise BadConfig(f"condition_on names a column twice ({', '.join(self.condition_on)}); name each once")
+
+    @classmethod
+    def from_saved(cls, values: Mapping[str, Any]) -> DataConfig:
+        """From plain values as metadata hold them, those of format 1 included."""
+        return cls(**upgraded(values))
+
+
+def _pairs(derive: Any) -> tuple[tuple[str, int], ...]:
+    pairs = derive.items() if isinstance(derive, Mapping) else derive
+    try:
+        return tuple((str(kind), count) for kind, count in pairs)
+    except (TypeError, ValueError):
+        raise BadConfig(f'derive is {derive!r}; write it as {{"clusters": 32, "pc-scores": 20}}') from None
+
+
+def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the data with `derive`, where format 1 had `groups` and `components`."""
+    values = dict(values)
+    groups, components = values.pop("groups", 0), values.pop("components", 0)
+    if groups:
+        pc_scores = {"pc-scores": components} if components else {}
+        values["derive"] = {"clusters": groups, "detected-genes": 8, **pc_scores}
+    return values

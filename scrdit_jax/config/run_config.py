@@ -1,0 +1,271 @@
+"""The settings of a run: its data, its network, its diffusion process and its training."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ..errors import BadConfig
+from ..registry import NETWORKS, OBJECTIVES, PREDICTIONS
+from .checks import DTYPES, require, require_choice, require_real, require_whole
+from .data import DataConfig, upgraded
+
+LEARNING_RATE_SCHEDULES = ("constant", "cosine")
+# Of to_dict's JSON. Format 1, which has no such number, had the settings of all networks in one section.
+FORMAT = 2
+# Training settings that may differ when a run is continued: with others it comes to the same model, or to rounding.
+OPERATIONAL = ("accumulate", "evaluate_every", "patience", "checkpoint_every", "keep", "log_every")
+
+
+class NetworkConfig(Protocol):
+    """What every network's settings have; each network has a frozen dataclass of its own (see `networks`).
+
+    `architecture` is the network's name, a field that is not given but fixed by the class. `gene_multiple` is what the
+    number of genes must be a multiple of.
+    """
+
+    architecture: str
+
+    @property
+    def gene_multiple(self) -> int:
+        """1 or more."""
+
+
+def make_network_config(values: Mapping[str, Any], *, source: str = "network", strict: bool = True) -> NetworkConfig:
+    """The settings of the network called `values["architecture"]` ("dit" without); unknown names raise BadConfig.
+
+    Unless `strict`, settings of the other networks are left out.
+    """
+    require_mapping(values, source)
+    values = dict(values)
+    architecture = values.pop("architecture", "dit")
+    try:
+        require_choice("architecture", architecture, NETWORKS)
+    except BadConfig as error:
+        raise BadConfig(f"{source}: {error}") from None
+    if not strict:
+        others = {name for network in NETWORKS.values() for name in settings_of(network.config)}
+        values = {n: v for n, v in values.items() if n not in others - set(settings_of(NETWORKS[architecture].config))}
+    return _section(NETWORKS[architecture].config, values, source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig:
+    """The forward process (eq. 2 to 5): `timesteps` T, linear betas, and what the network predicts."""
+
+    timesteps: int = 1000
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+    prediction: str = "epsilon"
+
+    def __post_init__(self) -> None:
+        require_whole("timesteps", self.timesteps, 2)
+        require_real("beta_start", self.beta_start, 1e-6)  # below, 1 - abar_1 is lost in float32
+        require_real("beta_end", self.beta_end, 0, 0.999, open_low=True)
+        require(self.beta_start < self.beta_end, "beta_start", self.beta_start, f"below beta_end ({self.beta_end})")
+        require_choice("prediction", self.prediction, PREDICTIONS)
+        rise = (self.beta_end - self.beta_start) / (self.timesteps - 1)
+        last = math.prod(1 - self.beta_start - t * rise for t in range(self.timesteps))
+        if not 1e-10 < last < 0.1:
+            remedy = "raise" if last >= 0.1 else "lower"
+            raise BadConfig(
+                f"alpha-bar at the last timestep is {last:.1e}; sampling starts from pure noise, so it must lie within "
+                f"1e-10..0.1: {remedy} beta_end or timesteps"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """One run of the optimiser. `log_snr_mean`/`log_snr_std` draw noise levels from a normal over log-SNR;
+    without them timesteps are uniform (paper, section 2.4). `label_dropout` is the share of cells whose labels are
+    withheld from a conditional model, so that it can also predict without (Ho & Salimans 2022). `loss` names what is
+    minimised (training.objectives): the squared error of what is predicted (scRDiT eq. 10), or, of a prediction that is
+    a distribution, minus its log-likelihood. An objective that has one learns from a `teacher`, the path of a run.
+
+    `dtype` is what the network computes in (params and optimiser are float32 always); `accumulate`, in how many parts
+    a batch is taken. Every `evaluate_every` epochs the held-out cells are looked at, and after `patience` looks without
+    a better one training ends. `keep` is how many of the newest checkpoints stay, beside the best.
+    """
+
+    steps: int = 10_000
+    batch_size: int = 64
+    loss: str = "squared-error"
+    teacher: str | None = None
+    learning_rate: float = 3e-4
+    learning_rate_schedule: str = "constant"
+    warmup_steps: int = 0
+    weight_decay: float = 0.01
+    gradient_clip: float | None = None
+    ema_decay: float | None = None
+    log_snr_mean: float | None = None
+    log_snr_std: float | None = None
+    stratified_levels: bool = False
+    label_dropout: float = 0.1
+    dtype: str = "float32"
+    accumulate: int = 1
+    evaluate_every: float | None = None
+    patience: int | None = None
+    checkpoint_every: int = 1000
+    keep: int = 3
+    log_every: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulate", "checkpoint_every", "keep", "log_every"):
+            require_whole(name, getattr(self, name), 1)
+        for name in ("warmup_steps", "seed"):
+            require_whole(name, getattr(self, name), 0)
+        require_real("learning_rate", self.learning_rate, 0, open_low=True)
+        require_choice("loss", self.loss, OBJECTIVES)
+        require_choice("learning_rate_schedule", self.learning_rate_schedule, LEARNING_RATE_SCHEDULES)
+        require_real("weight_decay", self.weight_decay, 0)
+        require_real("label_dropout", self.label_dropout, 0, 1)
+        if self.gradient_clip is not None:
+            require_real("gradient_clip", self.gradient_clip, 0, open_low=True)
+        if self.ema_decay is not None:
+            require_real("ema_decay", self.ema_decay, 0, 0.999999)
+        require_choice("dtype", self.dtype, DTYPES)
+        if self.batch_size % self.accumulate:
+            raise BadConfig(f"a batch of {self.batch_size} cells cannot be taken in {self.accumulate} equal parts")
+        if self.evaluate_every is not None:
+            require_real("evaluate_every", self.evaluate_every, 0, open_low=True)
+        if self.patience is not None:
+            require_whole("patience", self.patience, 1)
+            if self.evaluate_every is None:
+                raise BadConfig("patience counts evaluations; say how often they are made with --evaluate-every")
+        if (self.log_snr_mean is None) != (self.log_snr_std is None):
+            raise BadConfig("log_snr_mean and log_snr_std go together; give both, or neither for uniform timesteps")
+        if self.log_snr_std is not None:
+            require_real("log_snr_mean", self.log_snr_mean, -100, 100)
+            require_real("log_snr_std", self.log_snr_std, 0, open_low=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides what a run is; equal configs on equal data give equal models."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    network: NetworkConfig = field(default_factory=lambda: make_network_config({}))
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        loss, prediction = self.training.loss, self.diffusion.prediction
+        objective = OBJECTIVES[loss]
+        if not objective.fits(PREDICTIONS[prediction]):
+            fitting = " or ".join(name for name, known in PREDICTIONS.items() if objective.fits(known))
+            others = " or ".join(n for n, known in OBJECTIVES.items() if known.fits(PREDICTIONS[prediction]))
+            raise BadConfig(
+                f"loss is {loss!r}, which a prediction of {prediction} does not have; use --prediction {fitting}, "
+                f"or --loss {others}"
+            )
+        if objective.needs_teacher and self.training.teacher is None:
+            raise BadConfig(f"loss {loss!r} learns from a teacher, and there is none; give a run as --teacher")
+        if self.training.teacher is not None and not objective.needs_teacher:
+            raise BadConfig(f"loss {loss!r} learns from no teacher; leave --teacher out, or use another --loss")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, ready for JSON."""
+        return {"format": FORMAT} | dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, source: str = "config") -> RunConfig:
+        """The inverse of `to_dict`, for former formats too. Unknown names and wrong values raise BadConfig and name
+        `source`."""
+        require_mapping(values, source)
+        values = dict(values)
+        version = values.pop("format", 1)
+        if version not in range(1, FORMAT + 1):
+            raise BadConfig(f"{source}: format {version!r} is not known here (1 to {FORMAT} are); update scrdit_jax")
+        _require_known(values, SECTIONS, source)
+        network = values.pop("network", {})
+        if version == 1 and isinstance(values.get("data"), Mapping):
+            values["data"] = upgraded(values["data"])
+        sections = {n: _section(SECTIONS[n], section, f"{source}: {n}") for n, section in values.items()}
+        network = make_network_config(network, source=f"{source}: network", strict=version > 1)
+        return cls(network=network, **sections)
+
+    def replace(self, changes: Mapping[str, Mapping[str, Any]]) -> RunConfig:
+        """A copy with `{"training": {"steps": 5}, ...}` changed; unknown names raise BadConfig.
+
+        Another architecture keeps what both networks have in common.
+        """
+        merged = self.to_dict()
+        architecture = changes.get("network", {}).get("architecture", self.network.architecture)
+        if architecture != self.network.architecture:
+            require_choice("architecture", architecture, NETWORKS)
+            kept = settings_of(NETWORKS[architecture].config)
+            merged["network"] = {name: value for name, value in merged["network"].items() if name in kept}
+        for section, values in changes.items():
+            merged.setdefault(section, {}).update(values)
+        return RunConfig.from_dict(merged, source="settings")
+
+    def with_settings(self, changes: Mapping[str, Any]) -> RunConfig:
+        """A copy with settings changed by bare name, in every section that has the name (`seed` is in two)."""
+        architecture = changes.get("architecture", self.network.architecture)
+        require_choice("architecture", architecture, NETWORKS)
+        network = ("architecture", *settings_of(NETWORKS[architecture].config))
+        names = {n: network if n == "network" else settings_of(section) for n, section in SECTIONS.items()}
+        for name in changes:
+            if not any(name in section for section in names.values()):
+                known = sorted({known for section in names.values() for known in section})
+                raise BadConfig(f"no setting is called {name!r}; there are {', '.join(known)}")
+        return self.replace({s: {n: v for n, v in changes.items() if n in section} for s, section in names.items()})
+
+    def differences_to(self, begun: RunConfig) -> list[str]:
+        """What keeps this config from continuing a run that was `begun` with another; empty where nothing does.
+
+        More steps may be asked for where the learning rate does not depend on how many there are.
+        """
+        free = {f"training.{name}" for name in OPERATIONAL}
+        if self.training.steps > begun.training.steps and self.training.learning_rate_schedule == "constant":
+            free.add("training.steps")
+        return [line for line in self.differences(begun) if line.partition(":")[0] not in free]
+
+    def differences(self, other: RunConfig) -> list[str]:
+        """Lines such as 'training.steps: 100 here, 200 there', empty when equal."""
+        here, there = dataclasses.asdict(self), dataclasses.asdict(other)
+        return [
+            f"{section}.{name}: {value!r} here, {there[section][name]!r} there"
+            for section, values in here.items()
+            for name, value in values.items()
+            # What only one of two networks has is no difference beside that of the architectures.
+            if name in there[section] and value != there[section][name]
+        ]
+
+
+SECTIONS: dict[str, Any] = {
+    "data": DataConfig,
+    "network": NetworkConfig,
+    "diffusion": DiffusionConfig,
+    "training": TrainingConfig,
+}
+
+
+def settings_of(config: Any) -> list[str]:
+    """The names of what a config of this class is made of."""
+    return [f.name for f in dataclasses.fields(config) if f.init]
+
+
+def require_mapping(values: Any, source: str) -> None:
+    """BadConfig unless the JSON `values` are an object."""
+    if not isinstance(values, Mapping):
+        raise BadConfig(f"{source}: a JSON object is expected, not {type(values).__name__}")
+
+
+def _require_known(values: Any, known: Collection[str], source: str) -> None:
+    require_mapping(values, source)
+    for name in values:
+        if name not in known:
+            raise BadConfig(f"{source}: unknown name {name!r}; there are {', '.join(known)}")
+
+
+def _section(config: Any, values: Any, source: str) -> Any:
+    _require_known(values, settings_of(config), source)
+    try:
+        return config(**values)
+    except BadConfig as error:
+        raise BadConfig(f"{source}: {error}") from None

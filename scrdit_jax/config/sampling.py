@@ -1,0 +1,60 @@
+"""How cells are sampled from a trained run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import BadConfig
+from ..registry import SOLVERS
+from .checks import DTYPES, require_choice, require_real, require_whole
+
+OUTPUTS = ("log", "counts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How cells are drawn from a trained run. `steps` is the exact number of network evaluations a cell.
+
+    What is None is settled for the model at hand (generation.settling): the solver by what it predicts; steps by a
+    schedule file, or as many as the solver needs; the schedule, timesteps fitted to the model if it carries them; the
+    dtype, bfloat16 on GPUs and TPUs. Without a batch size: the one that is fastest on the devices at hand. `guidance` W
+    of a conditional model: predicted clean cells are uncond + W (cond - uncond); 1, as asked, costs one evaluation a
+    step, as does 0, which ignores the labels; any other costs two. `output` "counts" adds counts as a layer, `depth` is
+    every cell's library size in them.
+    """
+
+    solver: str | None = None
+    steps: int | None = None
+    acceleration: float | None = None
+    schedule: str | None = None
+    eta: float | None = None
+    variance: str | None = None
+    seed: int = 0
+    batch_size: int | None = None
+    dtype: str | None = None
+    guidance: float = 1.0
+    output: str = "log"
+    depth: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.solver is not None:
+            SOLVERS[self.solver]  # BadConfig where there is none
+        if self.steps is not None:
+            require_whole("steps", self.steps, 1)
+            if self.acceleration is not None:
+                raise BadConfig("steps and acceleration both say how many evaluations to use; give one of them")
+        if self.acceleration is not None:
+            require_real("acceleration", self.acceleration, 1)
+        if self.eta is not None:
+            require_real("eta", self.eta, 0, 1)
+        require_whole("seed", self.seed, 0)
+        if self.batch_size is not None:
+            require_whole("batch_size", self.batch_size, 1)
+        if self.dtype is not None:
+            require_choice("dtype", self.dtype, DTYPES)
+        require_real("guidance", self.guidance, 0, 100)
+        require_choice("output", self.output, OUTPUTS)
+        if self.depth is not None:
+            require_real("depth", self.depth, 0, 1e9, open_low=True)
+            if self.output != "counts":
+                raise BadConfig("a depth is for counts; add --output counts")

@@ -1,0 +1,57 @@
+"""What a prediction is, for training and sampling; see the package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Scale(Protocol):
+    """From log expression to what the network sees: (x - mean) / std, and zeros to `zero` (see data.scaling)."""
+
+    zero: float
+    mean: float
+    std: float
+
+
+class Prediction(Protocol):
+    """See the module; frozen and hashable, so static under `jit`."""
+
+    @classmethod
+    def for_scale(cls, scale: Scale) -> Prediction:
+        """The prediction for cells that were scaled so."""
+
+    @property
+    def outputs(self) -> int:
+        """Numbers a gene: 1 (`predicted` is (cell, gene)), or more (`predicted` is (cell, gene, outputs))."""
+
+    def initial_bias(self, marginals: Any) -> Any:
+        """Where the bias of each gene's outputs may begin, (gene, outputs), given `data.marginals.gene_marginals` of
+        the training cells, (gene, 3); None where nothing is known."""
+
+    def clean(self, noisy: Any, predicted: Any, alpha_bar: Any) -> Any:
+        """Predicted x_0, (cell, gene)."""
+
+    def error(self, clean: Any, noise: Any, noisy: Any, predicted: Any, alpha_bar: Any) -> Any:
+        """What is to be made small in mean square, (cell, gene)."""
+
+    @property
+    def is_distribution(self) -> bool:
+        """Whether it can be drawn from."""
+
+
+@dataclass(frozen=True)
+class PointPrediction:
+    """One number a gene, which means one clean cell whatever the cells were scaled by."""
+
+    outputs = 1
+    is_distribution = False
+
+    @classmethod
+    def for_scale(cls, scale: Scale) -> PointPrediction:
+        """The same for every scale."""
+        return cls()
+
+    def initial_bias(self, marginals: Any) -> None:
+        """What is predicted depends on the noise, so nothing is known before."""
+        return

@@ -1,0 +1,149 @@
+"""The engines of a request, and cells by the batch: one engine; or, of a family, one for each run of a cell type."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from ..conditioning.assignment import Assignment
+from ..families import Family, Trained
+from ..io.append import CellBlock, to_csr
+from ..sampling.sampler import Integrated
+from . import tuning
+from .counts import CountSampler, make_count_sampler
+from .engine import Engine, make_engine
+from .packing import Packed, packer, unpack
+from .plan import Shard
+from .request import SampleRequest, is_guided
+
+# Of the values that cells of a device may have, how many are made room for where batches are packed there.
+PACKED_SHARE = 0.4
+
+Collected = np.ndarray | Packed
+
+
+class Job(NamedTuple):
+    """Cells `first` to `first` + `count` - 1 of a shard, from the batch of an engine that begins with cell `batch`."""
+
+    engine: Engine
+    batch: int
+    first: int
+    count: int
+    shard: Shard
+
+
+class Dispatched(NamedTuple):
+    """A batch on its way; `packed` where the device packs it; `idle` if it was done before the next was dispatched."""
+
+    job: Job
+    batch: Integrated
+    packed: Packed | None
+    idle: bool = False
+
+
+@dataclass(frozen=True)
+class CellSampler:
+    """Makes the cells of a request: those up to `ends[i]` by `engines[i]`. `counts` is None where none are wanted."""
+
+    engines: tuple[Engine, ...]
+    ends: tuple[int, ...]
+    assignment: Assignment
+    counts: CountSampler | None
+
+    @property
+    def batch_size(self) -> int:
+        """Cells in a batch."""
+        return self.engines[0].batch_size
+
+    def jobs(self, shards: Iterable[Shard]) -> Iterator[Job]:
+        """The batches of the shards, cut where another engine begins."""
+        for shard in shards:
+            for batch, count in shard.batches(self.batch_size):
+                first, end = batch, batch + count
+                for engine, stop in zip(self.engines, self.ends, strict=True):
+                    if first < min(stop, end):
+                        yield Job(engine, batch, first, min(stop, end) - first, shard)
+                        first = min(stop, end)
+
+    def block(self, job: Job, collected: Collected) -> CellBlock:
+        """The job's cells, sparse, with the codes of their observed conditions and, where wanted, counts."""
+        inside = slice(job.first - job.batch, job.first - job.batch + job.count)
+        if isinstance(collected, np.ndarray):
+            matrix = to_csr(collected[inside])
+        else:
+            matrix = unpack(collected, job.engine.network.genes)
+            matrix = matrix if job.count == self.batch_size else matrix[inside]
+        rows = self.assignment.rows(job.first, job.count)
+        counts, library = (None, None) if self.counts is None else self.counts.draw(matrix, job.first, rows)
+        return CellBlock(matrix, self.assignment.observed[rows], counts, library)
+
+
+def make_sampler(trained: Trained, request: SampleRequest) -> CellSampler:
+    """The engines for `request`; without a batch size in it, with the one that was measured to be fastest here."""
+    quotas, sampling = request.quotas, request.sampling
+    is_guided(trained, sampling)
+    assignment = Assignment.of(quotas, trained.conditions, sampling.seed)
+    counts = make_count_sampler(trained, sampling, assignment)
+    if not isinstance(trained, Family):
+        engine = make_engine(trained, sampling, quotas)
+        return CellSampler((engine,), (sys.maxsize,), assignment, counts)
+    # One batch size for all, so that batch k is the same batch whatever the types.
+    batch_size = sampling.batch_size or tuning.fastest_batch_size(trained.models[0], sampling.dtype)
+    sampling = replace(sampling, batch_size=batch_size)
+    of_type = {code: make_engine(trained.models[code], sampling) for code in {codes[0] for codes in quotas.codes}}
+    engines = tuple(of_type[codes[0]] for codes in quotas.codes)
+    return CellSampler(engines, tuple(map(int, assignment.ends)), assignment, counts)
+
+
+def dispatch_ahead(jobs: Iterable[Job]) -> Iterator[Dispatched]:
+    """Each job's batch in turn, for `collect`; by then the device is already at the next.
+
+    What was yielded is used up when the one after it is asked for.
+    """
+    before, spare = None, None
+    for job in jobs:
+        idle = before is not None and before.batch.cells.is_ready()
+        engine = job.engine
+        batch = engine.dispatch(job.batch, spare)
+        packed = packer(engine.placement, _room(engine))(batch.cells) if packs_on_device(engine) else None
+        for array in jax.tree.leaves((batch.finite_steps, batch.cells if packed is None else packed)):
+            array.copy_to_host_async()
+        spare = None
+        if before is not None:
+            yield before._replace(idle=idle)
+            spare = before.batch.cells
+        before = Dispatched(job, batch, packed)
+    if before is not None:
+        yield before
+
+
+def collect(dispatched: Dispatched) -> Collected:
+    """A dispatched batch on the host, once it is done, in memory of its own; Diverged if a value is not finite."""
+    job, batch = dispatched.job, dispatched.batch
+    used = job.first - job.batch + job.count
+    if dispatched.packed is not None:
+        packed = Packed(*map(np.asarray, dispatched.packed))
+        if packed.per_device.max() <= packed.values.shape[1]:
+            job.engine.require_finite(batch, job.batch, used)
+            return packed
+    return job.engine.fetch(batch, job.batch, used).copy()
+
+
+def dense_batches(engine: Engine, cells: int) -> Iterator[np.ndarray]:
+    """Cells 0 to `cells` - 1 of an engine on the log scale, dense (cell, gene), batch by batch."""
+    for first, count in Shard(0, 0, cells).batches(engine.batch_size):
+        yield engine.fetch(engine.dispatch(first), first, count).copy()
+
+
+def packs_on_device(engine: Engine) -> bool:
+    """Whether packing saves a transfer; a CPU's cells are on the host already."""
+    return engine.devices[0].platform != "cpu"
+
+
+def _room(engine: Engine) -> int:
+    return int(PACKED_SHARE * engine.batch_size // len(engine.devices) * engine.network.genes)

@@ -1,0 +1,60 @@
+"""What a network is given beside the cells: the timestep, labels such as the cell type, and where a token stands."""
+
+from __future__ import annotations
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+TIMESTEP_FEATURES = 256
+
+
+def timestep_features(timesteps: jax.Array, size: int, max_period: float = 10_000.0) -> jax.Array:
+    """[cos(t w_k), sin(t w_k)], w_k = max_period^(-k / (size/2))  (Peebles & Xie 2023). (n,) -> (n, size)."""
+    half = size // 2
+    frequencies = jnp.asarray(np.exp(-math.log(max_period) * np.arange(half) / half), jnp.float32)
+    angles = timesteps.astype(jnp.float32)[:, None] * frequencies[None, :]
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+def sincos_positions(tokens: int, width: int) -> np.ndarray:
+    """Fixed position codes [sin(p w_k), cos(p w_k)] of Vaswani et al. 2017, shape (tokens, width), float32."""
+    half = width // 2
+    angles = np.arange(tokens)[:, None] / 10_000.0 ** (np.arange(half) / half)[None, :]
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
+
+
+_normal = nn.initializers.normal(0.02)
+
+
+class Conditioning(nn.Module):
+    """One vector for a timestep and the labels of a cell: the embedded timestep plus an embedding of every label.
+
+    `labels` is how many names each column of labels has. Each column has a table with one more row, the last: no label
+    (as -1, which is how pandas codes it), learnt from the cells whose labels are dropped in training. All rows begin at
+    zero, so a network with labels begins as one without. Ho & Salimans 2022 (classifier-free guidance).
+    """
+
+    width: int
+    labels: tuple[int, ...] = ()
+
+    def setup(self) -> None:
+        """Name the layers."""
+        self.timestep_in = nn.Dense(self.width, kernel_init=_normal)
+        self.timestep_out = nn.Dense(self.width, kernel_init=_normal)
+        if self.labels:
+            rows = sum(self.labels) + len(self.labels)
+            self.label_embeddings = self.param("label_embeddings", nn.initializers.zeros_init(), (rows, self.width))
+
+    def __call__(self, timesteps: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+        """Timesteps (n,) and labels (n, column) int32, none of them without -> (n, width), for the modulations."""
+        vector = self.timestep_out(nn.silu(self.timestep_in(timestep_features(timesteps, TIMESTEP_FEATURES))))
+        if self.labels:
+            sizes = np.asarray(self.labels, np.int32)[None]
+            first = np.cumsum(np.append(0, sizes[0, :-1] + 1)).astype(np.int32)[None]
+            labels = jnp.full((len(timesteps), len(self.labels)), -1, jnp.int32) if labels is None else labels
+            vector = vector + self.label_embeddings[first + jnp.where(labels < 0, sizes, labels)].sum(axis=1)
+        return nn.silu(vector)

@@ -1,0 +1,104 @@
+"""The settings that the public functions take as keywords, with their types, so that editors complete them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict, TypeVar, get_type_hints
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class SettingChanges(TypedDict, total=False):
+    """Settings of a run that may be changed by name; what each means stands in `scrdit_jax.config`."""
+
+    # data
+    normalize: str
+    target_sum: float
+    genes: int
+    gene_selection: str
+    min_cells: int
+    zero_value: float | None
+    standardize: bool
+    held_out: float
+    cell_type_key: str | None
+    cell_types: Sequence[str]
+    condition_on: Sequence[str]
+    derive: Mapping[str, int]
+    clip: bool
+    # network
+    architecture: str
+    genes_per_token: int
+    width: int
+    depth: int
+    heads: int
+    mlp_ratio: float
+    summary_token: bool
+    positions: str
+    first_timestep: int
+    channels: int
+    # diffusion
+    timesteps: int
+    beta_start: float
+    beta_end: float
+    prediction: str
+    # training
+    steps: int
+    batch_size: int
+    loss: str
+    teacher: str | None
+    learning_rate: float
+    learning_rate_schedule: str
+    warmup_steps: int
+    weight_decay: float
+    gradient_clip: float | None
+    ema_decay: float | None
+    log_snr_mean: float | None
+    log_snr_std: float | None
+    stratified_levels: bool
+    label_dropout: float
+    dtype: str
+    accumulate: int
+    evaluate_every: float | None
+    patience: int | None
+    checkpoint_every: int
+    keep: int
+    log_every: int
+    seed: int
+
+
+class SamplingOptions(TypedDict, total=False):
+    """How cells are sampled; what each means stands in `scrdit_jax.config.SamplingConfig`. None: the default."""
+
+    solver: str | None
+    steps: int | None
+    acceleration: float | None
+    schedule: str | None
+    eta: float | None
+    variance: str | None
+    seed: int | None
+    batch_size: int | None
+    dtype: str | None
+    guidance: float | None
+    output: str | None
+    depth: float | None
+
+
+def with_keywords(options: type) -> Callable[[F], F]:
+    """Show the keys of a TypedDict as keyword arguments in a function's signature, for `help` and for completion.
+
+    The function takes them as `**keywords: Unpack[options]`, which type checkers understand by themselves.
+    """
+
+    def decorate(function: F) -> F:
+        signature = inspect.signature(function)
+        kept = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        kind = inspect.Parameter.KEYWORD_ONLY
+        added = [
+            inspect.Parameter(name, kind, default=None, annotation=annotation)
+            for name, annotation in get_type_hints(options).items()
+        ]
+        function.__signature__ = signature.replace(parameters=[*kept, *added])  # type: ignore[attr-defined]
+        return function
+
+    return decorate

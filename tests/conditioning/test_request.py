@@ -1,0 +1,154 @@
+"""Quotas add up, whatever was asked for; tables with anything wrong in them are refused by the line."""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from scrdit_jax.conditioning.assignment import Assignment
+from scrdit_jax.conditioning.request import CellRequest, Quotas, resolve, share_out
+from scrdit_jax.conditioning.table import ConditionTable
+from scrdit_jax.conditioning.variables import Variable
+from scrdit_jax.errors import BadConfig, BadInput, ScrditError, UnknownCellType
+
+TYPES = Variable("cell_type", ("T", "B", "NK"), (6, 3, 1))
+DONORS = Variable("donor", ("d1", "d2"), (7, 3))
+# T: 4 of d1, 2 of d2; B: 3 of d1; NK: 1 of d2
+LABELS = np.array([[0, 0]] * 4 + [[0, 1]] * 2 + [[1, 0]] * 3 + [[2, 1]], np.int32)
+
+
+def table(*variables):
+    library_size = np.ones(10, np.float32)
+    return ConditionTable(variables, LABELS[:, : len(variables)], library_size, next((v.name for v in variables), None))
+
+
+def counts(wanted, *variables):
+    quotas, found = resolve(wanted, table(*variables)), Counter()
+    for entry in quotas.named(variables):
+        found[tuple(entry["labels"])] += entry["cells"]
+    assert sum(found.values()) == quotas.cells
+    assert Quotas.from_named(quotas.named(variables), variables) == quotas
+    return dict(found)
+
+
+@pytest.mark.parametrize("total", [0, 1, 7, 100, 12_345])
+def test_shares_add_up_and_are_the_nearest_whole_numbers(total):
+    weights = np.array([3.0, 1.0, 1.0, 2.5, 0.0])
+    shares = share_out(total, weights)
+    assert shares.sum() == total and np.all(np.abs(shares - total * weights / weights.sum()) < 1)
+
+
+def test_equal_remainders_go_to_the_first():
+    assert share_out(10, [1, 1, 1]).tolist() == [4, 3, 3]
+    assert share_out(5, [1, 1]).tolist() == [3, 2]
+
+
+def test_every_way_of_asking():
+    assert counts(CellRequest(cells=20), TYPES) == {("T",): 12, ("B",): 6, ("NK",): 2}
+    assert counts(CellRequest(cells=7, cell_types=("NK", "B")), TYPES) == {("NK",): 4, ("B",): 3}
+    assert counts(CellRequest(cells=7, cell_types="NK"), TYPES) == {("NK",): 7}
+    assert counts(CellRequest(per_type={"B": 5, "T": 0, "NK": 1}), TYPES) == {("B",): 5, ("NK",): 1}
+    assert resolve(CellRequest(cells=3), table()) == resolve(CellRequest(cells=3), None) == Quotas.unlabelled(3)
+
+
+def test_columns_that_are_not_mentioned_are_as_in_the_training_cells():
+    assert counts(CellRequest(cells=6, cell_types=("T",)), TYPES, DONORS) == {("T", "d1"): 4, ("T", "d2"): 2}
+    assert counts(CellRequest(cells=10), TYPES, DONORS) == {
+        ("T", "d1"): 4,
+        ("T", "d2"): 2,
+        ("B", "d1"): 3,
+        ("NK", "d2"): 1,
+    }
+    of_donor = pd.DataFrame({"donor": ["d2"], "cells": [6]})
+    assert counts(CellRequest(per_type=of_donor), TYPES, DONORS) == {("T", "d2"): 4, ("NK", "d2"): 2}
+    both = pd.DataFrame({"donor": ["d2", "d1"], "cell_type": ["B", "B"], "cells": [6, 1]})
+    assert counts(CellRequest(per_type=both), TYPES, DONORS) == {("B", "d2"): 6, ("B", "d1"): 1}
+
+
+def test_real_cells_are_matched_exactly_or_in_proportion(tiny_cells):
+    types = Variable("cell_type", ("T cell", "B cell"), (5, 5))
+    real = tiny_cells.obs["cell_type"].value_counts()
+    expected = {("T cell",): real["T cell"], ("B cell",): real["B cell"]}
+    assert counts(CellRequest(match=tiny_cells), types) == expected
+    ninth = counts(CellRequest(match=tiny_cells, cells=9), types)
+    assert sum(ninth.values()) == 9 and abs(ninth[("T cell",)] - real["T cell"] / 10) < 1
+    with pytest.raises(UnknownCellType, match="AnnData in memory: the model knows no"):
+        counts(CellRequest(match=tiny_cells), Variable("cell_type", ("T cell", "NK"), (5, 5)))
+    with pytest.raises(BadInput, match="none of the model's columns donor in its obs"):
+        counts(CellRequest(match=tiny_cells), DONORS)
+    missing = tiny_cells.copy()
+    missing.obs.iloc[0, 0] = None
+    with pytest.raises(BadInput, match=r"obs\['cell_type'\] lacks the label of 1 of 90 cells"):
+        counts(CellRequest(match=missing), types)
+
+
+def test_a_file_may_come_from_a_spreadsheet(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbfcell_type,cells\r\nT, 4\r\n\r\n"B",2.0\r\n')
+    assert counts(CellRequest(per_type=tmp_path / "a.csv"), TYPES) == {("T",): 4, ("B",): 2}
+    (tmp_path / "a.tsv").write_text("cells\tcell_type\n3\tNK\n")
+    assert counts(CellRequest(per_type=tmp_path / "a.tsv", cells=3), TYPES) == {("NK",): 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cell_type,cells\nT,4\nMast,2\n", r"q.csv, line 3: the model knows no 'Mast' in 'cell_type'; there are"),
+        ("cell_type,cells\nT,-4\n", r"q.csv, line 2: the cells of 'T' are '-4'; it must be a whole number"),
+        ("cell_type,cells\nT,1.5\n", "are '1.5'; it must be a whole number"),
+        ("cell_type,cells\nT,many\n", "are 'many'; it must be a whole number"),
+        ("cell_type,cells\nT,nan\n", "are 'nan'; it must be a whole number"),
+        ("cell_type,cells\nT,1\nT,2\n", r"line 3: 'T' is there twice"),
+        ("cell_type,cells\nT,0\n", "asks for no cells at all"),
+        ("cell_type,cells\n", "has a header and no rows"),
+        ("", "has the columns of an empty file; the columns are 'cells' and one or more of cell_type"),
+        ("cell_type\nT\n", "has the columns cell_type; the columns are 'cells' and one or more"),
+        ("type,cells\nT,1\n", "has a column 'type'; the columns are 'cells' and one or more of cell_type"),
+        ("cell_type,cells\nT,1,2\n", "line 2: 3 values under 2 columns"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_table_is_named(text, message, tmp_path):
+    (tmp_path / "q.csv").write_text(text)
+    with pytest.raises(ScrditError, match=message):
+        counts(CellRequest(per_type=tmp_path / "q.csv"), TYPES)
+
+
+def test_requests_that_contradict_themselves_are_refused(tmp_path):
+    with pytest.raises(BadConfig, match="--cell-type and --match both say"):
+        CellRequest(cells=3, cell_types=("T",), match="real.h5ad")
+    with pytest.raises(BadConfig, match="add --cells"):
+        CellRequest(cell_types=("T",))
+    with pytest.raises(BadConfig, match="names a type twice"):
+        CellRequest(cells=3, cell_types=("T", "T"))
+    with pytest.raises(BadConfig, match="0 cells were asked for"):
+        CellRequest(cells=0)
+    with pytest.raises(BadConfig, match="--cells asks for 5 cells, per_type for 4; leave --cells out"):
+        counts(CellRequest(cells=5, per_type={"T": 4}), TYPES)
+    with pytest.raises(BadConfig, match="trained without labels, so no type can be asked for"):
+        resolve(CellRequest(cells=5, cell_types=("T",)), table())
+    with pytest.raises(BadInput, match="is not there; give a"):
+        counts(CellRequest(per_type=tmp_path / "nothing.csv"), TYPES)
+
+
+def test_conditions_by_the_index_of_the_cell():
+    assignment = Assignment.of(Quotas(((0,), (2,), (0,)), (3, 2, 1)), table(TYPES), 0)
+    assert assignment.codes.tolist() == assignment.observed.tolist() == [[0], [2]]
+    assert assignment.rows(0, 8).tolist() == [0, 0, 0, 1, 1, 0, 0, 0]
+    assert assignment.rows(4, 2).tolist() == [1, 0]
+    unlabelled = Assignment.of(Quotas.unlabelled(3), table(TYPES), 0)
+    assert unlabelled.rows(5, 3).tolist() == [0, 0, 0] and unlabelled.codes.shape == (1, 0)
+
+
+def test_observed_variables_need_not_come_first():
+    derived = Variable("scrdit_cluster", ("0", "1"), (5, 5), "clusters")
+    codes = np.array([[0, 0], [0, 1], [1, 1], [1, 1]], np.int32)
+    known = ConditionTable((derived, TYPES), codes, np.array([1, 2, 3, 4], np.float32), "cell_type")
+    quotas = resolve(CellRequest(cells=40, cell_types=("B",)), known)
+    assert quotas.named(known.observed_variables) == [{"labels": ["B"], "cells": 40}]
+    assignment = Assignment.of(quotas, known, seed=1)
+    assert assignment.codes.tolist() == [[0, 1], [1, 1]] and assignment.observed.tolist() == [[1], [1]]
+    np.testing.assert_allclose(assignment.shares, [1 / 3, 2 / 3])
+    assert set(assignment.rows(0, 40)) == {0, 1}
+    assert known.library_sizes({1: 1, 0: 1}).tolist() == [3, 4]
+    # No training cell has cluster 0 with type NK: the type is given up first.
+    assert known.library_sizes({1: 2, 0: 0}).tolist() == [1, 2]
