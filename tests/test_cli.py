@@ -116,11 +116,11 @@ def test_every_other_prediction_trains_and_samples(prediction, scrdit, cells_h5a
 
 def test_the_held_out_cells_of_a_file_are_those_of_the_run(tiny_run, tiny_cells, tmp_path):
     import scrdit_jax
-    from scrdit_jax.evaluation.sides import held_out_side
+    from scrdit_jax.evaluation.cells import compared_cells
 
     synthetic = scrdit_jax.sample(tiny_run, 30, steps=3)
-    from_run, _ = held_out_side(tiny_run.path, synthetic)
-    from_file, _ = held_out_side(tiny_cells, synthetic)
+    from_run = compared_cells(tiny_run.path, synthetic).held_out
+    from_file = compared_cells(tiny_cells, synthetic).held_out
     assert list(from_run.obs_names) == list(from_file.obs_names) and list(from_run.var_names) == list(
         from_file.var_names
     )

@@ -15,9 +15,11 @@ def test_quotas_from_a_file_to_the_report(scrdit, labelled_run, tmp_path):
     cells = anndata.read_h5ad(tmp_path / "cells.h5ad")
     assert cells.obs["cell_type"].value_counts().to_dict() == {"T cell": 24, "B cell": 16}
     status, text = scrdit("evaluate", labelled_run.path, "cells.h5ad", "--out", "report", "--repeats", 1)
-    assert status == 0 and "real called so" in text, text
+    assert status == 0 and "classified as requested" in text, text
     types = {t["name"]: t for t in json.loads((tmp_path / "report/report.json").read_text())["cell_types"]}
-    assert types["T cell"]["asked"] == types["T cell"]["made"] == 24 and 0 <= types["T cell"]["called"] <= 1
+    assert (
+        types["T cell"]["requested"] == types["T cell"]["generated"] == 24 and 0 <= types["T cell"]["classified"] <= 1
+    )
     assert "By cell type" in (tmp_path / "report/report.html").read_text()
     assert "conditioned on donor: d2, d1" in scrdit("info", labelled_run.path)[1]
 

@@ -10,15 +10,12 @@ from typing import Any
 from ..config import SamplingConfig
 from ..diffusion.timesteps import steps_of_acceleration
 from ..errors import BadConfig
+from ..generation.fitting import SOLVERS as FITTED_SOLVERS
+from ..registry import SOLVERS
 
 ACCELERATIONS = (10, 20, 50, 100)  # scRDiT table 3
-FEW_STEPS = (5, 8, 10, 15, 20)
 FITTED_STEPS = (5, 6, 8, 10)
-FIRST_ORDER = ("ddpm", "ddim")
-HIGHER_ORDER = ("dpmpp-2m", "dpmpp-2m-sde", "dpmpp-3m", "unipc")
-FITTED_SOLVER = "unipc"
-DRAWING = "distributional"
-DRAWN_STEPS = (1, 2, 3, 4, 6, 8)
+BASELINE = "ddpm"
 
 
 @dataclass(frozen=True)
@@ -47,22 +44,25 @@ class Case:
 
 def baseline(timesteps: int) -> Case:
     """DDPM over every timestep, which all others are held against."""
-    return Case("ddpm", timesteps)
+    return Case(BASELINE, timesteps)
 
 
 def standard_cases(timesteps: int, *, fitted: bool, draws: bool) -> list[Case]:
-    """The baseline first, then the others by solver and falling number of evaluations, none twice.
+    """The baseline first, then every solver by falling number of evaluations, those of low order first, none twice.
 
-    `draws`: the model's prediction can be drawn from; `fitted`: UniPC's timesteps can be fitted to it.
+    `draws`: the model's prediction can be drawn from; `fitted`: timesteps can be fitted to it. How many evaluations a
+    solver is tried at, it says itself; see `sampling.solvers.Solver`.
     """
-    slow = [*(steps_of_acceleration(timesteps, r) for r in ACCELERATIONS if r <= timesteps / 2)]
-    cases = [baseline(timesteps), *(Case(solver, steps) for solver in FIRST_ORDER for steps in slow)]
-    for solver in HIGHER_ORDER:
-        cases += [Case(solver, n) for n in sorted({*slow, *FEW_STEPS}, reverse=True) if 2 <= n <= timesteps]
-    if draws:
-        cases += [Case(DRAWING, n) for n in reversed(DRAWN_STEPS) if n <= timesteps]
-    if fitted:
-        cases += [Case(FITTED_SOLVER, n, True) for n in reversed(FITTED_STEPS) if n <= timesteps]
+    slow = [steps_of_acceleration(timesteps, r) for r in ACCELERATIONS if r <= timesteps / 2]
+    cases = [baseline(timesteps)]
+    for name, solver in sorted(SOLVERS.items(), key=lambda item: (item[1].draws, item[1].order, item[0])):
+        if draws or not solver.draws:
+            steps = {*solver.benchmark_steps, *(slow if solver.benchmark_accelerations else ())}
+            cases += [Case(name, n) for n in sorted(steps, reverse=True) if solver.least_steps <= n <= timesteps]
+    # Solvers that draw carry timesteps fitted to the model and take them by themselves.
+    for name in FITTED_SOLVERS if fitted else ():
+        if not SOLVERS[name].draws:
+            cases += [Case(name, n, True) for n in sorted(FITTED_STEPS, reverse=True) if n <= timesteps]
     return list(dict.fromkeys(cases))
 
 

@@ -17,18 +17,27 @@ from tqdm import tqdm
 
 from ..checkpoint import Model
 from ..conditioning.request import CellRequest, resolve
+from ..config import SamplingConfig
 from ..devices import describe_devices, peak_memory, usable_cores
 from ..errors import Diverged
-from ..evaluation.scores import MINIMUM_CELLS, compare
+from ..evaluation.comparison import (
+    MINIMUM_CELLS,
+    REAL,
+    SHUFFLED,
+    Estimate,
+    compare,
+    floor_and_control,
+    halves,
+)
 from ..extras import versions
 from ..generation.engine import make_engine
-from ..generation.fitting import fit_unipc
+from ..generation.fitting import fit
 from ..generation.outputs import write_timesteps
 from ..generation.program import network_of
 from ..generation.tuning import choose_batch_size, model_sweep
 from ..networks import flops_per_evaluation
 from .cases import Case
-from .results import Results
+from .store import ResultStore
 from .timing import Timing, matrix_product_rate, seconds_of
 
 LIBRARIES = ("scrdit_jax", "jax", "jaxlib", "flax", "numpy", "scikit-learn")
@@ -77,20 +86,17 @@ def rates(timing: Timing, batch_size: int, evaluations: int, flops: int, matrix_
 
 
 def split_real(real: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two halves of the held-out cells, at random: what synthetic cells are compared with, and the floor."""
-    order, half = np.random.default_rng([seed, 1]).permutation(len(real)), len(real) // 2
-    return real[order[:half]], real[order[half : 2 * half]]
+    """Two halves of the held-out cells (cell, gene): what a seed's synthetic cells are compared with, and the floor."""
+    return halves(real, [seed, 1])
 
 
 def floors(real: np.ndarray, seeds: int) -> dict[str, Any]:
     """Scores of the other half of the held-out cells, and of those with each gene shuffled, for the same splits."""
-    scored: dict[str, list[dict[str, float]]] = {"real vs real": [], "genes shuffled": []}
-    for seed in range(seeds):
-        reference, other = split_real(real, seed)
-        shuffled = np.random.default_rng([seed, 2]).permuted(other, axis=0)
-        scored["real vs real"].append(compare(reference, other, seed=seed))
-        scored["genes shuffled"].append(compare(reference, shuffled, seed=seed))
-    return {name: summarise(values) for name, values in scored.items()}
+    scored = [
+        floor_and_control(*split_real(real, seed), seed=seed, rng=np.random.default_rng([seed, 2]))
+        for seed in range(seeds)
+    ]
+    return {name: summarise([scores[name] for scores in scored]) for name in (REAL, SHUFFLED)}
 
 
 def summarise(scores: Sequence[dict[str, float]]) -> dict[str, Any]:
@@ -99,17 +105,13 @@ def summarise(scores: Sequence[dict[str, float]]) -> dict[str, Any]:
     def figures(values: list[float]) -> dict[str, Any]:
         if not np.isfinite(values).all():
             return {"mean": None, "sd": None, "values": [None] * len(values)}
-        return {
-            "mean": float(np.mean(values)),
-            "sd": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
-            "values": values,
-        }
+        return {**asdict(Estimate.of(values)), "values": values}
 
     return {name: figures([float(score[name]) for score in scores]) for name in scores[0]}
 
 
 def benchmark(
-    model: Model, cases: Sequence[Case], settings: Settings, *, real: np.ndarray | None, results: Results
+    model: Model, cases: Sequence[Case], settings: Settings, *, real: np.ndarray | None, results: ResultStore
 ) -> None:
     """Measure what `results` lacks of `cases`, row by row. `real` are held-out cells (cell, gene), None without any.
 
@@ -119,20 +121,21 @@ def benchmark(
     flops = flops_per_evaluation(network_of(model)[0])
     if real is not None and len(real) // 2 < MINIMUM_CELLS:
         real = None
-    missing = [case for case in cases if not results.has(case.name)]
+    missing = [case for case in cases if case.name not in results]
     with tqdm(total=len(cases), initial=len(cases) - len(missing), unit="row", disable=None, desc="benchmark") as bar:
         if missing:
-            results.begin("matrix", lambda: matrix_product_rate(settings.dtype, jax.local_devices()))
-            results.begin("batch_sweep", lambda: model_sweep(model, settings.dtype, fresh=True))
+            results.shared("matrix", lambda: matrix_product_rate(settings.dtype, jax.local_devices()))
+            results.shared("batch_sweep", lambda: model_sweep(model, settings.dtype, fresh=True))
             if real is not None:
-                results.begin("floors", lambda: floors(real, settings.seeds))
+                results.shared("floors", lambda: floors(real, settings.seeds))
         rate = results.found("matrix") or 0.0
         for case in missing:
             bar.set_postfix_str(case.name)
             batch = settings.batch_size or choose_batch_size(results.found("batch_sweep"))
             # The limit is the best that was ever seen: a product, too, may be disturbed.
             rate = max(rate, matrix_product_rate(settings.dtype, jax.local_devices()))
-            results.add(measure(model, case, settings, real=real, batch_size=batch, flops=flops, matrix_rate=rate))
+            about = {"batch_size": batch, "flops": flops, "matrix_rate": rate}
+            results.measured(case.name, lambda c=case, a=about: measure(model, c, settings, real=real, **a))
             bar.update()
     results.arrange([case.name for case in cases])
 
@@ -147,54 +150,66 @@ def measure(
     flops: int,
     matrix_rate: float,
 ) -> dict[str, Any]:
-    """The row of one case: its cells are timed as they are made, then scored."""
+    """The row of one case: its cells are timed as they are generated, then scored."""
+    cells = 0 if real is None else len(real) // 2
+    seconds: list[float] = []
+    scores, note = [], None
     with tempfile.TemporaryDirectory() as folder:
-        schedule = None
-        if case.fitted:
-            schedule = str(Path(folder) / "taus.json")
-            write_timesteps(fit_unipc(model, case.steps), Path(schedule), solver=case.solver, model=model.digest)
-        seconds: list[float] = []
-        scores, note = [], None
+        schedule = _fit_schedule(model, case, Path(folder)) if case.fitted else None
         for seed in range(settings.seeds):
             request = case.sampling(seed=seed, dtype=settings.dtype, batch_size=batch_size, schedule=schedule)
-            wanted = 0 if real is None else len(real) // 2
-            quotas = resolve(CellRequest(cells=max(wanted, 1)), model.conditions)
-            engine = make_engine(model, request, quotas)
-            # The first batch of all warms up; the repeats asked for are spread over the seeds.
-            count = max(-(-wanted // engine.batch_size), -(-settings.repeats // settings.seeds) + 1)
-            timing, batches = time_batches(engine, count)
+            engine, timing, batches = _time_case(model, request, settings, cells)
             seconds += timing.seconds
-            if real is None:
-                continue
             try:
-                cells = np.concatenate(list(_cells(engine, batches, wanted)))
+                if real is not None:
+                    generated = np.concatenate(list(_fetch(engine, batches, cells)))
+                    scores.append(compare(split_real(real, seed)[0], generated, seed=seed))
             except Diverged as error:
                 note = str(error)
-                continue
-            scores.append(compare(split_real(real, seed)[0], cells, seed=seed))
-    timing, (peak, whose) = Timing(tuple(seconds)), peak_memory()
     return {
-        "name": case.name,
         **case.to_dict(),
         "schedule": "fitted" if case.fitted else "solver's own",
+        **_timed(engine, Timing(tuple(seconds)), flops, matrix_rate),
         "timesteps": engine.coefficients.timestep.tolist() if case.steps <= 100 else None,
-        "batch_size": engine.batch_size,
-        "attention": engine.network.attention,
-        "compile_seconds": engine.compile_seconds,
-        "batch_seconds": {"median": timing.median, "values": list(timing.seconds)},
-        **rates(timing, engine.batch_size, engine.evaluations, flops, matrix_rate),
-        "flops_per_cell_evaluation": flops,
-        "program_bytes": engine.bytes_needed,
-        "peak_memory": {"bytes": peak, "of": whose},
         "quality": summarise(scores) if scores else None,
         "note": note,
     }
 
 
-def _cells(engine: Any, batches: Sequence[Any], wanted: int) -> Iterator[np.ndarray]:
-    for k in range(-(-wanted // engine.batch_size)):
+def _fit_schedule(model: Model, case: Case, folder: Path) -> str:
+    """A file of timesteps fitted to the model; solvers that do not draw need no held-out cells for it."""
+    path = folder / "taus.json"
+    timesteps = fit(model, case.solver, case.steps, held_out=folder / "held_out.h5ad")
+    write_timesteps(timesteps, path, solver=case.solver, model=model.digest)
+    return str(path)
+
+
+def _time_case(model: Model, request: SamplingConfig, settings: Settings, cells: int) -> tuple[Any, Timing, list[Any]]:
+    """(engine, its batches' times, the batches): enough for `cells` cells and for the repeats asked for."""
+    engine = make_engine(model, request, resolve(CellRequest(cells=max(cells, 1)), model.conditions))
+    # The first batch of all warms up; the repeats are spread over the seeds.
+    count = max(-(-cells // engine.batch_size), -(-settings.repeats // settings.seeds) + 1)
+    return engine, *time_batches(engine, count)
+
+
+def _timed(engine: Any, timing: Timing, flops: int, matrix_rate: float) -> dict[str, Any]:
+    peak, whose = peak_memory()
+    return {
+        "batch_size": engine.batch_size,
+        "attention": engine.network.attention,
+        "compile_seconds": engine.program.compile_seconds,
+        "batch_seconds": {"median": timing.median, "values": list(timing.seconds)},
+        **rates(timing, engine.batch_size, engine.evaluations, flops, matrix_rate),
+        "flops_per_cell_evaluation": flops,
+        "program_bytes": engine.program.bytes_needed,
+        "peak_memory": {"bytes": peak, "of": whose},
+    }
+
+
+def _fetch(engine: Any, batches: Sequence[Any], cells: int) -> Iterator[np.ndarray]:
+    for k in range(-(-cells // engine.batch_size)):
         first = k * engine.batch_size
-        yield engine.fetch(batches[k], first, min(engine.batch_size, wanted - first))
+        yield engine.fetch(batches[k], first, min(engine.batch_size, cells - first))
 
 
 def conditions(model: Model, settings: Settings, *, weights: str, cells: int) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from typing import Any
 
+from ..evaluation.comparison import REAL
 from ..evaluation.plots import TYPE_COLOURS, blank_figure, to_png
 
-MARKERS = "os^Dv*P"
+MARKERS = "os^Dv*PX<"
 
 
 def throughput_against_batch(values: Mapping[str, Any]) -> bytes:
@@ -39,16 +41,16 @@ def quality_against_time(values: Mapping[str, Any]) -> bytes:
             seconds = 1000 / row["cells_per_second"]["median"]
             name = row["solver"] + (", fitted timesteps" if row["fitted"] else "")
             lines.setdefault(name, []).append((seconds, score["mean"], score["sd"], row["steps"]))
-    for (name, points), colour, marker in zip(lines.items(), TYPE_COLOURS, MARKERS + "X<", strict=False):
+    for (name, points), colour, marker in zip(lines.items(), cycle(TYPE_COLOURS), cycle(MARKERS), strict=False):
         seconds, means, deviations, steps = zip(*sorted(points), strict=True)
         # On a logarithmic scale a bar must not reach zero.
         below = [min(sd, 0.9 * mean) for mean, sd in zip(means, deviations, strict=True)]
         axis.errorbar(seconds, means, yerr=[below, deviations], color=colour, marker=marker, label=name, capsize=2)
         for at, mean, count in zip(seconds, means, steps, strict=True):
             axis.annotate(str(count), (at, mean), (3, 4), textcoords="offset points", fontsize=7, color=colour)
-    floor = values["found"].get("floors", {}).get("real vs real")
+    floor = values["found"].get("floors", {}).get(REAL)
     if floor:
-        axis.axhline(floor["mmd_pca"]["mean"], color="#888888", linestyle="--", linewidth=1, label="real vs real")
+        axis.axhline(floor["mmd_pca"]["mean"], color="#888888", linestyle="--", linewidth=1, label=REAL)
     axis.set(xscale="log", yscale="log", xlabel="seconds for 1,000 cells", ylabel="PCA-50 MMD (lower is better)")
     axis.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     axis.set_title("What speed costs; numbers are network evaluations a cell")

@@ -24,7 +24,7 @@ from ..io.reading import read_cells
 from ..networks import make_network
 from .cases import choose, standard_cases
 from .harness import Settings, benchmark, conditions
-from .results import Results
+from .results import open_results, write_report
 
 # About what zero-negated log expression has; with random weights only the speed is looked at.
 SCALING = Scaling(-10.0, -8.0, 4.0)
@@ -86,11 +86,11 @@ def run_benchmark(source: Path | RunConfig, out: Path, settings: Settings, *, pa
     if settings.seeds < 1 or settings.repeats < 1:
         raise BadConfig(f"seeds is {settings.seeds}, repeats {settings.repeats}; both must be 1 or more")
     weights = "trained" if isinstance(source, Path) else "random"
-    results = Results(out, conditions(model, settings, weights=weights, cells=0 if real is None else len(real)))
+    results = open_results(out, conditions(model, settings, weights=weights, cells=0 if real is None else len(real)))
     kept = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
     try:
         benchmark(model, cases, settings, real=real, results=results)
     finally:
         jax.config.update("jax_enable_compilation_cache", kept)
-    return results.write_report()
+    return write_report(results)

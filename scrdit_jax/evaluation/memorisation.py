@@ -2,20 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 
-ROWS_AT_ONCE = 512
+from ..extras import optional
+from ..io.backed import BackedMatrix
+from .comparison import REAL, SYNTHETIC, Estimate, halves
+from .metrics import PRINCIPAL_COMPONENTS, Matrix, dense
+
+# At once: rows that distances are taken of, those they are taken to, and cells that are made dense.
+ROWS_AT_ONCE, OTHERS_AT_ONCE, CELLS_AT_ONCE = 512, 1 << 14, 1 << 12
+MOST_FITTED = 5000
+MOST_GROUPS = 20
+# What new cells of the same distribution score as `copied_share`.
+SHARE = 0.05
+COPIED, NEAREST, NEAR_HELD_OUT = "copied_share", "nearest_is_training", "near_held_out"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingComponents:
+    """Principal components of the training cells alone: fitted with held-out cells too, they would favour copies."""
+
+    pca: Any
+
+    @classmethod
+    def fit(
+        cls, training: Matrix | BackedMatrix, *, components: int = PRINCIPAL_COMPONENTS, seed: int = 0
+    ) -> TrainingComponents:
+        """From up to 5,000 training cells (cell, gene), drawn at random; genes are centred, not scaled."""
+        rows = np.sort(np.random.default_rng(seed).permutation(training.shape[0])[:MOST_FITTED])
+        cells = dense(training.take(rows) if isinstance(training, BackedMatrix) else training[rows])
+        components = min(components, cells.shape[0] - 1, cells.shape[1])
+        pca = optional("sklearn.decomposition").PCA(components, svd_solver="randomized", random_state=seed)
+        return cls(pca.fit(cells))
+
+    def project(self, cells: Matrix | BackedMatrix) -> np.ndarray:
+        """Components (cell, component) of any cells with the same genes; those on the disk are read in blocks."""
+        starts = range(0, cells.shape[0], CELLS_AT_ONCE)
+        return np.concatenate([self.pca.transform(dense(cells[start : start + CELLS_AT_ONCE])) for start in starts])
 
 
 def distances(cells: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Euclidean distance of each cell to every one of `others`, (cells, others) float64; both are (cell, component)."""
+    """Euclidean distance of each cell to every one of `others`, (cell, other) float64; both are (cell, component)."""
     cells, others = cells.astype(np.float64), others.astype(np.float64)
-    found = np.empty((len(cells), len(others)))
-    squares = np.square(others).sum(axis=1)
+    squared = np.square(cells).sum(axis=1)[:, None] + np.square(others).sum(axis=1) - 2 * cells @ others.T
+    return np.sqrt(np.maximum(squared, 0, out=squared))
+
+
+def nearest(cells: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Distance of each cell to the nearest of `others`, (cell,); memory does not grow with either."""
+    found = np.full(len(cells), np.inf)
     for start in range(0, len(cells), ROWS_AT_ONCE):
-        block = cells[start : start + ROWS_AT_ONCE]
-        squared = np.square(block).sum(axis=1)[:, None] + squares - 2 * block @ others.T
-        found[start : start + ROWS_AT_ONCE] = np.sqrt(np.maximum(squared, 0))
+        rows = slice(start, start + ROWS_AT_ONCE)
+        for first in range(0, len(others), OTHERS_AT_ONCE):
+            least = distances(cells[rows], others[first : first + OTHERS_AT_ONCE]).min(axis=1)
+            found[rows] = np.minimum(found[rows], least)
     return found
 
 
@@ -25,23 +69,68 @@ def training_neighbour_share(
     """Share of `cells` whose nearest real neighbour is a training cell, at equal numbers of training and held-out ones.
 
     0.5 for new cells of the same distribution, more where training cells are copied. All are (cell, component) in one
-    space, fitted on real cells. The training cells are dealt at random into as many groups of the size of `held_out`
-    as they fill, and the share is the mean over groups; a cell equally far from both counts a half. With g groups a
-    perfect copier scores 0.5 + 0.5 / g, its original being in one of them: see `copied_share` for what sees it better.
+    space. The training cells are dealt at random into as many groups of the size of `held_out` as they fill, 20 at
+    most, and the share is the mean over groups; a cell equally far from both counts a half. With g groups a perfect
+    copier scores 0.5 + 0.5 / g, its original being in one of them: see `copied_share` for what sees it better.
     """
     size = min(len(held_out), len(training))
-    groups = len(training) // size
-    order = rng.permutation(len(training))[: groups * size]
-    held = distances(cells, held_out[rng.permutation(len(held_out))[:size]]).min(axis=1)[:, None]
-    trained = distances(cells, training[order]).reshape(len(cells), groups, size).min(axis=2)
+    groups = rng.permutation(len(training))[: len(training) // size * size].reshape(-1, size)[:MOST_GROUPS]
+    held = nearest(cells, held_out[rng.permutation(len(held_out))[:size]])[:, None]
+    trained = np.stack([nearest(cells, training[group]) for group in groups], axis=1)
     return float(np.mean((trained < held) + 0.5 * (trained == held)))
 
 
-def copied_share(cells: np.ndarray, training: np.ndarray, held_out: np.ndarray, *, share: float = 0.05) -> float:
+def copied_share(cells: np.ndarray, training: np.ndarray, held_out: np.ndarray, *, share: float = SHARE) -> float:
     """Share of `cells` nearer to some training cell than all but `share` of the held-out cells are.
 
     `share` is what new cells of the same distribution score; copies score 1. So do cells that are too average, since
-    training cells lie closest in the middle: read it beside the other scores.
+    training cells lie closest in the middle: read it beside `near_held_out`.
     """
-    threshold = np.quantile(distances(held_out, training).min(axis=1), share)
-    return float(np.mean(distances(cells, training).min(axis=1) < threshold))
+    return _share_below(nearest(cells, training), nearest(held_out, training), share)
+
+
+def _share_below(distance: np.ndarray, of_held_out: np.ndarray, share: float = SHARE) -> float:
+    return float(np.mean(distance < np.quantile(of_held_out, share)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorisationScores:
+    """`values[score][candidate]`, the candidates "synthetic" and "real vs real", over repeated halvings.
+
+    `copied_share` and `nearest_is_training` are the functions' of those names; `near_held_out` is `copied_share` with
+    held-out cells in the place of the training cells: it tells cells that are too average, and so near to all real
+    ones, from copies, and has no floor but 0.05.
+    """
+
+    training_cells: int
+    held_out_cells: int
+    values: Mapping[str, Mapping[str, Estimate]]
+
+
+def score_memorisation(
+    training: np.ndarray, held_out: np.ndarray, synthetic: np.ndarray | None, *, seed: int = 0, repeats: int = 5
+) -> MemorisationScores:
+    """Scores of synthetic cells, and of held-out ones in their place, in `TrainingComponents` (cell, component).
+
+    In each repeat the held-out cells are halved: one half stands beside the training cells, the other takes the
+    generator's place. Without synthetic cells there is the floor alone.
+    """
+    to_training = nearest(held_out, training)
+    candidates = {REAL: None} if synthetic is None else {SYNTHETIC: nearest(synthetic, training), REAL: None}
+    found: dict[str, dict[str, list[float]]] = {COPIED: {}, NEAREST: {}, NEAR_HELD_OUT: {}}
+    for repeat in range(repeats):
+        rng = np.random.default_rng([seed, 8, repeat])
+        half, other = halves(len(held_out), rng)
+        group_seed = int(rng.integers(2**31))
+        for name, distance in candidates.items():
+            cells = synthetic if name == SYNTHETIC else held_out[other]
+            distance = to_training[other] if distance is None else distance
+            groups = np.random.default_rng(group_seed)
+            share = training_neighbour_share(cells, training, held_out[half], groups)
+            found[COPIED].setdefault(name, []).append(_share_below(distance, to_training[half]))
+            found[NEAREST].setdefault(name, []).append(share)
+        if synthetic is not None:
+            near = copied_share(synthetic, held_out[half], held_out[other])
+            found[NEAR_HELD_OUT].setdefault(SYNTHETIC, []).append(near)
+    values = {score: {name: Estimate.of(v) for name, v in by_name.items()} for score, by_name in found.items()}
+    return MemorisationScores(training_cells=len(training), held_out_cells=len(held_out), values=values)

@@ -4,36 +4,41 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import BadInput, OutputExists, writing
+from ..errors import BadInput, writing
 from ..extras import optional, versions
-from ..provenance import Provenance
+from ..provenance import KEY, Provenance
 from . import plots
-from .by_type import HEADER, TypeScores, score_types, type_rows
+from .by_type import HEADER as TYPE_HEADER
+from .by_type import TypeScores, score_types, type_rows
+from .comparison import MINIMUM_CELLS, REAL, SHUFFLED, SYNTHETIC, Comparison, Estimate, figure, score_repeats
+from .markers import MARKERS, MarkerScores, score_markers
+from .memorisation import COPIED, MemorisationScores, TrainingComponents, score_memorisation
+from .output import RECORD, check_output, write_files
 from .page import html_page
-from .scores import CANDIDATES, FURTHER, LEADING, METRICS, PAPER, Scores, draw_pools, estimate_text, figure, score_pools
+from .pools import Pools, draw_pools
+from .sections import HEADER, Section, marker_section, memorisation_section, metric_sections
+from .tables import text_table
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from .scores import Pools
+    from .cells import ComparedCells
 
-SCHEMA = 1
+SCHEMA = 2
 LIBRARIES = ("scrdit_jax", "anndata", "numpy", "scipy", "scikit-learn", "matplotlib")
 MAX_CELLS = 2000
-PROVENANCE_KEY = "scrdit"
-PROVENANCE_TEXT = 200
+# Longer texts of a record are for programs, not for readers.
+LONGEST_TEXT = 200
 TYPES_NOTE = (
-    "'called so' is the share of a type's synthetic cells that a logistic classifier trained on the held-out real ones "
-    "calls by its name, 'real called so' that of held-out cells it was not trained on."
+    "'classified as requested' is the share of a type's synthetic cells that a logistic classifier trained on the "
+    "held-out real ones takes for that type, 'real cells so classified' that of held-out cells it was not trained on."
 )
 
 
@@ -41,108 +46,113 @@ TYPES_NOTE = (
 class Report:
     """What `evaluate` found. `provenance` is how the synthetic cells were made, as far as their file says.
 
-    `types` are scores of every cell type, where both sides name them.
+    `real_cells` and `synthetic_cells` is what there was, of which `max_cells` a side were compared at most. `types` are
+    scores of every cell type, and `markers` of the genes that mark them, where both sides name types. `memorisation` is
+    None where training cells are not known, for the reason `no_memorisation`.
     """
 
-    scores: Scores
-    types: tuple[TypeScores, ...] = ()
+    comparison: Comparison
+    real_cells: int
+    synthetic_cells: int
+    max_cells: int
+    pool_notes: tuple[str, ...]
+    types: tuple[TypeScores, ...]
+    markers: MarkerScores | None
+    memorisation: MemorisationScores | None
+    no_memorisation: str
     provenance: Mapping[str, str | int | float | bool | None]
     versions: Mapping[str, str]
 
     def summary(self) -> str:
         """The result in plain words."""
-        auc, mmd = self.scores.values["random_forest_auc"], self.scores.values["mmd_pca"]
+        auc, mmd = self.comparison.values["random_forest_auc"], self.comparison.values["mmd_pca"]
+        copied = ""
+        if self.memorisation is not None:
+            share = self.memorisation.values[COPIED]
+            copied = (
+                f" {share[SYNTHETIC].mean:.1%} of them lie nearer to a training cell than 95 % of held-out cells do "
+                f"(other held-out cells: {share[REAL].mean:.1%})."
+            )
         return (
-            f"A random forest tells these cells from real ones with AUC {auc['synthetic'].mean:.2f} "
-            f"(0.50 would be chance; real vs real {auc['real vs real'].mean:.2f}). "
-            f"Their PCA-50 MMD is {figure(mmd['synthetic'].mean)}; real cells score "
-            f"{figure(mmd['real vs real'].mean)} against each other, and "
-            f"{figure(mmd['genes shuffled'].mean)} with their genes shuffled."
+            f"A random forest tells these cells from real ones with AUC {auc[SYNTHETIC].mean:.2f} "
+            f"(0.50 would be chance; {REAL} {auc[REAL].mean:.2f}). "
+            f"Their PCA-50 MMD is {figure(mmd[SYNTHETIC].mean)}; real cells score "
+            f"{figure(mmd[REAL].mean)} against each other, and "
+            f"{figure(mmd[SHUFFLED].mean)} with their genes shuffled.{copied}"
         )
+
+    def sections(self) -> list[Section]:
+        """The tables of scores, in their order."""
+        markers = [] if self.markers is None else [marker_section(self.markers)]
+        memorisation = memorisation_section(self.memorisation, self.no_memorisation)
+        return [*metric_sections(self.comparison), *markers, memorisation]
 
     def notes(self) -> tuple[str, ...]:
         """Sentences on how the numbers were come by, then anything out of the ordinary."""
-        scores = self.scores
+        size = self.comparison.cells_per_side
         return (
-            f"Every comparison is between {scores.cells_per_side:,} held-out real cells and {scores.cells_per_side:,} "
-            f"others over {scores.genes:,} genes; mean ± standard deviation of {scores.repeats} random splits.",
-            "'real vs real' compares with other held-out cells: nothing can be expected to do better. 'genes shuffled' "
+            f"Every comparison is between {size:,} held-out real cells and {size:,} others over "
+            f"{self.comparison.genes:,} genes; mean ± standard deviation of {self.comparison.repeats} random splits.",
+            f"'{REAL}' compares with other held-out cells: nothing can be expected to do better. '{SHUFFLED}' "
             "are real cells with every gene permuted on its own: right genes, no cells.",
             "KL divergence pairs row i with row i, although nothing pairs them.",
             *([TYPES_NOTE] if self.types else []),
-            *scores.notes,
+            *([f"Memorisation was not scored: {self.no_memorisation}."] if self.memorisation is None else []),
+            *self.pool_notes,
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain values ready for JSON; numbers that are not finite become None."""
-        scores = self.scores
+        comparison = self.comparison
+        about = ("title", "table", "better", "sees", "blind")
         return {
             "schema": SCHEMA,
             "summary": self.summary(),
-            "settings": {"seed": scores.seed, "repeats": scores.repeats, "max_cells": scores.max_cells},
+            "settings": {"seed": comparison.seed, "repeats": comparison.repeats, "max_cells": self.max_cells},
             "sizes": {
-                "real_cells": scores.real_cells,
-                "synthetic_cells": scores.synthetic_cells,
-                "genes": scores.genes,
-                "cells_per_side": scores.cells_per_side,
+                "real_cells": self.real_cells,
+                "synthetic_cells": self.synthetic_cells,
+                "genes": comparison.genes,
+                "cells_per_side": comparison.cells_per_side,
             },
             "metrics": {
-                metric.name: {
-                    "title": metric.title,
-                    "table": metric.table,
-                    "better": metric.better,
-                    "sees": metric.sees,
-                    "blind": metric.blind,
-                    **{
-                        candidate: {"mean": _finite(estimate.mean), "sd": _finite(estimate.sd)}
-                        for candidate, estimate in scores.values[metric.name].items()
-                    },
-                }
-                for metric in METRICS
+                metric.name: {name: getattr(metric, name) for name in about} | _plain(comparison.values[metric.name])
+                for metric in comparison.metrics
             },
             "cell_types": [scores.to_dict() for scores in self.types],
+            "markers": None if self.markers is None else _markers(self.markers),
+            "memorisation": None if self.memorisation is None else _memorisation(self.memorisation),
             "notes": list(self.notes()),
             "provenance": dict(self.provenance),
             "versions": dict(self.versions),
         }
 
     def __str__(self) -> str:
-        header = ["metric", *CANDIDATES, "better is"]
-        tables = {
-            title: [
-                [m.title, *(estimate_text(self.scores.values[m.name][c]) for c in CANDIDATES), m.better]
-                for m in METRICS
-                if m.table == title
-            ]
-            for title in (LEADING, PAPER, FURTHER)
-        }
-        everything = [header, *(row for rows in tables.values() for row in rows)]
-        widths = [max(len(row[column]) for row in everything) for column in range(len(header))]
-
-        def line(row: list[str]) -> str:
-            cells = [row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]
-            return "  ".join(cells).rstrip()
-
-        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
         parts = [self.summary(), ""]
-        for title, rows in tables.items():
-            parts += [title, line(header), rule, *map(line, rows), ""]
+        for section in self.sections():
+            if section.rows:
+                parts += [section.title, text_table(HEADER, [row.texts() for row in section.rows]), ""]
         if self.types:
-            parts += [*self._type_table(), ""]
+            parts += ["By cell type", text_table(TYPE_HEADER, type_rows(self.types)), ""]
         return "\n".join([*parts, *self.notes()])
 
-    def _type_table(self) -> list[str]:
-        rows = [list(HEADER), *type_rows(self.types)]
-        widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
-        return [
-            "  ".join([row[0].ljust(widths[0])] + [c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)])
-            for row in rows
-        ]
+
+def _plain(values: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {name: estimate.to_dict() for name, estimate in values.items()}
+
+
+def _markers(scores: MarkerScores) -> dict[str, Any]:
+    about = {"types": list(scores.types), "per_type": MARKERS, "cells_per_side": scores.cells_per_side}
+    return about | {name: _plain(values) for name, values in scores.values.items()}
+
+
+def _memorisation(scores: MemorisationScores) -> dict[str, Any]:
+    about = {"training_cells": scores.training_cells, "held_out_cells": scores.held_out_cells}
+    return about | {name: _plain(values) for name, values in scores.values.items()}
 
 
 def evaluate(
-    real: AnnData,
-    synthetic: AnnData,
+    cells: ComparedCells,
     *,
     out: Path | str | None = None,
     seed: int = 0,
@@ -153,29 +163,74 @@ def evaluate(
     """Score synthetic cells against held-out real ones on the same scale and genes; write the report to `out`.
 
     `out` becomes a folder of report.json, report.html (self-contained) and the pictures; a report that is there is
-    replaced, anything else raises OutputExists. `cell_type_key` names the column of `real.obs` that colours the t-SNE
-    ("cell_type" where there is one). See `score` for the method and the other errors.
+    replaced, anything else raises OutputExists. `cell_type_key` names the column of the real cells that colours the
+    t-SNE ("cell_type" where there is one). See `comparison`, `draw_pools` for the method and the other errors.
     """
     folder = None if out is None else Path(out)
     if folder is not None:
-        _check_output(folder)
-        optional("matplotlib.figure")  # before the work, not after it
-    types = _cell_types(real, cell_type_key)
-    pools = draw_pools(real, synthetic, seed=seed, max_cells=max_cells)
-    scores = score_pools(pools, seed, repeats, max_cells)
+        check_output(folder)
+        for module in ("matplotlib.figure", "jinja2"):
+            optional(module)  # before the work, not after it
+    shown_types = _types_of_pictures(cells.held_out, cell_type_key)
+    pools = draw_pools(cells.held_out, cells.synthetic, seed=seed, max_cells=max_cells)
+    comparison = score_repeats(pools.real, pools.synthetic, seed=seed, repeats=repeats)
+    types, markers = _score_types(cells, pools, cell_type_key, seed, repeats)
+    memorisation, reason = _score_memorisation(cells, pools, seed, repeats)
     report = Report(
-        scores=scores,
-        types=_type_scores(real, synthetic, cell_type_key, seed, repeats),
-        provenance=_provenance(synthetic),
+        comparison=comparison,
+        real_cells=pools.real_cells,
+        synthetic_cells=pools.synthetic_cells,
+        max_cells=max_cells,
+        pool_notes=pools.notes,
+        types=types,
+        markers=markers,
+        memorisation=memorisation,
+        no_memorisation=reason,
+        provenance=dict(_flat(cells.synthetic.uns.get(KEY, {}))),
         versions=versions(LIBRARIES),
     )
     if folder is not None:
         with writing(folder):
-            _write(folder, report, _pictures(pools, types, seed))
+            write_files(folder, _files(report, _pictures(pools, shown_types, seed)))
     return report
 
 
-def _cell_types(real: AnnData, key: str | None) -> np.ndarray | None:
+def _score_types(
+    cells: ComparedCells, pools: Pools, key: str | None, seed: int, repeats: int
+) -> tuple[tuple[TypeScores, ...], MarkerScores | None]:
+    """Scores of each type and of the markers of all, where both sides name types."""
+    real, synthetic = cells.held_out, cells.synthetic
+    column = _type_column(real, synthetic, key)
+    if column is None:
+        return (), None
+    record = Provenance.from_uns(synthetic.uns)
+    requested = None if record is None else record.requested(column)
+    types = score_types(real, synthetic, column, requested=requested, seed=seed, repeats=repeats)
+    of_real = real.obs[column].astype(str).to_numpy()[pools.real_rows]
+    of_synthetic = synthetic.obs[column].astype(str).to_numpy()[pools.synthetic_rows]
+    return types, score_markers(pools.real, of_real, pools.synthetic, of_synthetic, seed=seed, repeats=repeats)
+
+
+def _score_memorisation(
+    cells: ComparedCells, pools: Pools, seed: int, repeats: int
+) -> tuple[MemorisationScores | None, str]:
+    """The scores, or None and the reason."""
+    training = cells.training
+    if training is None:
+        return None, cells.no_training
+    columns = training.var_names.get_indexer(cells.synthetic.var_names)
+    if (columns < 0).any():
+        return None, "the training cells lack some of the synthetic cells' genes; evaluate with the model's own run"
+    if training.n_obs < MINIMUM_CELLS:
+        return None, f"{training.n_obs} training cells are too few to measure distances to"
+    x = training.X[:, columns]
+    with optional("threadpoolctl").threadpool_limits(1):
+        components = TrainingComponents.fit(x, seed=seed)
+        sides = (components.project(side) for side in (x, pools.real, pools.synthetic))
+        return score_memorisation(*sides, seed=seed, repeats=repeats), ""
+
+
+def _types_of_pictures(real: AnnData, key: str | None) -> np.ndarray | None:
     if key is None:
         key = "cell_type"
         if key not in real.obs:
@@ -186,16 +241,12 @@ def _cell_types(real: AnnData, key: str | None) -> np.ndarray | None:
     return real.obs[key].astype(str).to_numpy()
 
 
-def _type_scores(real: AnnData, synthetic: AnnData, key: str | None, seed: int, repeats: int) -> tuple[TypeScores, ...]:
-    """Of the column that holds types on both sides: the one named, that of the model, or "cell_type"."""
+def _type_column(real: AnnData, synthetic: AnnData, key: str | None) -> str | None:
+    """The column that holds types on both sides: the one named, that of the model, or "cell_type"."""
     record = Provenance.from_uns(synthetic.uns)
-    known = () if record is None else (record.metadata.cell_type_key, *(v.name for v in record.variables))
-    candidates = (key, *known, "cell_type")
-    column = next((c for c in candidates if c is not None and c in real.obs and c in synthetic.obs), None)
-    if column is None:
-        return ()
-    asked = None if record is None else record.requested(column)
-    return score_types(real, synthetic, column, asked=asked, seed=seed, repeats=repeats)
+    of_model = () if record is None else (record.metadata.cell_type_key, *(v.name for v in record.variables))
+    there = (column for column in (key, *of_model, "cell_type") if column in real.obs and column in synthetic.obs)
+    return next(there, None)
 
 
 def _pictures(pools: Pools, types: np.ndarray | None, seed: int) -> dict[str, bytes]:
@@ -211,56 +262,22 @@ def _pictures(pools: Pools, types: np.ndarray | None, seed: int) -> dict[str, by
     }
 
 
-def _check_output(folder: Path) -> None:
-    if folder.is_dir():
-        if any(folder.iterdir()) and not (folder / "report.json").is_file():
-            raise OutputExists(f"{folder} holds other things than a report; choose another --out")
-    elif folder.exists() or folder.is_symlink():
-        raise OutputExists(f"{folder} exists and is not a folder; choose another --out")
-    above = next((parent for parent in folder.absolute().parents if parent.exists()), None)
-    if above is not None and not above.is_dir():
-        raise OutputExists(f"{above} is a file, so {folder} cannot be a folder in it; choose another --out")
+def _files(report: Report, pictures: Mapping[str, bytes]) -> dict[str, bytes]:
+    record = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return {**pictures, "report.html": html_page(report, pictures).encode(), RECORD: record.encode()}
 
 
-def _write(folder: Path, report: Report, pictures: Mapping[str, bytes]) -> None:
-    """Into a sibling first, so that an interruption leaves either the old report or the new one's missing."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
-    temporary.mkdir()
-    try:
-        for name, picture in pictures.items():
-            (temporary / name).write_bytes(picture)
-        (temporary / "report.html").write_text(html_page(report, pictures), encoding="utf-8")
-        text = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-        (temporary / "report.json").write_text(text + "\n", encoding="utf-8")
-        folder.mkdir(exist_ok=True)
-        for name in (*pictures, "report.html", "report.json"):
-            os.replace(temporary / name, folder / name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _provenance(synthetic: AnnData) -> dict[str, str | int | float | bool | None]:
-    recorded = synthetic.uns.get(PROVENANCE_KEY, {})
-    return dict(_plain(recorded)) if isinstance(recorded, Mapping) else {}
-
-
-def _plain(values: Mapping[Any, Any], prefix: str = "") -> Any:
-    """Yield (dotted name, plain value); nested mappings are flattened, long text (records for programs) is left out."""
-    for name, value in values.items():
+def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, plain value) of everything nested in a record; long texts are left out."""
+    for name, value in values.items() if isinstance(values, Mapping) else ():
         if isinstance(value, Mapping):
-            yield from _plain(value, f"{prefix}{name}.")
+            yield from _flat(value, f"{prefix}{name}.")
             continue
         if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
             value = value.item()
-        if isinstance(value, float):
-            value = _finite(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            value = None
         if not isinstance(value, bool | int | float | None):
             value = str(value)
-        if isinstance(value, str) and len(value) > PROVENANCE_TEXT:
-            continue
-        yield f"{prefix}{name}", value
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+        if not isinstance(value, str) or len(value) <= LONGEST_TEXT:
+            yield f"{prefix}{name}", value

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -17,9 +18,11 @@ import scrdit_jax as scrdit
 from scrdit_jax.benchmarking import harness
 from scrdit_jax.benchmarking.cases import choose, standard_cases
 from scrdit_jax.benchmarking.harness import rates, summarise, time_batches
-from scrdit_jax.benchmarking.results import RESULTS, SCHEMA_PATH, Results
+from scrdit_jax.benchmarking.results import RESULTS, SCHEMA_PATH, open_results, results_table
+from scrdit_jax.benchmarking.store import ResultStore
 from scrdit_jax.benchmarking.timing import Timing, in_turn, matrix_product_rate
 from scrdit_jax.errors import BadConfig, OutputExists
+from scrdit_jax.registry import SOLVERS
 
 
 class Clock:
@@ -100,6 +103,7 @@ def test_the_matrix_product_is_counted_over_all_devices():
 def test_the_cases_are_the_papers_and_few_steps_for_fast_solvers():
     names = [case.name for case in standard_cases(1000, fitted=True, draws=True)]
     assert names[0] == "ddpm-1000" and len(set(names)) == len(names)
+    assert {case.solver for case in standard_cases(1000, fitted=True, draws=True)} == set(SOLVERS)
     for solver in ("ddpm", "ddim", "dpmpp-2m", "dpmpp-2m-sde", "dpmpp-3m", "unipc"):
         assert {f"{solver}-{n}" for n in (100, 50, 20, 10)} <= set(names)
     assert {"unipc-5", "dpmpp-2m-8", "unipc-15", "unipc-8-fitted"} <= set(names) and "ddim-5" not in names
@@ -172,6 +176,17 @@ def test_the_same_benchmark_again_measures_nothing_and_another_is_refused(finish
         scrdit.benchmark(tiny_run, out=folder, seeds=2, repeats=2, batch_size=32)
 
 
+@pytest.mark.parametrize("path", sorted(Path("benchmarks/results").rglob("results.json")), ids=str)
+def test_results_that_were_kept_can_still_be_read(path):
+    values = json.loads(path.read_text())
+    if "found" not in values:  # those of other programs in benchmarks/
+        return
+    jsonschema.validate(values, json.loads(SCHEMA_PATH.read_text()))
+    store = ResultStore(path, {"device": values["device"], "settings": values["settings"]})
+    assert store.rows == values["rows"]
+    assert results_table(store.values).splitlines() == (path.parent / "table.md").read_text().splitlines()
+
+
 def test_a_preset_is_timed_with_random_weights(tiny_config, tmp_path):
     table = scrdit.benchmark(preset=tiny_config, out=tmp_path / "out", cases=["ddim-2"], repeats=1, batch_size=8)
     values = json.loads((tmp_path / "out" / RESULTS).read_text())
@@ -184,10 +199,10 @@ def test_a_preset_is_timed_with_random_weights(tiny_config, tmp_path):
 def test_what_is_no_benchmark_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(OutputExists, match="holds no benchmark"):
-        Results(tmp_path, {})
+        open_results(tmp_path, {})
     (tmp_path / RESULTS).write_text("[1, 2]")
     with pytest.raises(OutputExists, match="is no benchmark's"):
-        Results(tmp_path, {"device": {}})
+        open_results(tmp_path, {"device": {}})
 
 
 def test_a_benchmark_killed_midway_leaves_its_finished_rows_and_goes_on(tiny_run, tmp_path):

@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 from scrdit_jax.evaluation import metrics, plots
 
 
-def make_cells(rows, seed, genes=60):
+def typed_cells(rows, seed, genes=60):
     """Two cell types of log values as CSR, half of them zero, genes named."""
     rng = np.random.default_rng(seed)
     kind = rng.integers(0, 2, rows)
@@ -22,13 +22,18 @@ def make_cells(rows, seed, genes=60):
 
 
 @pytest.fixture
+def make_cells():
+    return typed_cells
+
+
+@pytest.fixture
 def real():
-    return make_cells(101, 0)
+    return typed_cells(101, 0)
 
 
 @pytest.fixture
 def synthetic():
-    cells = make_cells(140, 1)
+    cells = typed_cells(140, 1)
     cells.uns["scrdit"] = {"solver": "ddim", "steps": np.int64(20), "eta": np.float32(0.5), "note": "<script>&"}
     return cells
 
@@ -40,13 +45,13 @@ def no_forest(monkeypatch):
     def first_component_auc(real_pcs, synthetic_pcs, *, seed):
         return float((synthetic_pcs[:, :1] > real_pcs[:, 0]).mean())
 
-    monkeypatch.setattr(metrics, "random_forest_auc", first_component_auc)
+    monkeypatch.setattr(metrics.leading, "random_forest_auc", first_component_auc)
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """A forest, a t-SNE and pictures of the least size, and no threads that wait for each other."""
-    monkeypatch.setattr(metrics, "FOREST_TREES", 8)
+    monkeypatch.setattr(metrics.leading, "FOREST_TREES", 8)
     monkeypatch.setattr(plots, "TSNE_ITERATIONS", 250)
     monkeypatch.setattr(plots, "DOTS_PER_INCH", 50)
     with threadpool_limits(1):

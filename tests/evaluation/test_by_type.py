@@ -1,4 +1,4 @@
-"""Scores of single types on cells whose types are far apart: right names are called, wrong ones are not."""
+"""Scores of single types on cells whose types are far apart: right names are recognised, wrong ones are not."""
 
 import anndata
 import numpy as np
@@ -15,20 +15,23 @@ def cells_of(types, seed, labels=None):
     return anndata.AnnData(x, obs=pd.DataFrame({"kind": pd.Categorical(names)}, index=[f"c{i}" for i in range(len(x))]))
 
 
-def test_cells_of_their_type_are_called_so_and_others_are_not():
+def test_cells_of_their_type_are_classified_as_it_and_others_are_not():
     real = cells_of(np.repeat([0, 1], 60), 0)
     made_types, labels = np.repeat([0, 1, 0], [40, 20, 20]), np.repeat([0, 1], [40, 40])
-    a, b = score_types(real, cells_of(made_types, 1, labels), "kind", asked={"A": 40, "B": 41})
-    assert (a.name, a.asked, a.made, a.held_out) == ("A", 40, 40, 60) and (b.asked, b.made) == (41, 40)
-    assert a.called == 1 and a.called_real == 1 and b.called == 0.5
+    a, b = score_types(real, cells_of(made_types, 1, labels), "kind", requested={"A": 40, "B": 41})
+    assert (a.name, a.requested, a.generated, a.held_out) == ("A", 40, 40, 60) and (b.requested, b.generated) == (
+        41,
+        40,
+    )
+    assert a.classified == 1 and a.classified_real == 1 and b.classified == 0.5
     assert a.mmd < 2 * a.floor and b.mmd > 3 * b.floor
 
 
-def test_types_on_one_side_only_are_told():
+def test_types_on_one_side_only_are_listed():
     real, made = cells_of(np.repeat([0, 1], 25), 0), cells_of(np.repeat([0, 2], 15), 1)
     a, b, c = score_types(real, made[:, ::-1].copy(), "kind")
-    assert a.called == 1 and a.asked is None
-    assert (b.made, b.called, b.mmd) == (0, None, None)
-    assert (c.held_out, c.called_real, c.called) == (0, None, 0.0)
+    assert a.classified == 1 and a.requested is None
+    assert (b.generated, b.classified, b.mmd) == (0, None, None)
+    assert (c.held_out, c.classified_real, c.classified) == (0, None, 0.0)
     rows = type_rows((a, b, c))
     assert all(len(row) == len(HEADER) for row in rows) and rows[1][3] == ""

@@ -52,7 +52,7 @@ def test_gaussian_mmd_is_the_definition(rows, monkeypatch):
     x, y = SIDES[0][: rows[0], :20], SIDES[1][: rows[1], :20]
     expected = slow_mmd(x, y)
     assert metrics.gaussian_mmd(x, y) == pytest.approx(expected, abs=1e-6)
-    monkeypatch.setattr(metrics, "PAIRS_AT_ONCE", 40)  # several chunks of rows, and a last short one
+    monkeypatch.setattr(metrics._distances, "PAIRS_AT_ONCE", 40)  # several chunks of rows, and a last short one
     assert metrics.gaussian_mmd(x, y) == pytest.approx(expected, abs=1e-6)
 
 

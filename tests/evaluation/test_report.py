@@ -1,3 +1,4 @@
+import dataclasses
 import errno
 import html.parser
 import importlib
@@ -9,12 +10,18 @@ import pytest
 
 from scrdit_jax.errors import BadInput, DiskFull, MissingExtra, OutputExists
 from scrdit_jax.evaluation import report
-from scrdit_jax.evaluation.report import evaluate
-from scrdit_jax.evaluation.scores import METRICS
+from scrdit_jax.evaluation.cells import ComparedCells
+from scrdit_jax.evaluation.comparison import CANDIDATES
+from scrdit_jax.evaluation.metrics import all_metrics
 
 FILES = {"report.json", "report.html", "tsne.png", "violins.png", "gene_means.png", "library_sizes.png"}
 pytestmark = pytest.mark.usefixtures("no_forest")
 PNG = b"\x89PNG\r\n\x1a\n"
+METRICS = all_metrics()
+
+
+def evaluate(real, synthetic, *, training=None, **options):
+    return report.evaluate(ComparedCells(held_out=real, synthetic=synthetic, training=training), **options)
 
 
 class Page(html.parser.HTMLParser):
@@ -52,7 +59,7 @@ def test_the_folder_holds_what_the_report_says(real, synthetic, tmp_path, monkey
     assert all((folder / name).read_bytes().startswith(PNG) for name in FILES if name.endswith("png"))
     written = json.loads((folder / "report.json").read_text())
     assert written == result.to_dict()
-    assert written["schema"] == 1
+    assert written["schema"] == 2
     assert set(written["metrics"]) == {metric.name for metric in METRICS}
     assert set(written["metrics"]["mmd_pca"]["genes shuffled"]) == {"mean", "sd"}
     assert written["provenance"] == {"solver": "ddim", "steps": 20, "eta": 0.5, "note": "<script>&"}
@@ -80,13 +87,17 @@ def test_the_page_is_well_formed_self_contained_and_escaped(real, synthetic, tmp
 def test_the_text_is_an_aligned_table(real, synthetic):
     result = evaluate(real, synthetic, repeats=2)
     text = str(result)
-    auc = result.scores.values["random_forest_auc"]["synthetic"].mean
+    auc = result.comparison.values["random_forest_auc"]["synthetic"].mean
     assert text.startswith(f"A random forest tells these cells from real ones with AUC {auc:.2f} (0.50 would be chance")
     rows = [
         line for line in text.splitlines() if line.startswith(tuple(m.title + " " for m in METRICS)) and "±" in line
     ]
     assert len(rows) == len(METRICS)
-    assert len({len(row) for row in rows}) == 1
+    tables = [
+        [row for row in rows if row.startswith(tuple(m.title + " " for m in METRICS if m.table == table))]
+        for table in {m.table for m in METRICS}
+    ]
+    assert all(len({len(row) for row in table}) == 1 for table in tables)
     assert all(row.count("±") == 3 for row in rows)
 
 
@@ -145,7 +156,7 @@ def test_provenance_is_flattened_and_long_records_left_out(real, synthetic):
     assert evaluate(real, synthetic, repeats=1).provenance == {}
 
 
-@pytest.mark.parametrize("module", ["sklearn", "matplotlib"])
+@pytest.mark.parametrize("module", ["sklearn", "matplotlib", "jinja2"])
 def test_a_missing_extra_says_what_to_install(real, synthetic, tmp_path, monkeypatch, module):
     def absent(name, *rest):
         if name.startswith(module):
@@ -157,3 +168,62 @@ def test_a_missing_extra_says_what_to_install(real, synthetic, tmp_path, monkeyp
     with pytest.raises(MissingExtra, match=rf"{module} is not installed; run: pip install 'scrdit_jax\[evaluate\]'"):
         evaluate(real, synthetic, out=tmp_path / "report", repeats=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_markers_and_memorisation_stand_beside_held_out_cells(real, synthetic, make_cells, tmp_path, drawn):
+    result = evaluate(real, synthetic, training=make_cells(300, 5)[:, ::-1].copy(), out=tmp_path / "report", repeats=2)
+    written = json.loads((tmp_path / "report/report.json").read_text())
+    markers, memorisation = written["markers"], written["memorisation"]
+    assert markers["types"] == ["B cell", "T cell"] and (markers["per_type"], markers["cells_per_side"]) == (20, 50)
+    assert set(markers["error"]) == set(markers["correlation"]) == set(CANDIDATES)
+    assert markers["error"]["synthetic"]["mean"] < 0.3 < markers["error"]["genes shuffled"]["mean"]
+    assert (memorisation["training_cells"], memorisation["held_out_cells"]) == (300, 101)
+    for score in ("copied_share", "nearest_is_training"):
+        assert set(memorisation[score]) == {"synthetic", "real vs real"}
+        assert all(0 <= estimate["mean"] <= 1 for estimate in memorisation[score].values())
+    assert memorisation["copied_share"]["synthetic"]["mean"] < 0.3
+    text, page = str(result), (tmp_path / "report/report.html").read_text()
+    for row in [row for section in result.sections() for row in section.rows]:
+        assert row.title in text and row.title in page
+    assert "lie nearer to a training cell than 95 % of held-out cells do" in result.summary()
+    assert not any("not scored" in note for note in result.notes())
+
+
+def test_copied_training_cells_are_found_out(real, make_cells):
+    training = make_cells(300, 5)
+    copies = training[:140].copy()
+    assert (
+        evaluate(real, copies, training=training, repeats=1).memorisation.values["copied_share"]["synthetic"].mean == 1
+    )
+
+
+def test_without_training_cells_a_sentence_says_what_to_do(real, synthetic, make_cells, tmp_path, drawn):
+    result = evaluate(real, synthetic, out=tmp_path / "report", repeats=1)
+    assert json.loads((tmp_path / "report/report.json").read_text())["memorisation"] is None
+    said = "Memorisation was not scored: the synthetic cells do not say what they were trained on"
+    assert any(note.startswith(said) for note in result.notes()) and said in str(result)
+    assert "Not scored: the synthetic cells do not say" in (tmp_path / "report/report.html").read_text()
+    few = evaluate(real, synthetic, training=make_cells(8, 3), repeats=1)
+    assert few.memorisation is None and "8 training cells are too few" in few.no_memorisation
+
+
+def test_without_types_on_both_sides_there_are_no_markers(real, synthetic):
+    del synthetic.obs["cell_type"]
+    result = evaluate(real, synthetic, repeats=1)
+    assert result.markers is None and result.types == () and result.to_dict()["markers"] is None
+
+
+def test_names_from_the_files_are_escaped_wherever_they_stand(real, synthetic, tmp_path, drawn):
+    names = {"T cell": "<b>T</b>", "B cell": '"B" & co'}
+    for cells in (real, synthetic):
+        cells.obs["cell_type"] = cells.obs["cell_type"].map(names)
+    synthetic.uns["scrdit"] = {"<i>": "</td><script>alert(1)</script>"}
+    result = evaluate(real, synthetic, out=tmp_path / "report", repeats=1)
+    result = dataclasses.replace(result, no_memorisation="<u>why</u>")
+    page = Page()
+    page.feed(report.html_page(result, {"<x>.png": PNG}))
+    page.close()
+    assert not page.open and not {"script", "b", "i", "u", "x"} & set(page.tags)
+    shown = "".join(page.text)
+    for text in (*names.values(), "<i>", "</td><script>alert(1)</script>", "Not scored: <u>why</u>.", "<x>.png"):
+        assert text in shown

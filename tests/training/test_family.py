@@ -10,7 +10,7 @@ from scrdit_jax.checkpoint import load_model
 from scrdit_jax.conditioning.request import Quotas
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.errors import BadInput, OutputExists, RunMismatch
-from scrdit_jax.evaluation.sides import held_out_side
+from scrdit_jax.evaluation.cells import compared_cells
 from scrdit_jax.families import FamilyFolder, load
 from scrdit_jax.generation.composition import dense_batches
 from scrdit_jax.generation.engine import make_engine
@@ -58,7 +58,7 @@ def test_quotas_counts_and_files_of_a_family(family, tmp_path):
     np.testing.assert_array_equal(file.X.toarray(), memory.X.toarray())
     of_t = set(cells.to_df().sum(axis=1)[(cells.obs["cell_type"] == "T cell").to_numpy()].astype(np.float32))
     assert set(file.obs.loc[file.obs["cell_type"] == "T cell", "library_size"]) <= of_t
-    real, _ = held_out_side(run.path, file)
+    real = compared_cells(run.path, file).held_out
     assert set(real.obs["cell_type"]) == {"B cell", "T cell"} and real.n_obs > 10
     assert "family" in describe(run.path)[0] and "step 12 of 12" in describe(run.path)[1]
 
@@ -81,8 +81,8 @@ def test_what_cannot_be_a_family(tiny_cells, tiny_config, tmp_path):
     del plain.obs["cell_type"]
     with pytest.raises(BadInput, match="has no column of cell types that is known; pass one as --cell-type-key"):
         train_family(prepare(plain, preset=tiny_config), tiny_config, tmp_path / "a")
+    both = prepare(tiny_cells, preset=tiny_config, condition_on=["cell_type"])
     with pytest.raises(BadInput, match="give one of them"):
-        both = prepare(tiny_cells, preset=tiny_config, condition_on=["cell_type"])
         train_family(both, tiny_config, tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
