@@ -1,14 +1,12 @@
 """Every benchmark on the device at hand, into benchmarks/results/DEVICE/: python -m benchmarks.everything RUN.
 
 RUN is a trained run (that of `scripts/demo`, for comparable figures). Nothing is fetched. What is there already is not
-measured again; a part that fails does not keep the others from running. Parts that need PyTorch need the extra `peer`.
+measured again; a part that fails does not keep the others from running. Parts that need PyTorch need the extra `torch`.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,38 +14,32 @@ from typing import Any
 
 import click
 
+from benchmarks.commands import RESULTS, in_own_process, slug
 from scrdit_jax.devices import usable_cores
 
-RESULTS = Path(__file__).parent / "results"
 # On a CPU the paper's network makes about 20 cell-evaluations a second: a thousand a cell would take a day.
 PAPER_CASES_ON_CPU = ("ddim-20", "dpmpp-2m-20", "unipc-10")
-
-
-def find_devices() -> dict[str, Any]:
-    """`describe_devices` of a process of its own: one that looks at an accelerator takes most of its memory."""
-    script = "import json; from scrdit_jax.devices import describe_devices; print(json.dumps(describe_devices()))"
-    found = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, check=True, text=True)
-    return json.loads(found.stdout.splitlines()[-1])
 
 
 def device_folder(found: dict[str, Any]) -> Path:
     """Where the results of a device lie, such as results/nvidia-h200 or results/amd-epyc-2-cores."""
     name = f"{found['kind']} {usable_cores()} cores" if found["platform"] == "cpu" else str(found["kind"])
-    return RESULTS / re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return RESULTS / slug(name)
 
 
 def parts(run: Path, folder: Path, *, on_cpu: bool) -> list[tuple[Path, list[str]]]:
     """(what it leaves, the arguments of python) of every part, the quick ones first."""
     tool = ["-c", "from scrdit_jax.cli import main; main()", "benchmark"]
     steps: list[tuple[Path, list[str]]] = [
-        (folder / "accuracy.json", ["-m", "benchmarks.accuracy", str(run)]),
-        (folder / "linearity.json", ["-m", "benchmarks.linearity"]),
+        (folder / "accuracy.json", ["-m", "benchmarks.speed.accuracy", str(run)]),
+        (folder / "linearity.json", ["-m", "benchmarks.speed.linearity"]),
     ]
     few = [word for name in PAPER_CASES_ON_CPU for word in ("--case", name)] if on_cpu else []
+    torch = ["-m", "benchmarks.speed.pytorch"]
     for dtype in ("float32",) if on_cpu else ("bfloat16", "float32"):
         steps += [
-            (folder / f"peer-demo-{dtype}.json", ["-m", "benchmarks.peer", str(run), "--dtype", dtype]),
-            (folder / f"peer-paper-{dtype}.json", ["-m", "benchmarks.peer", "--preset", "paper", "--dtype", dtype]),
+            (folder / f"peer-demo-{dtype}.json", [*torch, str(run), "--dtype", dtype]),
+            (folder / f"peer-paper-{dtype}.json", [*torch, "--preset", "paper", "--dtype", dtype]),
             (folder / f"paper-{dtype}", [*tool, "--preset", "paper", "--dtype", dtype, *few]),
             (folder / f"demo-{dtype}", [*tool, str(run), "--dtype", dtype]),
         ]
@@ -58,7 +50,8 @@ def parts(run: Path, folder: Path, *, on_cpu: bool) -> list[tuple[Path, list[str
 @click.argument("run", type=click.Path(path_type=Path, exists=True))
 def main(run: Path) -> None:
     """Run what is missing, part by part."""
-    found = find_devices()
+    # A process that looks at an accelerator takes most of its memory.
+    found = in_own_process("scrdit_jax.devices", "describe_devices")
     on_cpu = found["platform"] == "cpu"
     # The accuracy of an accelerator is held against the CPU, so both must be there; PyTorch needs memory beside JAX.
     accelerator = "cuda" if found["platform"] == "gpu" else found["platform"]

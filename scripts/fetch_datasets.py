@@ -4,7 +4,8 @@
     python scripts/fetch_datasets.py gse103322 --out data        # head and neck tumours (Puram et al. 2017)
     python scripts/fetch_datasets.py gse181297 --out data        # keloids (Shim et al. 2022)
 
-Downloading and reading are scrdit_jax.data's; here is where the files are, and what they must be.
+How they are downloaded says downloading.py, how an archive is read geo_archive.py; here is where the files are, and
+what they must be.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from pathlib import Path
 
 try:
     import click
+    from downloading import download
+    from geo_archive import annotate, read_archive
 
-    from scrdit_jax.cli import Commands, examples
-    from scrdit_jax.data.downloading import download
-    from scrdit_jax.data.geo_archive import annotate, read_archive
+    from scrdit_jax.cli.main import Commands, examples
     from scrdit_jax.errors import BadInput, writing
     from scrdit_jax.io.atomic import atomic_write, check_parents
     from scrdit_jax.io.checking import check_cells, listed, notes_of, with_notes
-    from scrdit_jax.io.geo_table import is_tumour_table, read_tumour_table
+    from scrdit_jax.io.readers.tumour_table import is_tumour_table, read_tumour_table
     from scrdit_jax.io.writing import write_cells
 except ModuleNotFoundError as error:
     sys.exit(f"scrdit: {error.name} is not installed; pip install . (in the clone), then run this again")
@@ -51,7 +52,7 @@ class Source:
     # Empty, because GEO publishes no checksums. A digest put here is required; until then the first download's is, by
     # datasets.lock.json.
     sha256: str = ""
-    # What others say it was when they fetched it: told to the user where it differs, and no more.
+    # What others say it was when they fetched it: said to the user, and no more.
     sha256_elsewhere: tuple[str, str] = ("", "")
 
 

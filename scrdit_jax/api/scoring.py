@@ -99,6 +99,10 @@ def benchmark(
     use_every_core()
     if (run is None) == (preset is None):
         raise BadConfig("give a run to benchmark, or a preset (--preset) for its network with random weights")
-    source = settings(preset) if preset is not None else Path(run.path if isinstance(run, Run) else run)
+    source: Path | RunConfig
+    if preset is not None:
+        source = settings(preset)
+    elif run is not None:
+        source = run.path if isinstance(run, Run) else Path(run)
     chosen = Settings(dtype=dtype, batch_size=batch_size, seeds=seeds, repeats=repeats)
     return run_benchmark(source, Path(out), chosen, patterns=cases)

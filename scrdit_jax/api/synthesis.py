@@ -39,7 +39,7 @@ def sample(
     match: Data | None = None,
     **options: Unpack[SamplingOptions],
 ) -> AnnData | Path:
-    """Synthetic cells from a trained run, in memory or in a file.
+    """Sample synthetic cells from a trained run, in memory or into a file.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def generate(
     ray: str | None = None,
     **options: Unpack[SamplingOptions],
 ) -> Summary:
-    """Synthetic cells in a file or a folder of shards, in memory that does not grow with them; called again it goes on.
+    """Sample cells into a file or a folder of shards, in memory that does not grow with them; called again, go on.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def verify(path: Path | str, *, repair: Run | Path | str | None = None) -> Verif
 
 
 def assemble(path: Path | str, *, out: Path | str) -> Path:
-    """The cells of a finished folder of shards as one .h5ad or .zarr, without holding them in memory.
+    """Write the cells of a finished folder of shards to one .h5ad or .zarr, without holding them in memory.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ def fit_schedule(
     out: Path | str | None = None,
     seed: int = 0,
 ) -> list[int]:
-    """Timesteps fitted to a trained model.
+    """Fit timesteps to a trained model.
 
     Parameters
     ----------

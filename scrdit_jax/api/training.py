@@ -29,7 +29,7 @@ REFERENCE_HEADS = 8  # the paper's network; nothing in its weights tells
 
 @with_keywords(SettingChanges)
 def settings(preset: str | RunConfig = DEFAULT_PRESET, **changes: Unpack[SettingChanges]) -> RunConfig:
-    """A preset with single settings changed by name.
+    """Give a preset with single settings changed by name.
 
     Parameters
     ----------
@@ -182,13 +182,13 @@ def _options(config: RunConfig, max_minutes: float | None, tensorboard: bool) ->
 
 
 def _copied(prepared: Prepared, run: Run) -> Prepared:
-    """Prepared cells that are streamed, from a copy in the run directory: only the chosen genes, normalised once."""
+    """Copy streamed cells into the run directory, only the chosen genes, normalised once; the copy, on the disk."""
     if run.cells_path.exists():
         there = prepared_from(open_cells(run.cells_path))
         if there.metadata == prepared.metadata:
-            return there
+            return replace(there, marginals=prepared.marginals)
     write_prepared(prepared, run.cells_path)
-    return prepared_from(open_cells(run.cells_path))
+    return replace(prepared_from(open_cells(run.cells_path)), marginals=prepared.marginals)
 
 
 def import_torch(
@@ -201,7 +201,7 @@ def import_torch(
     key: str | None = None,
     first_timestep: int = 0,
 ) -> Run:
-    """A run in `out` from a checkpoint of the paper's PyTorch implementation, .pt or .safetensors.
+    """Make a run in `out` from a checkpoint of the paper's PyTorch implementation, .pt or .safetensors.
 
     Parameters
     ----------
@@ -237,7 +237,7 @@ def import_torch(
 
 
 def pretrained(name: str = "pbmc3k", *, out: Path | str) -> Run:
-    """A run in the directory `out` with a model that ships with the package.
+    """Make a run in the directory `out` with a model that ships with the package.
 
     Parameters
     ----------

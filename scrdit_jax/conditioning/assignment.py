@@ -41,18 +41,17 @@ class Assignment:
         ends = np.cumsum(quotas.counts, dtype=np.int64)
         combination = np.array([rows[codes] for codes in quotas.codes], np.int32)
         known = np.array(distinct, np.int32).reshape(len(distinct), -1)
-        unconditional = table is None or not table.variables or known.shape[1] < len(table.observed)
-        if unconditional or not len(table.derived):
+        if table is None or known.shape[1] < len(table.observed) or not len(table.derived):
             return cls(known, known, ends, combination, np.arange(len(known) + 1), np.ones(len(known)), seed)
-        codes, first, shares = [], [0], []
+        blocks, first, shares = [], [0], []
         for observed in known:
             derived, share = table.derived_given(observed)
             block = np.empty((len(derived), len(table.variables)), np.int32)
             block[:, table.observed], block[:, table.derived] = observed, derived
-            codes.append(block)
+            blocks.append(block)
             first.append(first[-1] + len(derived))
             shares.append(share)
-        codes = np.concatenate(codes)
+        codes = np.concatenate(blocks)
         return cls(codes, codes[:, table.observed], ends, combination, np.array(first), np.concatenate(shares), seed)
 
     def rows(self, first: int, count: int) -> np.ndarray:

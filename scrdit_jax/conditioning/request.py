@@ -28,7 +28,7 @@ class CellRequest:
     proportions of `match`, real cells. Without any, the proportions of the training cells."""
 
     cells: int | None = None
-    cell_types: tuple[str, ...] = ()
+    cell_types: Sequence[str] = ()
     per_type: PerType | None = None
     match: Data | None = None
 
@@ -41,8 +41,8 @@ class CellRequest:
             raise BadConfig(f"{' and '.join(given)} both say which types are wanted; give one of them")
         if len(set(types)) < len(types):
             raise BadConfig(f"--cell-type names a type twice ({listed(types)}); name each once")
-        if self.cells is None and self.per_type is None and self.match is None:
-            raise BadConfig("how many cells are wanted is not said; add --cells")
+        if self.per_type is None and self.match is None:
+            _asked(self)
         if self.cells is not None:
             require_cells(self.cells)
 
@@ -119,22 +119,29 @@ def resolve(request: CellRequest, table: ConditionTable | None) -> Quotas:
                 "this model was trained without labels, so no type can be asked for; train with --condition-on COLUMN "
                 "or --per-cell-type"
             )
-        return Quotas.unlabelled(request.cells)
+        return Quotas.unlabelled(_asked(request))
     combinations = table.combinations()
     if request.per_type is not None:
-        return Quotas.of(_from_table(request, table, combinations))
+        return Quotas.of(_from_table(request, request.per_type, table, combinations))
     if request.match is not None:
-        return Quotas.of(_matching(request, table, combinations))
+        return Quotas.of(_matching(request, request.match, table, combinations))
     if not request.cell_types:
-        return Quotas.of(_spread({}, request.cells, combinations))
+        return Quotas.of(_spread({}, _asked(request), combinations))
     place = table.type_place
     codes = [table.observed_variables[place].code(name) for name in request.cell_types]
-    shares = share_out(request.cells, np.ones(len(codes)))
+    shares = share_out(_asked(request), np.ones(len(codes)))
     return Quotas.of(
         run
         for code, share in zip(codes, shares, strict=True)
         for run in _spread({place: code}, int(share), combinations)
     )
+
+
+def _asked(request: CellRequest) -> int:
+    """The number of cells, which a request without a table or real cells has."""
+    if request.cells is None:
+        raise BadConfig("how many cells are wanted is not said; add --cells")
+    return request.cells
 
 
 def _spread(fixed: Mapping[int, int], total: int, combinations: Mapping[Codes, int]) -> list[tuple[Codes, int]]:
@@ -149,9 +156,9 @@ def _spread(fixed: Mapping[int, int], total: int, combinations: Mapping[Codes, i
 
 
 def _from_table(
-    request: CellRequest, table: ConditionTable, combinations: Mapping[Codes, int]
+    request: CellRequest, per_type: PerType, table: ConditionTable, combinations: Mapping[Codes, int]
 ) -> list[tuple[Codes, int]]:
-    source, rows = _read_table(request.per_type, table)
+    source, rows = _read_table(per_type, table)
     variables = {variable.name: (i, variable) for i, variable in enumerate(table.observed_variables)}
     runs, seen = [], set()
     for where, row in rows:
@@ -183,7 +190,7 @@ def _read_table(table: PerType, known: ConditionTable) -> tuple[str, Iterable[tu
         source, header = "the table", [str(name) for name in table.columns]
         rows = [(f"row {i}", [str(v) for v in values]) for i, values in enumerate(table.itertuples(index=False), 1)]
     elif isinstance(table, Mapping):
-        source, header = "per_type", [known.type_variable, CELLS]
+        source, header = "per_type", [columns[known.type_place], CELLS]
         rows = [(f"row {i}", [str(name), str(count)]) for i, (name, count) in enumerate(table.items(), 1)]
     else:
         source, header, rows = _read_file(Path(table))
@@ -224,10 +231,10 @@ def _whole(value: str, what: str) -> int:
 
 
 def _matching(
-    request: CellRequest, table: ConditionTable, combinations: Mapping[Codes, int]
+    request: CellRequest, match: Data, table: ConditionTable, combinations: Mapping[Codes, int]
 ) -> list[tuple[Codes, int]]:
     """In the proportions of real cells; as many of them, unless a number is given."""
-    cells, source = load_cells(request.match)
+    cells, source = load_cells(match)
     variables = table.observed_variables
     shared = [i for i, variable in enumerate(variables) if variable.name in cells.obs]
     if not shared:

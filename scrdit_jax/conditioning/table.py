@@ -42,14 +42,14 @@ class ConditionTable:
     @property
     def type_place(self) -> int:
         """Which of the observed variables holds the cell types."""
-        return [variable.name for variable in self.observed_variables].index(self.type_variable)
+        return next(i for i, variable in enumerate(self.observed_variables) if variable.name == self.type_variable)
 
     def combinations(self) -> dict[tuple[int, ...], int]:
         """How many training cells have each combination of observed categories, by code, in ascending order."""
         found, counts = np.unique(self.codes[:, self.observed], axis=0, return_counts=True)
         return {tuple(map(int, codes)): int(count) for codes, count in zip(found, counts, strict=True)}
 
-    def derived_given(self, observed: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def derived_given(self, observed: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(codes (row, derived variable), shares (row,) that add up to 1) among training cells with these `observed`
         codes; where there are none, among those of the cell type; else among all."""
         known = self.codes[:, self.observed]

@@ -25,8 +25,9 @@ def require_whole(name: str, value: object, minimum: int) -> None:
 
 def require_real(name: str, value: object, low: float, high: float = math.inf, *, open_low: bool = False) -> None:
     """A finite number within low..high; with `open_low`, above low."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    inside = number and (low < value if open_low else low <= value) and value <= high
+    inside = False
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        inside = (low < value if open_low else low <= value) and value <= high
     above = f"above {low:g}" if open_low else f"{low:g} or more"
     require(inside, name, value, f"a number {above}" + ("" if math.isinf(high) else f" and at most {high:g}"))
 

@@ -48,7 +48,7 @@ class DataConfig:
         require_real("target_sum", self.target_sum, 0, open_low=True)
         require_whole("genes", self.genes, 1)
         require_whole("min_cells", self.min_cells, 0)
-        for kind, count in self.derive:
+        for kind, count in _pairs(self.derive):
             require_choice("derive", kind, DERIVED)
             require_whole(f"derive of {kind}", count, 1)
         require(isinstance(self.clip, bool), "clip", self.clip, "true or false")

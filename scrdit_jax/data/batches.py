@@ -10,11 +10,11 @@ from scipy import sparse
 
 from ..io.backed import BackedMatrix
 
-# Cells are shuffled over all, or, where there are more than a window of them, in two levels: runs of neighbouring
-# cells over all, then the cells of so many runs. The order is the same wherever the cells lie, and from a disk a
-# window at a time is read, in runs.
-CELLS_A_RUN = 64
-RUNS_A_WINDOW = 512
+# Cells are shuffled over all, or, where there are more than a window of them, in two levels: stretches of
+# neighbouring cells over all, then the cells of so many stretches. The order is the same wherever the cells lie, and
+# from a disk a window at a time is read, in stretches.
+CELLS_A_STRETCH = 64
+STRETCHES_A_WINDOW = 512
 
 
 class Batch(NamedTuple):
@@ -29,39 +29,39 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Shuffle:
-    """The order of `cells` in each epoch, by (seed, epoch). An epoch is a row of windows, which are looked at singly.
+    """The order of `cells` in each epoch, by (seed, epoch). An epoch is a row of windows, each shuffled by itself.
 
     Sorting raw Philox words keeps it the same in every NumPy version.
     """
 
     cells: int
     seed: int
-    cells_a_run: int = CELLS_A_RUN
-    runs_a_window: int = RUNS_A_WINDOW
+    cells_a_stretch: int = CELLS_A_STRETCH
+    stretches_a_window: int = STRETCHES_A_WINDOW
 
     def starts(self, epoch: int) -> np.ndarray:
         """Where each window of the epoch begins, and where the last one ends: (window + 1,) int64."""
-        lengths = self._run_lengths()[self._runs(epoch)]
-        firsts = np.arange(0, len(lengths), self.runs_a_window)
+        lengths = self._stretch_lengths()[self._stretches(epoch)]
+        firsts = np.arange(0, len(lengths), self.stretches_a_window)
         return np.append(0, np.cumsum(np.add.reduceat(lengths, firsts)))
 
     def window(self, epoch: int, number: int) -> np.ndarray:
         """The cells of one window in the order in which they come, int64."""
-        runs = self._runs(epoch)[number * self.runs_a_window : (number + 1) * self.runs_a_window]
-        firsts = np.sort(runs) * self.cells_a_run
-        cells = (firsts[:, None] + np.arange(self.cells_a_run)).ravel()
+        stretches = self._stretches(epoch)[number * self.stretches_a_window : (number + 1) * self.stretches_a_window]
+        firsts = np.sort(stretches) * self.cells_a_stretch
+        cells = (firsts[:, None] + np.arange(self.cells_a_stretch)).ravel()
         cells = cells[cells < self.cells]
         return cells[self._sorted_words(epoch, len(cells), counter=[0, 0, number, 0])]
 
-    def _run_lengths(self) -> np.ndarray:
-        runs = -(-self.cells // self.cells_a_run)
-        return np.minimum(self.cells_a_run, self.cells - self.cells_a_run * np.arange(runs))
+    def _stretch_lengths(self) -> np.ndarray:
+        stretches = -(-self.cells // self.cells_a_stretch)
+        return np.minimum(self.cells_a_stretch, self.cells - self.cells_a_stretch * np.arange(stretches))
 
-    def _runs(self, epoch: int) -> np.ndarray:
-        runs = -(-self.cells // self.cells_a_run)
-        if runs <= self.runs_a_window:
-            return np.arange(runs)
-        return self._sorted_words(epoch, runs, counter=[0, 0, 0, 1])
+    def _stretches(self, epoch: int) -> np.ndarray:
+        stretches = -(-self.cells // self.cells_a_stretch)
+        if stretches <= self.stretches_a_window:
+            return np.arange(stretches)
+        return self._sorted_words(epoch, stretches, counter=[0, 0, 0, 1])
 
     def _sorted_words(self, epoch: int, count: int, counter: list[int]) -> np.ndarray:
         words = np.random.Philox(key=[self.seed % 2**64, epoch], counter=counter).random_raw(count)

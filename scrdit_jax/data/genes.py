@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
 from ..config import DataConfig
 from ..errors import BadInput
-from ..io.checking import Matrix, row_blocks, stored_values
-
-# exp() of more overflows float32, and no log of an expression is near it: such values were never on a log scale.
-LARGEST_LOG = 80.0
+from .statistics import GeneMoments, SelectionStatistics
 
 
-def coefficient_of_variation(x: Matrix) -> np.ndarray:
+def coefficient_of_variation(moments: GeneMoments) -> np.ndarray:
     """cv_i = sd(y_i) / mean(y_i) of each gene over cells   (scRDiT eq. 1), (gene,) float64.
 
     sd is the population deviation (divided by n); the sample deviation ranks genes the same. Genes whose mean is zero
-    have 0. `x` is (cell, gene), dense or sparse.
+    have 0. `moments` are those of log expression.
     """
-    mean, variance = _moments(x)
-    return np.divide(np.sqrt(variance), mean, out=np.zeros_like(mean), where=mean > 0)
+    mean = moments.mean
+    return np.divide(np.sqrt(moments.variance), mean, out=np.zeros_like(mean), where=mean > 0)
 
 
-def highly_variable(x: Matrix, *, bins: int = 20) -> np.ndarray:
+def highly_variable(moments: GeneMoments, *, bins: int = 20) -> np.ndarray:
     """Normalised dispersion of each gene, (gene,) float64: the larger, the more variable for its mean.
 
     With m, v the mean and sample variance of expm1(x): d = log(v / m), standardised among the genes of the same of
     `bins` equal intervals of log1p(m); a gene alone in its interval has 1. Genes that do not vary have NaN.
-    Satija et al. 2015, as scanpy's flavor 'seurat' computes it. `x` is (cell, gene) on the natural log scale; values
-    too large to be logarithms are used as they are.
+    Satija et al. 2015, as scanpy's flavor 'seurat' computes it. `moments` are those of expm1(x), or of x itself where
+    values are too large to be logarithms.
     """
-    logged = x.max() <= LARGEST_LOG
-    mean, variance = _moments(x, np.expm1 if logged else None)
-    mean = np.where(mean == 0, 1e-12, mean)
-    ratio = variance * (x.shape[0] / (x.shape[0] - 1)) / mean
+    mean = np.where(moments.mean == 0, 1e-12, moments.mean)
+    ratio = moments.variance * (moments.cells / (moments.cells - 1)) / mean
     dispersion = np.log(ratio, out=np.full_like(ratio, np.nan), where=ratio > 0)
     interval = pd.cut(np.log1p(mean), bins=bins, labels=False)
     grouped = pd.Series(dispersion).groupby(interval)
@@ -47,24 +40,16 @@ def highly_variable(x: Matrix, *, bins: int = 20) -> np.ndarray:
         return (dispersion - centre) / spread
 
 
-def expressing_cells(x: Matrix) -> np.ndarray:
-    """In how many cells each gene is above zero, (gene,) int."""
-    counts = np.zeros(x.shape[1], dtype=np.int64)
-    for block in row_blocks(x):
-        counts += np.asarray((block > 0).sum(axis=0)).ravel().astype(np.int64)
-    return counts
-
-
 def choose_genes(
-    x: Matrix, config: DataConfig, *, multiple_of: int, source: str = "the matrix"
+    statistics: SelectionStatistics, config: DataConfig, *, multiple_of: int, source: str = "the matrix"
 ) -> tuple[np.ndarray, list[str]]:
     """Column numbers of the chosen genes in ascending order, and sentences that say how they were chosen.
 
-    `x` is the training cells only, (cell, gene) on the log scale. Genes expressed in at least config.min_cells of them
+    `statistics` are of the training cells only, on the log scale. Genes expressed in at least config.min_cells of them
     are ranked by config.gene_selection and the best config.genes kept; 'all' keeps every one. The lowest-ranked are
     dropped until `multiple_of` (the network's need: genes a token) divides the number. Too few genes raise BadInput.
     """
-    expressing = expressing_cells(x)
+    expressing = statistics.expressing
     passing = np.flatnonzero(expressing >= config.min_cells)
     rule = f"expressed in at least {config.min_cells} training cells"
     wanted = len(passing) if config.gene_selection == "all" else config.genes
@@ -72,7 +57,7 @@ def choose_genes(
         most = len(passing) // multiple_of * multiple_of
         remedy = f"--genes {most}" if most else f"a network with fewer than {multiple_of} genes a token"
         raise BadInput(
-            f"{source}: {len(passing)} of its {x.shape[1]} genes are {rule}, but {config.genes} were asked for; "
+            f"{source}: {len(passing)} of its {len(expressing)} genes are {rule}, but {config.genes} were asked for; "
             f"use {remedy} or a lower --min-cells"
         )
     kept = wanted - wanted % multiple_of
@@ -84,28 +69,15 @@ def choose_genes(
     if config.gene_selection == "all":
         score, how = expressing[passing].astype(np.float64), "all genes"
     elif config.gene_selection == "cv":
-        score, how = coefficient_of_variation(x[:, passing]), "the genes with the largest coefficient of variation"
+        score, how = (
+            coefficient_of_variation(statistics.logs[passing]),
+            "the genes with the largest coefficient of variation",
+        )
     else:
-        score, how = highly_variable(x[:, passing]), "the most highly variable genes"
+        moments = statistics.logs if statistics.large[passing].any() else statistics.linear
+        score, how = highly_variable(moments[passing]), "the most highly variable genes"
     best_first = np.argsort(-np.nan_to_num(score, nan=-np.inf), kind="stable")
     sentences = [f"{kept} genes kept: {how} of the {len(passing)} {rule}"]
     if kept < wanted:
         sentences.append(f"{wanted - kept} lowest-ranked of {wanted} genes dropped, so that {multiple_of} divides")
     return np.sort(passing[best_first[:kept]]), sentences
-
-
-def _moments(x: Matrix, transform: Callable | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and population variance of each column of transform(x), in float64; transform(0) must be 0.
-
-    Two passes, since E[x^2] - E[x]^2 loses its digits where the variance is small.
-    """
-    n_cells, n_genes = x.shape
-    total = np.zeros(n_genes)
-    for values, columns in stored_values(x, transform):
-        total += np.bincount(columns, weights=values, minlength=n_genes)
-    mean = total / n_cells
-    squares, stored = np.zeros(n_genes), np.zeros(n_genes)
-    for values, columns in stored_values(x, transform):
-        squares += np.bincount(columns, weights=(values - mean[columns]) ** 2, minlength=n_genes)
-        stored += np.bincount(columns, minlength=n_genes)
-    return mean, (squares + (n_cells - stored) * mean**2) / n_cells

@@ -13,7 +13,8 @@ from scipy import sparse
 from ..config import DataConfig
 from ..errors import BadInput
 from ..io.backed import BackedMatrix, Cells, make_cells
-from ..io.checking import Matrix, locate, row_blocks, value_at
+from ..io.checking import locate, value_at
+from .statistics import CellStatistics
 
 
 @dataclass(frozen=True)
@@ -35,26 +36,18 @@ class Normalization:
         return cls(**values)
 
 
-def looks_like_counts(x: Matrix) -> bool:
-    """Whether all values are non-negative whole numbers and not all are zero."""
-    some = False
-    for block in row_blocks(x):
-        values = block.data if sparse.issparse(block) else block
-        if not ((values >= 0) & (values == np.floor(values))).all():
-            return False
-        some = some or bool(values.any())
-    return some
-
-
-def normalize(adata: Cells, config: DataConfig, *, source: str = "the matrix") -> tuple[Cells, Normalization]:
-    """Cells on the log scale and what was decided; see `_apply` for the arithmetic.
+def normalize(
+    adata: Cells, config: DataConfig, *, statistics: CellStatistics | None = None, source: str = "the matrix"
+) -> tuple[Cells, Normalization]:
+    """Cells on the log scale and what was decided; see `_apply` for the arithmetic. `statistics` are of their values.
 
     config.normalize 'auto': raw counts are normalised, anything else is left alone; 'log1p': normalised whatever they
     look like; 'none': left alone. Cells without any value above zero are dropped. Negative values raise BadInput: they
     are no counts, and on the log scale zero-negation could not tell them from zeros.
     """
-    _require_non_negative(adata, config.normalize, source)
-    counts = looks_like_counts(adata.X)
+    statistics = statistics or CellStatistics.of_all(adata.X)
+    _require_non_negative(adata, statistics, config.normalize, source)
+    counts = statistics.are_counts
     scaled = f"each cell was scaled to a sum of {config.target_sum:g}, then log1p taken"
     if config.normalize == "log1p":
         found = "raw counts" if counts else "values that are not all whole numbers"
@@ -66,37 +59,38 @@ def normalize(adata: Cells, config: DataConfig, *, source: str = "the matrix") -
     else:
         method, sentence = "none", "values that are not all whole numbers: taken to be on a log scale and left alone"
     target_sum = config.target_sum if method == "log1p" else None
-    return _apply(adata, Normalization(method, target_sum, counts, sentence), source)
+    return _apply(adata, statistics.library_size, Normalization(method, target_sum, counts, sentence), source)
 
 
-def normalize_like(adata: Cells, recorded: Normalization, *, source: str) -> tuple[Cells, Normalization]:
+def normalize_like(
+    adata: Cells, recorded: Normalization, *, statistics: CellStatistics | None = None, source: str
+) -> tuple[Cells, Normalization]:
     """Other cells brought to the scale of a model's: counts as its counts were, log-scale values left alone.
 
     BadInput where that cannot be known: raw counts, for a model of values that were on some log scale when they came.
     """
-    _require_non_negative(adata, recorded.method, source)
-    counts = looks_like_counts(adata.X)
+    statistics = statistics or CellStatistics.of_all(adata.X)
+    _require_non_negative(adata, statistics, recorded.method, source)
+    counts, library_size = statistics.are_counts, statistics.library_size
     if recorded.method == "log1p" and (counts or not recorded.were_counts):
         sentence = (
             f"{source}: each cell was scaled to a sum of {recorded.target_sum:g}, then log1p taken, as in training"
         )
-        return _apply(adata, Normalization("log1p", recorded.target_sum, counts, sentence), source)
+        return _apply(adata, library_size, Normalization("log1p", recorded.target_sum, counts, sentence), source)
     if counts and not recorded.were_counts:
         raise BadInput(
             f"{source} holds raw counts, but the model was trained on log-scale values that were made elsewhere; "
             "give these cells on that scale"
         )
     sentence = f"{source}: values taken to be on the model's scale and left alone"
-    return _apply(adata, Normalization("none", None, counts, sentence), source)
+    return _apply(adata, library_size, Normalization("none", None, counts, sentence), source)
 
 
-def _apply(adata: Cells, decided: Normalization, source: str) -> tuple[Cells, Normalization]:
+def _apply(adata: Cells, library: np.ndarray, decided: Normalization, source: str) -> tuple[Cells, Normalization]:
     """log(1 + target_sum * x / library size) for 'log1p', over all genes of the file; the input is not changed.
 
-    `obs['library_size']` (float32) is the sum of a cell's values over all genes, before either.
+    `library` (cell,) is the sum of a cell's values over all genes, before either; `obs['library_size']` is its float32.
     """
-    sums = [np.asarray(block.sum(axis=1, dtype=np.float64)).ravel() for block in row_blocks(adata.X)]
-    library = np.concatenate(sums)
     expressed = library > 0
     if not expressed.any():
         raise BadInput(f"{source}: every value is zero; give cells with some expression")
@@ -120,11 +114,11 @@ def _apply(adata: Cells, decided: Normalization, source: str) -> tuple[Cells, No
     return make_cells(x, obs, adata.var.copy(), dict(adata.uns)), decided
 
 
-def _require_non_negative(adata: Cells, method: str, source: str) -> None:
-    place = locate(adata.X, lambda values: values < 0)
-    if place is None:
+def _require_non_negative(adata: Cells, statistics: CellStatistics, method: str, source: str) -> None:
+    if not statistics.negative.any():
         return
-    i, j = place
+    i = int(np.argmax(statistics.negative))
+    _, j = locate(adata.X[i : i + 1], lambda values: values < 0)
     rule = "counts cannot be negative" if method == "log1p" else "neither counts nor log1p values are negative"
     value = value_at(adata.X, i, j)
     value = f"{source}: the value of cell {adata.obs_names[i]!r}, gene {adata.var_names[j]!r} is {value:g}"

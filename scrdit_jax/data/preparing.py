@@ -13,30 +13,37 @@ import pandas as pd
 from anndata import AnnData
 from scipy import sparse
 
-from ..conditioning.derived import derive, is_derived
+from ..conditioning.derived import is_derived
 from ..conditioning.variables import Variable, categorical, find_variables
 from ..config import DataConfig
 from ..errors import BadConfig, BadInput, GeneMismatch, OutputExists, UnknownCellType
 from ..io.backed import BackedMatrix, Cells, make_cells
-from ..io.checking import Matrix, check_cells, listed, notes_of, source_digest, with_notes
+from ..io.checking import Matrix, check_cells, listed, notes_of, with_notes
 from ..io.writing import check_suffix, write_cells
 from ..registry import DERIVED
+from .chosen_genes import fit_chosen_genes
 from .genes import choose_genes
+from .marginals import gene_marginals
 from .metadata import METADATA_KEY, DatasetMetadata
-from .normalizing import Normalization, looks_like_counts, normalize, normalize_like
-from .scaling import Scaling
+from .normalizing import Normalization, normalize, normalize_like
 from .splitting import held_out_mask
+from .statistics import CellStatistics, SelectionStatistics, survey
 
 DEFAULT_CELL_TYPE_KEY = "cell_type"
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Cells on the log scale with the chosen genes (X CSR float32, `obs.split`, `obs.library_size`), and their
-    metadata."""
+    """Cells on the log scale with the chosen genes (X CSR float32, `obs.split`, `obs.library_size`), their metadata
+    and, where they were just prepared, the training cells' `marginals`."""
 
     cells: Cells
     metadata: DatasetMetadata
+    marginals: np.ndarray | None = None
+
+    def gene_marginals(self) -> np.ndarray:
+        """The marginals of the training cells, (gene, 3) float32: found when they were prepared, or now."""
+        return gene_marginals(self.train.X) if self.marginals is None else self.marginals
 
     @property
     def on_disk(self) -> bool:
@@ -57,41 +64,37 @@ class Prepared:
 def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) -> Prepared:
     """Check, select cell types, normalise, split, choose genes and fit the scaling; the input is not changed.
 
-    Genes and scaling are decided on the training cells alone. `source` names the input. Raises
-    BadInput or UnknownCellType.
+    Genes and scaling are decided on the training cells alone. Cells on a disk are gone through four times. `source`
+    names the input. Raises BadInput or UnknownCellType.
     """
-    cells = check_cells(adata, source)
-    digest = source_digest(cells)
-    cells, key, notes = _cells_of_types(cells, config, source)
+    cells = check_cells(adata, source, values=False)
+    digest, statistics = survey(cells, source)
+    cells, statistics, key, notes = _cells_of_types(cells, statistics, config, source)
     cells = categorical(cells, config.condition_on, source)
     replaced = [name for name in cells.obs if name in ("library_size", "split") or is_derived(name)]
-    cells, normalization = normalize(cells, config, source=source)
+    cells, normalization = normalize(cells, config, statistics=statistics, source=source)
     notes = [*notes_of(cells), *notes, normalization.sentence]
     notes += [f"the column {name!r} of obs was replaced" for name in replaced]
 
-    held_out = held_out_mask(cells.obs_names, config.held_out, config.seed)
+    held_out = _held_out(cells, config, source)
     n_train, n_held_out = int(np.sum(~held_out)), int(np.sum(held_out))
-    if n_train < 2:
-        raise BadInput(
-            f"{source}: {n_train} of its {cells.n_obs} cells fall to training ({config.held_out:g} held out); "
-            "there must be at least 2: give more cells, name more cell types, or hold out less"
-        )
     notes.append(f"{n_train} cells for training, {n_held_out} held out")
-    training = cells.X[~held_out]
-    columns, sentences = choose_genes(training, config, multiple_of=multiple_of, source=source)
-    scaling = Scaling.fit(training[:, columns], config.zero_value, config.standardize, clip=config.clip)
-    observed = find_variables(cells.obs[~held_out], config.condition_on, source)
+    selection = SelectionStatistics.of_all(cells.X[~held_out])
+    columns, sentences = choose_genes(selection, config, multiple_of=multiple_of, source=source)
+    variables = find_variables(cells.obs[~held_out], config.condition_on, source)
 
+    x = _rows(cells.X[:, columns])
+    fitted = fit_chosen_genes(x, held_out, config)
     split = pd.Categorical(np.where(held_out, "held_out", "train"), categories=["train", "held_out"])
     obs = _plain(_without_derived(cells.obs).assign(split=split))
-    x = _rows(cells.X[:, columns])
-    obs, derived = _derived(x, obs, held_out, config, source)
-    sentences += _conditioned_on((*observed, *derived))
+    for kind, found in fitted.derived.items():
+        obs = obs.assign(**found)
+        variables += find_variables(obs[~held_out], tuple(found), source, source=kind)
     chosen = make_cells(x, obs, _plain(cells.var.iloc[columns]))
     metadata = DatasetMetadata(
         genes=tuple(chosen.var_names),
         normalization=normalization,
-        scaling=scaling,
+        scaling=fitted.scaling,
         cell_type_key=key,
         cell_types=_counts(obs[key][~held_out]) if key else {},
         n_train=n_train,
@@ -99,23 +102,21 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
         settings=config,
         source=source,
         digest=digest,
-        notes=(*notes, *sentences),
-        variables=(*observed, *derived),
+        notes=(*notes, *sentences, *_conditioned_on(variables)),
+        variables=variables,
     )
-    return Prepared(chosen, metadata)
+    return Prepared(chosen, metadata, fitted.marginals)
 
 
-def _derived(
-    x: Matrix, obs: pd.DataFrame, held_out: np.ndarray, config: DataConfig, source: str
-) -> tuple[pd.DataFrame, tuple[Variable, ...]]:
-    """(obs with the derived variables' columns, those variables)."""
-    if not config.derive:
-        return obs, ()
-    variables: tuple[Variable, ...] = ()
-    for kind, columns in derive(x, held_out, dict(config.derive), seed=config.seed).items():
-        obs = obs.assign(**columns)
-        variables += find_variables(obs[~held_out], tuple(columns), source, source=kind)
-    return obs, variables
+def _held_out(cells: Cells, config: DataConfig, source: str) -> np.ndarray:
+    """(cell,) bool: the cells that are held out; BadInput where under 2 are left to train on."""
+    held_out = held_out_mask(cells.obs_names, config.held_out, config.seed)
+    if (n_train := int(np.sum(~held_out))) < 2:
+        raise BadInput(
+            f"{source}: {n_train} of its {cells.n_obs} cells fall to training ({config.held_out:g} held out); "
+            "there must be at least 2: give more cells, name more cell types, or hold out less"
+        )
+    return held_out
 
 
 def _conditioned_on(variables: tuple[Variable, ...]) -> list[str]:
@@ -174,9 +175,12 @@ def align(adata: AnnData, metadata: DatasetMetadata, *, source: str) -> AnnData:
                 f"{source} was prepared with normalisation {_named(made)}, the model's cells with "
                 f"{_named(metadata.normalization)}; give the file it was prepared from"
             )
-    elif not _is_on_scale(cells, metadata):
-        cells, normalization = normalize_like(cells, metadata.normalization, source=source)
-        notes.append(normalization.sentence)
+    else:
+        statistics = CellStatistics.of_all(cells.X)
+        if not _is_on_scale(cells, statistics, metadata):
+            recorded = metadata.normalization
+            cells, normalization = normalize_like(cells, recorded, statistics=statistics, source=source)
+            notes.append(normalization.sentence)
     result = AnnData(
         sparse.csr_matrix(cells.X[:, columns]), obs=cells.obs.copy(), var=cells.var.iloc[columns].copy(), uns=cells.uns
     )
@@ -207,7 +211,7 @@ def prepared_from(adata: Cells) -> Prepared:
 
 
 def write_prepared(prepared: Prepared, path: str | Path) -> Path:
-    """Write .h5ad or .zarr, whole or not at all.
+    """Write .h5ad or .zarr, in an atomic write.
 
     A prepared file that is there already is replaced; anything else raises OutputExists.
     """
@@ -222,15 +226,18 @@ def write_prepared(prepared: Prepared, path: str | Path) -> Path:
     return path
 
 
-def _cells_of_types(cells: Cells, config: DataConfig, source: str) -> tuple[Cells, str | None, list[str]]:
-    """The cells of the named types (all, without names), the column that holds the types, and what to say about it."""
+def _cells_of_types(
+    cells: Cells, statistics: CellStatistics, config: DataConfig, source: str
+) -> tuple[Cells, CellStatistics, str | None, list[str]]:
+    """The cells of the named types (all, without names) and their statistics, the column that holds the types, and what
+    to say about it."""
     key = config.cell_type_key or DEFAULT_CELL_TYPE_KEY
     if config.cell_type_key is None and not config.cell_types:
         if key not in cells.obs or cells.obs[key].dtype.kind in "biufc":
-            return cells, None, []
+            return cells, statistics, None, []
         if cells.obs[key].isna().any():
             missing = int(cells.obs[key].isna().sum())
-            return cells, None, [f"obs[{key!r}] lacks {missing} labels; cell types were not used"]
+            return cells, statistics, None, [f"obs[{key!r}] lacks {missing} labels; cell types were not used"]
     if key not in cells.obs:
         there = f"obs has {listed(cells.obs.columns)}" if len(cells.obs.columns) else "obs has no columns"
         raise BadInput(f"{source} has no column {key!r} for cell types; {there}: pass one as --cell-type-key")
@@ -249,7 +256,7 @@ def _cells_of_types(cells: Cells, config: DataConfig, source: str) -> tuple[Cell
     types = pd.Categorical(labels[chosen], categories=[name for name in order if name in set(labels[chosen])])
     selected = cells if chosen.all() else cells[chosen]
     obs = selected.obs.assign(**{key: types})
-    return make_cells(selected.X, obs, cells.var, dict(cells.uns)), key, notes
+    return make_cells(selected.X, obs, cells.var, dict(cells.uns)), statistics[chosen], key, notes
 
 
 def _counts(labels: pd.Series) -> dict[str, int]:
@@ -262,10 +269,10 @@ def _plain(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**{name: table[name].astype(str) for name in mixed})
 
 
-def _is_on_scale(cells: AnnData, metadata: DatasetMetadata) -> bool:
+def _is_on_scale(cells: AnnData, statistics: CellStatistics, metadata: DatasetMetadata) -> bool:
     """Exactly the model's genes, and values that are no raw counts (or a model of values left as they came)."""
     same_genes = set(cells.var_names) == set(metadata.genes)
-    return same_genes and (metadata.normalization.method == "none" or not looks_like_counts(cells.X))
+    return same_genes and (metadata.normalization.method == "none" or not statistics.are_counts)
 
 
 def _named(normalization: Normalization) -> str:

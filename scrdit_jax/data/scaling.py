@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..io.checking import Matrix, stored_values
+from ..io.checking import Matrix, row_blocks
+from .statistics import ValueSquares, ValueSums
 
 
 def negate_zeros(x, zero_value: float):
@@ -60,25 +61,30 @@ class Scaling:
 
     @classmethod
     def fit(cls, x: Matrix, zero_value: float | None, standardize: bool, *, clip: bool = False) -> Scaling:
-        """One mean and one population deviation over all entries of `x` after zero-negation, in float64.
+        """`of` all rows of `x`, gone through twice, a block at a time."""
+        sums = ValueSums.of_all(x)
+        squares = ValueSquares.of_all(row_blocks(x), sums.centres(zero_value or 0.0)) if standardize else None
+        return cls.of(sums, squares, zero_value, clip=clip)
 
-        Without `standardize`, mean 0 and deviation 1 (the paper). Standardising each gene by itself was measured to be
-        much worse. With `clip`, the ranges of the genes too; a gene that no cell expresses has 0 to 0. Gone through a
-        block of rows at a time.
+    @classmethod
+    def of(
+        cls, sums: ValueSums, squares: ValueSquares | None, zero_value: float | None, *, clip: bool = False
+    ) -> Scaling:
+        """One mean and one population deviation over all entries after zero-negation, in float64.
+
+        `squares` are about `sums.centres(zero_value)`; without them, mean 0 and deviation 1 (the paper). Standardising
+        each gene by itself was measured to be much worse. With `clip`, the ranges of the genes too; a gene that no cell
+        expresses has 0 to 0.
         """
-        ranges = _ranges(x) if clip else None
-        if not standardize:
+        ranges = None
+        if clip:
+            least = np.where(sums.greatest == 0, 0.0, sums.least)
+            ranges = tuple(zip(least.tolist(), sums.greatest.tolist(), strict=True))
+        if squares is None:
             return cls(zero_value, 0.0, 1.0, ranges)
-        negated = 0.0 if zero_value is None else zero_value
-        size = x.shape[0] * x.shape[1]
-        total, there = 0.0, 0
-        for values, _ in stored_values(x):
-            total, there = total + float(np.sum(values)), there + len(values)
-        mean = (total + (size - there) * negated) / size
-        squares = (size - there) * (negated - mean) ** 2
-        for values, _ in stored_values(x):
-            squares += float(np.sum((values - mean) ** 2))
-        return cls(zero_value, mean, float(np.sqrt(squares / size)) or 1.0, ranges)
+        size = sums.cells * len(sums.sums)
+        mean = sums.centres(zero_value or 0.0).mean
+        return cls(zero_value, mean, float(np.sqrt(squares.mean / size)) or 1.0, ranges)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -89,12 +95,3 @@ class Scaling:
         """The inverse of `to_dict`, also after a trip through JSON."""
         ranges = values.get("ranges")
         return cls(**{**values, "ranges": ranges and tuple((least, greatest) for least, greatest in ranges)})
-
-
-def _ranges(x: Matrix) -> tuple[tuple[float, float], ...]:
-    least, greatest = np.full(x.shape[1], np.inf), np.zeros(x.shape[1])
-    for values, genes in stored_values(x):
-        np.minimum.at(least, genes, values)
-        np.maximum.at(greatest, genes, values)
-    least[greatest == 0] = 0
-    return tuple(zip(least.tolist(), greatest.tolist(), strict=True))

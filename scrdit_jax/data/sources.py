@@ -11,6 +11,7 @@ from ..config import DataConfig
 from ..devices import free_host_memory
 from ..errors import BadInput
 from ..io.backed import BackedCells
+from ..io.checking import require_finite
 from ..io.reading import Data, bytes_in_memory, load_cells, open_cells
 from .preparing import Prepared, is_prepared, prepare, prepared_from
 
@@ -48,6 +49,8 @@ def load_prepared(
         cells, source = load_cells(data, transpose=transpose)
     if not is_prepared(cells):
         return prepare(cells, config, multiple_of=multiple_of, source=source)
+    if stored:
+        require_finite(cells.X, cells.obs_names, cells.var_names, source)
     prepared = prepared_from(cells)
     made = prepared.metadata.settings
     for name in asked:

@@ -38,7 +38,7 @@ def timestep_probabilities(schedule: NoiseSchedule, config: TrainingConfig) -> n
     Uniform as in the paper (section 2.4); or, with `log_snr_mean` and `log_snr_std`, the density of that normal
     over log-SNR times the log-SNR interval that timestep t stands for, cut off where the schedule ends.
     """
-    if config.log_snr_mean is None:
+    if config.log_snr_mean is None or config.log_snr_std is None:
         return np.full(schedule.timesteps, 1.0 / schedule.timesteps)
     log_snr = schedule.log_snr
     edges = np.concatenate([log_snr[:1], (log_snr[:-1] + log_snr[1:]) / 2, log_snr[-1:]])

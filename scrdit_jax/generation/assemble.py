@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import OutputExists
-from ..io.append import CellDigest, new_cell_file, pieces
+from ..io.append import CellDigest, new_cell_file, read_blocks
 from ..io.atomic import atomic_write, require_space
 from .store import Store
 
@@ -31,7 +31,7 @@ def assemble(store: Store, out: Path) -> None:
             for shard, record in zip(store.plan.shards(), records, strict=True):
                 digest = CellDigest(shard.first)
                 try:
-                    for piece in pieces(store.shard_path(shard), store.layout):
+                    for piece in read_blocks(store.shard_path(shard), store.layout):
                         cells.append(piece, shard.first + digest.cells)
                         digest.update(piece)
                         bar.update(piece.cells.shape[0])

@@ -6,7 +6,7 @@ import hashlib
 
 from tqdm import tqdm
 
-from ..io.append import CellDigest, pieces
+from ..io.append import CellDigest, read_blocks
 from .plan import Shard
 from .store import Store
 
@@ -35,7 +35,7 @@ def _damage(store: Store, shard: Shard) -> str | None:
             if hashlib.file_digest(file, "sha256").hexdigest() != record.file:
                 return f"{path.name} was damaged after it was written: its sha256 is another"
         digest = CellDigest(shard.first)
-        for piece in pieces(path, store.layout):
+        for piece in read_blocks(path, store.layout):
             digest.update(piece)
     except (OSError, KeyError, ValueError) as error:
         return f"{path.name} cannot be read ({' '.join(str(error).split())[:100]})"

@@ -20,7 +20,11 @@ from anndata import AnnData
 from scipy import sparse
 
 from ..devices import usable_cores
+from .backed import BackedCells
+from .checking import row_blocks
 from .columns import column
+
+Group = h5py.Group | zarr.Group
 
 # Shuffle and gzip, which every HDF5 reads; columns.py says how they are compressed.
 H5_STORAGE = {"chunks": (1 << 16,), "compression": "gzip", "compression_opts": 1, "shuffle": True}
@@ -30,6 +34,8 @@ H5_PLAIN = {"chunks": (1 << 16,)}
 H5_PLAIN_NAMES = {"chunks": (1 << 12,), "maxshape": (None,)}
 # A chunk of a zarr array is a file of its own, so they are larger; zarr's zstd needs no options.
 ZARR_STORAGE = {"chunks": (1 << 20,)}
+# Of a file that is read at random: so small that little is read in vain, so large that they are not too many.
+RANDOM_ACCESS = {"chunks": (1 << 16,)}
 ROWS_AT_ONCE = 8192
 
 COUNTS, LIBRARY_SIZE, TOTAL_COUNTS = "counts", "library_size", "total_counts"
@@ -119,7 +125,7 @@ class CellWriter:
 
     def __init__(
         self,
-        group: h5py.Group | zarr.Group,
+        group: Group,
         layout: CellLayout,
         uns: dict[str, Any],
         *,
@@ -131,33 +137,19 @@ class CellWriter:
 
         Chunks are compressed by `executor`; those of HDF5, unless `compress`, not at all.
         """
-        self._layout = layout
         matrix, names = ZARR_STORAGE, ZARR_STORAGE
         if isinstance(group, h5py.Group):
             matrix, names = (H5_STORAGE, H5_NAMES) if compress else (H5_PLAIN, H5_PLAIN_NAMES)
-        genes = layout.genes
-        var = pd.DataFrame(index=pd.Index(np.array(genes, object), name="gene"))
-        none = layout.obs(_nothing(layout), 0)
-        # AnnData warns that its own default for zarr will become what is asked for here.
-        with (
-            anndata.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False),
-            warnings.catch_warnings(action="ignore", category=UserWarning),
-        ):
-            anndata.io.write_elem(group, "/", AnnData(obs=none[[]], var=var, uns={"scrdit": uns}))
-            if "raw" in group:  # written without `.X`, an AnnData leaves an empty one that cannot be opened backed
-                del group["raw"]
-            anndata.io.write_elem(group, "obs", none, dataset_kwargs=names)
-            empty = sparse.csr_matrix((0, len(genes)), dtype=np.float32)
-            # SciPy works on matrices only whose indices and indptr are of one kind.
-            kind = np.int32 if most_nonzeros < np.iinfo(np.int32).max else np.int64
-            empty.indices, empty.indptr = empty.indices.astype(kind), empty.indptr.astype(kind)
-            anndata.io.write_elem(group, "X", empty, dataset_kwargs=matrix)
-            if layout.counts:
-                empty.data = empty.data.astype(np.int32)
-                anndata.io.write_elem(group["layers"], COUNTS, empty, dataset_kwargs=matrix)
+        var = pd.DataFrame(index=pd.Index(np.array(layout.genes, object), name="gene"))
+        _write_frame(group, layout.obs(_nothing(layout), 0), var, {"scrdit": uns}, names)
+        # SciPy works on matrices only whose indices and indptr are of one kind.
+        index = np.int32 if most_nonzeros < np.iinfo(np.int32).max else np.int64
+        stored = {"index": index, "storage": matrix, "executor": executor}
+        self._matrix = _MatrixWriter(group, "X", len(layout.genes), np.float32, **stored)
+        self._counts = None
+        if layout.counts:
+            self._counts = _MatrixWriter(group["layers"], COUNTS, len(layout.genes), np.int32, **stored)
         obs = group["obs"]
-        self._matrix = _MatrixWriter(group["X"], executor)
-        self._counts = _MatrixWriter(group["layers"][COUNTS], executor) if layout.counts else None
         self._names = column(obs[obs.attrs["_index"]], executor)
         self._labels = [column(obs[name]["codes"], executor) for name, _ in layout.columns]
         sizes = (LIBRARY_SIZE, TOTAL_COUNTS) if layout.counts else ()
@@ -184,10 +176,17 @@ class CellWriter:
 class _MatrixWriter:
     """A CSR matrix as AnnData stores it, to which rows are added."""
 
-    def __init__(self, group: h5py.Group | zarr.Group, executor: Executor) -> None:
-        self._group, self._rows, self._nonzeros = group, 0, 0
+    def __init__(
+        self, group: Group, name: str, genes: int, dtype: type, *, index: type, storage: dict, executor: Executor
+    ) -> None:
+        """Put an empty matrix of `genes` columns as `name` into `group`, its numbers of rows and columns as `index`."""
+        empty = sparse.csr_matrix((0, genes), dtype=dtype)
+        empty.indices, empty.indptr = empty.indices.astype(index), empty.indptr.astype(index)
+        with zarr_format_3():
+            anndata.io.write_elem(group, name, empty, dataset_kwargs=storage)
+        self._group, self._rows, self._nonzeros = group[name], 0, 0
         self._data, self._indices, self._indptr = (
-            column(group[name], executor) for name in ("data", "indices", "indptr")
+            column(self._group[part], executor) for part in ("data", "indices", "indptr")
         )
 
     def append(self, rows: sparse.csr_matrix) -> None:
@@ -202,6 +201,25 @@ class _MatrixWriter:
         self._group.attrs["shape"] = [self._rows, int(self._group.attrs["shape"][1])]
 
 
+def _write_frame(group: Group, obs: pd.DataFrame, var: pd.DataFrame, uns: dict[str, Any], storage: dict) -> None:
+    """All of an AnnData but its matrices; the columns of obs are stored as `storage` says."""
+    with zarr_format_3():
+        anndata.io.write_elem(group, "/", AnnData(obs=obs[[]], var=var, uns=uns))
+        if "raw" in group:  # written without `.X`, an AnnData leaves an empty one that cannot be opened backed
+            del group["raw"]
+        anndata.io.write_elem(group, "obs", obs, dataset_kwargs=storage)
+
+
+@contextlib.contextmanager
+def zarr_format_3() -> Iterator[None]:
+    """AnnData writes zarr of format 3, unsharded, and does not warn that this will become its default."""
+    with (
+        anndata.settings.override(zarr_write_format=3, auto_shard_zarr_v3=False),
+        warnings.catch_warnings(action="ignore", category=UserWarning),
+    ):
+        yield
+
+
 def _nothing(layout: CellLayout) -> CellBlock:
     """A block of no cells."""
     labels, library = np.zeros((0, len(layout.columns)), np.int32), np.zeros(0, np.float32)
@@ -210,18 +228,37 @@ def _nothing(layout: CellLayout) -> CellBlock:
 
 
 @contextlib.contextmanager
-def new_cell_file(path: Path, layout: CellLayout, uns: dict[str, Any], *, most_nonzeros: int) -> Iterator[CellWriter]:
-    """A new .h5ad or .zarr at `path`; see CellWriter."""
+def _new_file(path: Path) -> Iterator[tuple[Group, Executor]]:
+    """A new .h5ad or .zarr, empty, and threads that compress its chunks."""
     with contextlib.ExitStack() as stack:
         executor = stack.enter_context(ThreadPoolExecutor(usable_cores()))
         is_zarr = path.suffix == ".zarr"
         group = zarr.open_group(path, mode="w", zarr_format=3) if is_zarr else stack.enter_context(h5py.File(path, "w"))
+        yield group, executor
+
+
+@contextlib.contextmanager
+def new_cell_file(path: Path, layout: CellLayout, uns: dict[str, Any], *, most_nonzeros: int) -> Iterator[CellWriter]:
+    """A new .h5ad or .zarr at `path`; see CellWriter."""
+    with _new_file(path) as (group, executor):
         cells = CellWriter(group, layout, uns, most_nonzeros=most_nonzeros, executor=executor)
         yield cells
         cells.close()
 
 
-def pieces(path: Path, layout: CellLayout) -> Iterator[CellBlock]:
+def write_backed(cells: BackedCells, path: Path) -> None:
+    """Write a new .h5ad or .zarr of cells that are on a disk, a block in memory at a time; X is not compressed."""
+    with _new_file(path) as (group, executor):
+        _write_frame(group, cells.obs, cells.var, cells.uns, {})
+        matrix = _MatrixWriter(
+            group, "X", cells.n_vars, np.float32, index=np.int64, storage=RANDOM_ACCESS, executor=executor
+        )
+        for block in row_blocks(cells.X):
+            matrix.append(block)
+        matrix.close()
+
+
+def read_blocks(path: Path, layout: CellLayout) -> Iterator[CellBlock]:
     """The cells of an .h5ad, so many at a time that memory does not grow with the file."""
     with h5py.File(path) as file:
         matrix, obs = anndata.io.sparse_dataset(file["X"]), file["obs"]
@@ -236,7 +273,7 @@ def pieces(path: Path, layout: CellLayout) -> Iterator[CellBlock]:
 
 
 def to_csr(cells: np.ndarray) -> sparse.csr_matrix:
-    """Dense cells (cell, gene) as CSR. Nearly all of it runs while Python's other threads do."""
+    """Dense cells (cell, gene) as CSR. Python's other threads go on during nearly all of it."""
     mask = cells != 0
     per_cell = np.count_nonzero(mask, axis=1)
     indptr = np.concatenate([[0], np.cumsum(per_cell)]).astype(np.int32)

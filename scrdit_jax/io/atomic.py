@@ -1,4 +1,4 @@
-"""Writing that is whole or not there."""
+"""Atomic writes: a file or a folder is there as a whole, or as it was before."""
 
 from __future__ import annotations
 

@@ -6,12 +6,15 @@ BackedMatrix stands where a matrix does, and BackedCells where an AnnData does, 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
 from scipy import sparse
+
+from .damage import foreign, reading
 
 # Rows that lie this near to each other are read in one stroke, and no more than so many at once.
 NEAR = 64
@@ -20,16 +23,18 @@ MOST_ROWS = 1 << 13
 
 @dataclass(frozen=True, eq=False)
 class BackedMatrix:
-    """A (cell, gene) matrix on disk, looked at like one in memory: sliced by rows it gives CSR float32.
+    """A (cell, gene) matrix on disk that is used like one in memory: sliced by rows it gives CSR float32.
 
     `matrix` is what lies on the disk, anndata's backed CSR or a dense array; `rows` and `columns` (None: all) say
-    which of it, ascending. Where `factors` (row,) are given, a value x is read as log(1 + factor x).
+    which of it, ascending. Where `factors` (row,) are given, a value x is read as log(1 + factor x). `source` is
+    the file.
     """
 
     matrix: Any
     rows: np.ndarray
     columns: np.ndarray | None = None
     factors: np.ndarray | None = None
+    source: Path = Path("the cells")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -63,8 +68,11 @@ class BackedMatrix:
 
     def _read(self, rows: np.ndarray) -> sparse.csr_matrix:
         first, last = int(rows[0]), int(rows[-1])
-        block = sparse.csr_matrix(self.matrix[first : last + 1], dtype=np.float32)
-        block.check_format(full_check=True)
+        with reading(self.source):
+            with foreign():
+                block = self.matrix[first : last + 1]
+            block = sparse.csr_matrix(block, dtype=np.float32)
+            block.check_format(full_check=True)
         if len(rows) < last + 1 - first:
             block = block[rows - first]
         return block if self.columns is None else block[:, self.columns]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from anndata.utils import make_index_unique
@@ -19,12 +19,13 @@ ROWS_PER_BLOCK = 4096
 SHOWN_NAMES = 30
 
 
-def check_cells(adata: Cells, source: str) -> Cells:
+def check_cells(adata: Cells, source: str, *, values: bool = True) -> Cells:
     """A checked AnnData of the same cells and genes; the one given is not changed.
 
     Cells on a disk stay there. Else X becomes float32, a dense (cell, gene) array or CSR with sorted indices and no
     stored zeros; obs, var and uns are kept. Repeated cell names are made unique and noted. BadInput where the matrix
-    is empty, holds something that is not a finite number, or repeats a gene name; `source` opens the message.
+    is empty, holds something that is not a finite number, or repeats a gene name; `source` opens the message. Without
+    `values`, whether they are finite is left to whoever goes through them next (`require_finite`).
     """
     if adata.isbacked:
         adata = adata.to_memory()
@@ -47,7 +48,8 @@ def check_cells(adata: Cells, source: str) -> Cells:
         )
         cells = make_index_unique(cells)
     matrix = adata.X if isinstance(adata.X, BackedMatrix) else _float32(adata.X, cells, genes, source)
-    _require_finite(matrix, cells, genes, source)
+    if values:
+        require_finite(matrix, cells, genes, source)
     checked = make_cells(matrix, adata.obs.set_axis(cells), adata.var.set_axis(genes), dict(adata.uns))
     return with_notes(checked, notes)
 
@@ -65,38 +67,53 @@ def with_notes(adata: Cells, notes: Iterable[str]) -> Cells:
     return adata
 
 
-def source_digest(adata: Cells) -> str:
-    """SHA-256 over the values, gene names and cell names, the same for dense and sparse, whatever the stored dtype."""
-    digest = hashlib.sha256()
-    for names in (adata.var_names, adata.obs_names):
-        digest.update(f"{len(names)}\n".encode())
-        for name in names:
-            encoded = str(name).encode()
-            digest.update(len(encoded).to_bytes(8, "little") + encoded)
-    for block in row_blocks(adata.X):
+class SourceDigest:
+    """SHA-256 over gene names, cell names and values, the same for dense and sparse, whatever the stored dtype."""
+
+    def __init__(self, adata: Cells) -> None:
+        """Of the names of `adata`; its values are to follow."""
+        self._digest = hashlib.sha256()
+        for names in (adata.var_names, adata.obs_names):
+            self._digest.update(f"{len(names)}\n".encode())
+            for name in names:
+                encoded = str(name).encode()
+                self._digest.update(len(encoded).to_bytes(8, "little") + encoded)
+
+    def update(self, block: Matrix) -> None:
+        """Take in one of `row_blocks`, in order."""
         rows = canonical(sparse.csr_matrix(block, dtype=np.float32))
-        digest.update(np.diff(rows.indptr).astype("<i8").tobytes())
-        digest.update(rows.indices.astype("<i8").tobytes())
-        digest.update(rows.data.astype("<f4").tobytes())
+        self._digest.update(np.diff(rows.indptr).astype("<i8").tobytes())
+        self._digest.update(rows.indices.astype("<i8").tobytes())
+        self._digest.update(rows.data.astype("<f4").tobytes())
+
+    def hexdigest(self) -> str:
+        """Of all that was taken in."""
+        return self._digest.hexdigest()
+
+
+def source_digest(adata: Cells) -> str:
+    """The SourceDigest of all cells."""
+    digest = SourceDigest(adata)
+    for block in row_blocks(adata.X):
+        digest.update(block)
     return digest.hexdigest()
 
 
 def row_blocks(x: Matrix) -> Iterable[Matrix]:
-    """Runs of rows, so that a pass over the matrix needs the memory of one block."""
+    """Neighbouring rows, block by block, so that a pass over the matrix needs the memory of one block."""
     return (x[start : start + ROWS_PER_BLOCK] for start in range(0, x.shape[0], ROWS_PER_BLOCK))
 
 
-def stored_values(x: Matrix, transform: Callable | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Values that are not zero, transformed, in float64, and the column of each, block by block."""
-    for block in row_blocks(x):
-        rows = canonical(sparse.csr_matrix(block))
-        yield (rows.data if transform is None else transform(rows.data)).astype(np.float64), rows.indices
+def stored(block: Matrix) -> tuple[np.ndarray, np.ndarray]:
+    """The values that are not zero, row by row, and the column of each."""
+    rows = canonical(sparse.csr_matrix(block))
+    return rows.data, rows.indices
 
 
 def locate(x: Matrix, wrong) -> tuple[int, int] | None:
     """Row and column of the first entry for which `wrong(values)` is true; None where there is none.
 
-    Of a sparse matrix only the stored values are looked at.
+    Of a sparse matrix only the stored values count.
     """
     first = 0
     for block in row_blocks(x):
@@ -159,7 +176,8 @@ def _refuse_words(matrix: np.ndarray, cells, genes, source: str) -> None:
     raise BadInput(f"{source}: X has the type {matrix.dtype}; it must be numeric: adata.X = adata.X.astype('float32')")
 
 
-def _require_finite(matrix: Matrix, cells, genes, source: str) -> None:
+def require_finite(matrix: Matrix, cells: Sequence[str], genes: Sequence[str], source: str) -> None:
+    """BadInput, with the names of its cell and gene, for the first value that is not a finite number."""
     place = locate(matrix, lambda values: ~np.isfinite(values))
     if place is not None:
         i, j = place

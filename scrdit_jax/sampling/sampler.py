@@ -66,7 +66,9 @@ def integrate(
         finite_steps = finite_steps + jnp.isfinite(following).all(axis=-1)
         return (following, clean, previous, finite_steps), None
 
-    rows = Coefficients(jnp.asarray(coefficients.timestep), *(jnp.asarray(c, jnp.float32) for c in coefficients[1:]))
+    timestep: Any = jnp.asarray(coefficients.timestep)
+    columns: list[Any] = [jnp.asarray(column, jnp.float32) for column in coefficients[1:]]
+    rows = Coefficients(timestep, *columns)
     none = jnp.zeros_like(start)
     begin = (start, none, none, jnp.zeros(len(start), jnp.int32))
     (cells, _, _, finite_steps), _ = lax.scan(body, begin, (rows, conditioning))

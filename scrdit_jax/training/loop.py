@@ -18,7 +18,6 @@ from ..checkpoint import Checkpoints, Model, Run
 from ..conditioning.variables import encode
 from ..config import RunConfig
 from ..data.batches import Batch, Batches
-from ..data.marginals import gene_marginals
 from ..data.preparing import Prepared
 from ..devices import free_memory, usable_devices
 from ..diffusion.predictions import make_prediction
@@ -56,7 +55,7 @@ class TrainingOptions:
     max_minutes: float | None = None
     tensorboard: bool = False
     scorer: Callable[[AnnData], ModelScorer] | None = None
-    fit: Callable[[Model, AnnData], Mapping[int, Sequence[int]]] | None = None
+    fit: Callable[[Model, AnnData], Mapping[int, Sequence[int] | np.ndarray]] | None = None
     matrix_rate: float | None = None
     resident: bool | None = None
 
@@ -157,7 +156,7 @@ class _Session:
 
     def _initial_state(self) -> TrainState:
         def initial_params(params: Any, teacher_params: Any) -> Any:
-            start = Start(self.prediction, lambda: gene_marginals(self.prepared.train.X), teacher_params)
+            start = Start(self.prediction, self.prepared.gene_marginals, teacher_params)
             return self.objective.initial_params(params, start)
 
         return initial_state(

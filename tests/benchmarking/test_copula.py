@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, norm, spearmanr
 
-from benchmarks.copula import SHRINKAGE, Copula, TypeCopula, normal_scores
+from benchmarks.peers.copula import SHRINKAGE, Copula, TypeCopula, normal_scores
 
 
 def factor_cells(rows, seed, genes=12, zeros=True):

@@ -1,7 +1,9 @@
 """Several generators on a tiny data set: what is measured, that it goes on, and what is refused."""
 
 import json
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import anndata
 import numpy as np
@@ -10,22 +12,20 @@ import pytest
 from click.testing import CliRunner
 from scipy import sparse
 
-import scrdit_jax as scrdit
-from benchmarks import fidelity, generators, judging, scvi_peer
-from benchmarks.cell_sets import CellSet, Skipped, Source
-from scrdit_jax.evaluation import metrics, plots
+from benchmarks import peers
+from benchmarks.fidelity import __main__ as fidelity
+from benchmarks.fidelity import comparing, conditioning, figures, generators, scoring
+from benchmarks.fidelity.cell_sets import CellSet, Source
+from benchmarks.peers import PEERS, Skipped
+from scrdit_jax.errors import MissingExtra
 
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    monkeypatch.setattr(metrics, "FOREST_TREES", 8)
-    monkeypatch.setattr(plots, "TSNE_ITERATIONS", 250)
-    monkeypatch.setattr(plots, "DOTS_PER_INCH", 40)
+pytestmark = pytest.mark.usefixtures("small")
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_config, tmp_path_factory):
-    """counts.h5ad, log.h5ad (the same on a log scale, without types), tiny.json (a preset) and run (of counts.h5ad)."""
+def folder(tiny_config, tiny_cells, labelled_cells, tmp_path_factory):
+    """counts.h5ad and log.h5ad (the same on a log scale, without types); tiny.json (a preset); of 90 cells, tiny.h5ad
+    and labelled.h5ad, which the runs of those names were trained on."""
     folder = tmp_path_factory.mktemp("fidelity")
     rng = np.random.default_rng(7)
     types = rng.integers(0, 2, size=360)
@@ -36,8 +36,9 @@ def folder(tiny_config, tmp_path_factory):
     anndata.AnnData(sparse.csr_matrix(counts), obs=obs, var=var).write_h5ad(folder / "counts.h5ad")
     logged = anndata.AnnData(sparse.csr_matrix(np.log1p(counts)), obs=obs[[]], var=var)
     logged.write_h5ad(folder / "log.h5ad")
+    tiny_cells.write_h5ad(folder / "tiny.h5ad")
+    labelled_cells.write_h5ad(folder / "labelled.h5ad")
     (folder / "tiny.json").write_text(json.dumps(tiny_config.to_dict()))
-    scrdit.train(folder / "counts.h5ad", out=folder / "run", preset=tiny_config)
     return folder
 
 
@@ -45,76 +46,88 @@ def call(folder, *arguments):
     return CliRunner().invoke(fidelity.main, [str(argument) for argument in arguments])
 
 
-def test_it_measures_every_row_once_and_goes_on(folder, tmp_path, monkeypatch):
+def test_it_measures_every_row_once_and_goes_on(folder, tiny_run, tmp_path, monkeypatch):
     out = tmp_path / "out"
+    monkeypatch.setattr(scoring, "ENOUGH_TRAINING", 20)
     arguments = (
-        *("--data", f"{folder}/counts.h5ad:kind", "--data", folder / "log.h5ad", "--run", folder / "run"),
+        *("--data", folder / "tiny.h5ad", "--data", folder / "log.h5ad", "--run", tiny_run.path, "--on", "both"),
         *("--peer", "copula", "--seeds", 2, "--out", out),
     )
-    judged, stop_at = [], 5
-    judge = judging.judge
+    scored, stop_at = [], 5
+    score_cells = scoring.score_cells
 
-    def judge_until_stopped(*given):
-        judged.append(given[0])
-        if len(judged) == stop_at:
+    def score_until_stopped(*given):
+        scored.append(given[0])
+        if len(scored) == stop_at:
             raise KeyboardInterrupt
-        return judge(*given)
+        return score_cells(*given)
 
-    monkeypatch.setattr(fidelity, "judge", judge_until_stopped)
+    monkeypatch.setattr(comparing, "score_cells", score_until_stopped)
     assert call(folder, *arguments).exit_code != 0
-    kept = {path: path.stat().st_mtime_ns for path in (out / "rows").iterdir()}
-    assert len(kept) == 4
+    assert scored == ["real vs real", "real vs real", "genes shuffled", "genes shuffled", "copula"]
     stop_at = None
     result = call(folder, *arguments)
     assert result.exit_code == 0, result.output
-    assert all(path.stat().st_mtime_ns == then for path, then in kept.items())
+    names = ["real vs real", "genes shuffled", "copula", "tiny"]
+    assert scored[5:] == [name for name in names[2:] + names[:-1] for _ in range(2)]  # those that were missing
 
     found = json.loads((out / "results.json").read_text())
-    names = ["real vs real", "genes shuffled", "copula", "run"]
     assert [(row["data"], row["generator"], row["seed"]) for row in found["rows"]] == [
-        *[("counts", name, seed) for name in names for seed in (0, 1)],
+        *[("tiny", name, seed) for name in names for seed in (0, 1)],
         *[("log", name, seed) for name in names[:-1] for seed in (0, 1)],
     ]
-    assert found["skipped"] == [
-        {"data": "log", "generator": "run", "reason": "was trained on other cells (counts.h5ad)"}
-    ]
+    assert [(one["data"], one["generator"]) for one in found["skipped"]] == [("log", "tiny")]
+    assert found["skipped"][0]["reason"].startswith("was trained on other cells")
     rows = {(row["data"], row["generator"]): row for row in found["rows"]}
     for row in found["rows"]:
         assert np.isfinite(list(row["whole"].values())).all()
         assert row["cells"] == next(s["reference"] for s in found["sets"] if s["name"] == row["data"])
-    own, called = rows["counts", "copula"], rows["counts", "run"]
-    assert (own["labels"], called["labels"]) == ("own", "called by a classifier")
+    own, classified = rows["tiny", "copula"], rows["tiny", "tiny"]
+    assert (own["types_by"], classified["types_by"]) == ("generator", "classifier")
     assert set(own["types"]) == {"B cell", "T cell"}
-    assert own["markers"]["error"] < rows["counts", "genes shuffled"]["markers"]["error"] + 0.5
+    assert own["markers"]["error"] < rows["tiny", "genes shuffled"]["markers"]["error"] + 0.5
     assert rows["log", "copula"]["types"] == {} and rows["log", "copula"]["markers"] is None
-    assert own["fit_seconds"] > 0 and called["fit_seconds"] > 0 and own["cells_per_second"] > 0
-    assert rows["counts", "real vs real"]["memorisation"]["copied"] is None
+    assert own["fit_seconds"] > 0 and classified["fit_seconds"] > 0 and own["cells_per_second"] > 0
+    assert rows["tiny", "real vs real"]["memorisation"]["copied"] is None
     text = (out / "table.md").read_text()
-    assert all(part in text for part in ("## counts", "## log", "| run † |", "skipped: was trained", "T cell"))
+    assert all(part in text for part in ("## tiny", "## log", "| tiny † |", "skipped: was trained", "T cell"))
     for picture in ("bars", "tsne", "marginals"):
-        for name in ("counts", "log"):
+        for name in ("tiny", "log"):
             assert (out / f"{picture}-{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_rows_of_another_recipe_are_not_taken_for_this_one(folder, tmp_path, tiny_config):
+def test_rows_of_another_recipe_are_not_taken_for_this_one(folder, tmp_path, tiny_config, trained, monkeypatch):
+    monkeypatch.setattr(figures, "pictures", lambda *given: {})
     preset, out = tmp_path / "mine.json", tmp_path / "out"
     common = ("--data", f"{folder}/counts.h5ad:kind", "--preset", preset, "--no-peers", "--seeds", 1, "--out", out)
     preset.write_text(json.dumps(tiny_config.to_dict()))
     assert call(folder, *common).exit_code == 0
     preset.write_text(json.dumps(tiny_config.with_settings({"learning_rate": 0.001}).to_dict()))
     refused = call(folder, *common)
-    assert refused.exit_code == 2 and "is of another mine on counts; delete it" in refused.output
-    # The same with fewer evaluations is another row, from the same training.
-    runs = set((out / "work" / "runs").iterdir())
+    assert (
+        refused.exit_code == 2
+        and "is another one (made_by.settings.training.learning_rate 0.002, not 0.001)" in refused.output
+    )
+    # The same with fewer evaluations, or on timesteps fitted to it, is another row, from the same training.
     preset.write_text(json.dumps(tiny_config.to_dict()))
-    result = call(folder, *common, "--sampler", "distributional:5")
-    assert result.exit_code == 0 and "mine, distributional, 5 evaluations" in result.output
-    # So it is at timesteps fitted to it, with cells of their own.
-    result = call(folder, *common, "--sampler", "unipc:5", "--sampler", "unipc:5:fit")
-    assert result.exit_code == 0 and "mine, unipc, 5 evaluations, fit" in result.output
-    assert set((out / "work" / "runs").iterdir()) == runs
-    even, fitted = (json.loads(path.read_text())["whole"] for path in sorted((out / "rows").glob("*mine-unipc*.json")))
-    assert even["mmd_pca"] != fitted["mmd_pca"]
+    for sampler, name in (("distributional:5", "5 evaluations"), ("unipc:5:fit", "unipc, 5 evaluations, fit")):
+        result = call(folder, *common, "--sampler", sampler)
+        assert result.exit_code == 0 and name in result.output
+    assert len(set(trained)) == 1
+
+
+def test_a_preset_is_trained_and_sampled_as_the_command_says(folder, tmp_path, tiny_config):
+    cells = CellSet.read(Source(f"{folder}/tiny.h5ad"), tiny_config.data, "both", multiple_of=4)
+    config = tiny_config.with_settings({"evaluate_every": 1, "steps": 2})
+    made = {}
+    for text in ("unipc:3", "unipc:3:fit"):
+        sampler = generators.Sampler.parse(text)
+        generator = generators.ours_from_preset("mine", config, tmp_path, sampler.options)
+        made[text] = generator.make(cells, 8, 0)
+        assert made[text].cells.shape == (8, 24) and made[text].fit_seconds > 0
+    assert len(list(tmp_path.iterdir())) == 1  # the samplers share the training
+    assert not list(tmp_path.rglob("evaluations.jsonl"))  # which no held-out cell has a part in
+    assert (made["unipc:3"].cells != made["unipc:3:fit"].cells).any()
 
 
 @pytest.mark.parametrize(
@@ -126,6 +139,7 @@ def test_rows_of_another_recipe_are_not_taken_for_this_one(folder, tmp_path, tin
         (("--data", "counts.h5ad:colour"), "no column 'colour'"),
         (("--data", "counts.h5ad:kind", "--data", "log.h5ad", "--data", "counts.h5ad"), "two data sets are called"),
         (("--peer", "copula", "--no-peers"), "exclude each other"),
+        (("--peer", "gan"), "no peer 'gan'; there are copula, knn-bootstrap, scvi, scvi-prior"),
         (("--sampler", "distributional:0"), "steps is 0; it must be"),
         (("--sampler", "euler"), "no solver 'euler'"),
         (("--sampler", "unipc:fit"), "'fit' is no number of evaluations; write e.g. unipc:10"),
@@ -175,9 +189,9 @@ def test_counts_of_the_training_cells_are_those_of_the_file(sides, folder):
     np.testing.assert_allclose(values, sides[0].training, rtol=1e-5)
 
 
-def test_a_model_that_is_told_the_types_gives_them_and_in_no_order(folder, tiny_config, sides, tmp_path):
-    config = tiny_config.with_settings({"condition_on": ["kind"]})
-    made = generators.ours_from_preset("told", config, tmp_path, {}).make(sides[0], 60, 0)
+def test_a_model_that_is_conditioned_on_the_types_gives_them_and_in_no_order(folder, tiny_config, labelled_run):
+    cells = CellSet.read(Source(f"{folder}/labelled.h5ad"), tiny_config.data, "both", multiple_of=4)
+    made = generators.ours_from_run("labelled", labelled_run.path, {}).make(cells, 60, 0)
     assert made.cells.shape == (60, 24) and set(made.types) == {"B cell", "T cell"}
     changes = np.count_nonzero(made.types[1:] != made.types[:-1])
     assert changes > 10  # as they come from the model: one
@@ -186,49 +200,111 @@ def test_a_model_that_is_told_the_types_gives_them_and_in_no_order(folder, tiny_
 
 def test_a_copier_is_told_from_new_cells(sides):
     cells = sides[0]
-    copies = judging.memorisation(cells.space.place(cells.training[:60]), cells, 0)
-    floor = judging.memorisation(None, cells, 0)
+    copies = scoring.memorisation(cells.space.project(cells.training[:60]), cells, 0)
+    floor = scoring.memorisation(None, cells, 0)
     assert copies["copied"] == 1
     assert floor["copied"] is None and floor["held_out_copied"] < 0.2
     assert copies["nearest_is_training"] > floor["held_out_nearest_is_training"]
+
+
+def test_reference_cells_have_no_part_in_the_components(sides, folder, tiny_config):
+    validation, test = (cells.space.components.pca.components_ for cells in sides)
+    np.testing.assert_array_equal(validation, test)
 
 
 def test_a_type_that_is_left_out_costs_its_markers(sides):
     cells = sides[0]
     real, _ = generators.controls()
     made = real.make(cells, 150, 0)
-    whole = judging.judge("copy", made, cells, 0)["markers"]
+    whole = scoring.score_cells("copy", made, cells, 0)["markers"]
     only = made.types == "T cell"
-    part = judging.judge("part", replace(made, cells=made.cells[only], types=made.types[only]), cells, 0)["markers"]
+    part = replace(made, cells=made.cells[only], types=made.types[only])
+    part = scoring.score_cells("part", part, cells, 0)["markers"]
     assert whole["correlation"] > 0.8 > part["correlation"]
     assert part["error"] > 3 * whole["error"]
 
 
+def test_the_knn_bootstrap_is_scored_with_types_and_seen_to_be_near_training_cells(sides):
+    made = PEERS["knn-bootstrap"](sides[0], 120, 0)
+    row = scoring.score_cells("knn-bootstrap", made, sides[0], 0)
+    assert row["types_by"] == "generator" and set(row["types"]) == {"B cell", "T cell"}
+    assert row["memorisation"]["copied"] > row["memorisation"]["held_out_copied"]
+
+
+TOY_PEER = """
+import numpy as np
+
+from benchmarks.peers import Made, Peer
+
+
+def make(cells, count, seed):
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(0, 0.1, (count, cells.training.shape[1]))
+    return Made(np.float32(cells.training[rng.integers(len(cells.training), size=count)] + noise))
+
+
+PEER = Peer(make=make, settings={"noise": 0.1})
+"""
+
+
+def test_a_new_peer_is_one_file(folder, tmp_path, monkeypatch):
+    (tmp_path / "toy_noise.py").write_text(TOY_PEER)
+    monkeypatch.setattr(peers, "__path__", [*peers.__path__, str(tmp_path)])
+    monkeypatch.setattr(figures, "pictures", lambda *given: {})
+    monkeypatch.delitem(sys.modules, "benchmarks.peers.toy_noise", raising=False)
+    assert list(PEERS) == ["copula", "knn-bootstrap", "scvi", "scvi-prior", "toy-noise"]
+    common = ("--data", folder / "log.h5ad", "--preset", folder / "tiny.json", "--seeds", 1, "--out", tmp_path / "out")
+    monkeypatch.setattr(fidelity, "ours_from_preset", lambda name, *given: generators.controls()[0])
+    result = call(folder, *common, "--peer", "toy-noise")
+    sys.modules.pop("benchmarks.peers.toy_noise", None)
+    assert result.exit_code == 0, result.output
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    (row,) = (row for row in rows if row["generator"] == "toy-noise")
+    assert row["made_by"]["settings"] == {"noise": 0.1}
+    assert "| toy-noise |" in result.output
+
+
 def test_scvi_says_why_it_cannot_be_used(sides, folder, tiny_config, monkeypatch):
     def missing(module, *, extra):
-        raise scvi_peer.MissingExtra(f"{module} is not installed; run: pip install 'scrdit_jax[{extra}]'")
+        raise MissingExtra(f"{module} is not installed; run: pip install 'scrdit_jax[{extra}]'")
 
-    monkeypatch.setattr(scvi_peer, "optional", missing)
-    posterior, prior = scvi_peer.generators()
-    with pytest.raises(Skipped, match=r"scvi-tools is not installed; run: pip install 'scrdit_jax\[fidelity\]'"):
-        posterior.make(sides[0], 10, 0)
+    monkeypatch.setattr(peers, "optional", missing)
+    for name in ("scvi", "scvi-prior"):
+        with pytest.raises(Skipped, match=r"scvi is not installed; run: pip install 'scrdit_jax\[fidelity\]'"):
+            PEERS[name](sides[0], 10, 0)
     logged = CellSet.read(Source(str(folder / "log.h5ad")), tiny_config.data, "test", multiple_of=4)
-    with pytest.raises(Skipped, match="scvi-tools is not installed"):
-        prior.make(logged, 10, 0)
     with pytest.raises(Skipped, match="needs raw counts"):
         _ = logged.training_counts
 
 
-def test_cells_of_a_training_that_was_stopped_are_no_row(folder, tiny_config, tmp_path, monkeypatch):
+def test_types_are_requested_and_classified_at_every_guidance(labelled_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(conditioning, "GUIDANCES", (1.0,))
+    monkeypatch.setattr(conditioning, "ENOUGH_CELLS", 10)
+    out, words = tmp_path / "out", ("--cells", "12", "--seeds", "1")
+    result = CliRunner().invoke(conditioning.main, [str(labelled_run.path), "--out", str(out), *words])
+    assert result.exit_code == 0, result.output
+    found = json.loads((out / "conditioning.json").read_text())
+    assert [(row["name"], row["requested"], row["generated"]) for row in found["rows"]] == [
+        ("B cell", 12, 12), ("T cell", 12, 12),
+    ]  # fmt: skip
+    assert all(0 <= row["library_size_p"] <= 1 and 0 <= row["classified"] <= 1 for row in found["rows"])
+    text = (out / "conditioning.md").read_text()
+    assert "| 1 | B cell |" in text and "| *real vs real* |" in text and "± 0.000 |" in text
+
+
+def test_cells_of_a_training_that_was_stopped_are_no_row(folder, tmp_path, monkeypatch, trained):
     """As by SIGTERM: training saves what it has and returns."""
-    (tmp_path / "mine.json").write_text(json.dumps(tiny_config.to_dict()))
+    monkeypatch.setattr(figures, "pictures", lambda *given: {})
     train, out = generators.scrdit.train, tmp_path / "out"
-    monkeypatch.setattr(
-        generators.scrdit, "train", lambda *a, **k: replace(train(*a, **k), stopped="told to stop at step 3 of 12")
-    )
-    common = ("--data", f"{folder}/counts.h5ad:kind", "--preset", tmp_path / "mine.json", "--no-peers", "--seeds", 1)
-    stopped = call(folder, *common, "--out", out)
-    assert stopped.exit_code == 2 and "told to stop at step 3 of 12" in stopped.output
-    assert not list((out / "rows").glob("*mine*"))
-    monkeypatch.undo()
-    assert call(folder, *common, "--out", out).exit_code == 0
+
+    def stopped(*given, **named):
+        return SimpleNamespace(**vars(train(*given, **named)) | {"stopped": "asked to stop at step 3 of 12"})
+
+    preset = ("--preset", folder / "tiny.json", "--no-peers", "--seeds", 1, "--out", out)
+    common = ("--data", f"{folder}/counts.h5ad:kind", *preset)
+    with monkeypatch.context() as patch:
+        patch.setattr(generators.scrdit, "train", stopped)
+        result = call(folder, *common)
+    assert result.exit_code == 2 and "asked to stop at step 3 of 12" in result.output
+    result = call(folder, *common)
+    assert result.exit_code == 0 and len(trained) == 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import pretrained
+from benchmarks.fidelity import pretrained
 from scrdit_jax.errors import BadInput
 
 

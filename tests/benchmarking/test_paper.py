@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import paper
-from benchmarks.published import TABLE_1, TABLE_2, TABLE_3, published_type
-from benchmarks.rows import slug
-from scrdit_jax.evaluation import plots
+from benchmarks.commands import slug
+from benchmarks.paper import __main__ as paper
+from benchmarks.paper import measuring, models, plan
+from benchmarks.paper.published import TABLE_1, TABLE_2, TABLE_3, published_type
 
 TINY = replace(
-    paper.QUICK,
+    plan.QUICK,
     epochs=(1, 2),
     unet_epochs=(1, 2),
     cells=12,
@@ -32,21 +32,20 @@ def cells_path(tiny_cells, tmp_path_factory):
 
 def draw_nothing_new(run, sampler, cells, seed, training, out):
     drawn = np.random.default_rng(seed).permutation(training)[:cells]
-    paper.write_cells(out, drawn)
+    models.write_cells(out, drawn)
     return drawn, 0.1
 
 
 @pytest.mark.parametrize("trained", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_it_measures_every_row_once_and_writes_tables_and_figures(trained, cells_path, tmp_path, monkeypatch):
+def test_it_measures_every_row_once_and_writes_tables_and_figures(trained, cells_path, tmp_path, monkeypatch, small):
     monkeypatch.setattr(paper, "QUICK", TINY)
     if not trained:
-        monkeypatch.setattr(paper, "train_to", lambda model, out: 0.1)
-        monkeypatch.setattr(paper, "draw", draw_nothing_new)
-        monkeypatch.setattr(plots, "TSNE_ITERATIONS", 250)
+        monkeypatch.setattr(measuring, "train_to", lambda model, out: 0.1)
+        monkeypatch.setattr(measuring, "draw", draw_nothing_new)
     out = tmp_path / "out"
     arguments = ["--quick", "--set", f"{cells_path}:T cell", "--out", str(out)]
     drawn, stop_at = [], 7
-    draw = paper.draw
+    draw = measuring.draw
 
     def draw_until_stopped(run, sampler, *rest):
         drawn.append(sampler)
@@ -54,24 +53,24 @@ def test_it_measures_every_row_once_and_writes_tables_and_figures(trained, cells
             raise KeyboardInterrupt
         return draw(run, sampler, *rest)
 
-    monkeypatch.setattr(paper, "draw", draw_until_stopped)
+    monkeypatch.setattr(measuring, "draw", draw_until_stopped)
     runner = CliRunner()
     assert runner.invoke(paper.main, arguments).exit_code != 0
-    kept = set((out / "rows").iterdir())
-    times = {path: path.stat().st_mtime_ns for path in kept}
+    before = json.loads((out / "rows.json").read_text())["rows"]
     stop_at = None
     result = runner.invoke(paper.main, arguments)
     assert result.exit_code == 0, result.output
-    assert kept and all(path.stat().st_mtime_ns == times[path] for path in kept)
+    assert json.loads((out / "rows.json").read_text())["rows"][: len(before)] == before
 
     rows = json.loads((out / "results.json").read_text())["rows"]
     names = ("system", "epochs", "acceleration", "eta", "schedule", "from_real")
     measured = [tuple(row[name] for name in names) for row in rows if "system" in row]
     assert len(measured) == len(set(measured)) == len(rows) - 1
+    assert len(drawn) == 7 + 2 * (len(measured) - 3)  # two seeds a row; three rows were finished before
     table_3 = {(r, eta) for system, epochs, r, eta, s, _ in measured if (system, epochs, s) == ("dit-zn", 2, "paper")}
     assert all(row["training_seconds"] > 0.05 for row in rows if "system" in row)
     assert table_3 == {(r, eta) for r in (1, 10, 20, 50, 100) for eta in (0.0, 1.0)}
-    assert {system for system, *_ in measured} == set(paper.SYSTEMS)
+    assert {system for system, *_ in measured} == set(plan.SYSTEMS)
     for row in rows:
         for scores in row["scores"]:
             assert scores["mmd"] >= 0 and scores["kl"] >= 0 and 0 <= scores["zero_fraction"] <= 1
@@ -81,14 +80,14 @@ def test_it_measures_every_row_once_and_writes_tables_and_figures(trained, cells
         assert (out / f"figure_{name}.png").read_bytes().startswith(b"\x89PNG")
 
     refused = runner.invoke(paper.main, ["--quick", "--set", f"{cells_path}:B cell", "--out", str(out)])
-    assert refused.exit_code == 1 and "holds other sets or another plan" in refused.output
+    assert refused.exit_code == 2 and "was measured under other conditions" in refused.output
     unknown = runner.invoke(paper.main, ["--quick", "--set", f"{cells_path}:X", "--out", str(tmp_path / "x")])
-    assert unknown.exit_code == 1 and "no cell type 'X'" in unknown.output
+    assert unknown.exit_code == 2 and "no cell type 'X'" in unknown.output
 
 
 def test_ddpm_is_what_eta_1_with_every_timestep_asks_for():
-    assert paper.Sampler(1, 1.0, "paper").options == {"solver": "ddpm", "schedule": "uniform"}
-    assert paper.Sampler(10, 1.0, "paper").options["acceleration"] == 10
+    assert plan.Sampler(1, 1.0, "paper").options == {"solver": "ddpm", "schedule": "uniform"}
+    assert plan.Sampler(10, 1.0, "paper").options["acceleration"] == 10
 
 
 def test_the_published_figures_are_whole():

@@ -1,17 +1,14 @@
-"""The recipe search with a network of a few hundred weights: what is trained, judged, kept and refused."""
+"""The recipe search with a network of a few hundred weights: what is trained, scored, kept and refused."""
 
 import json
-from types import SimpleNamespace
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import generators, recipes
+from benchmarks.fidelity import recipe_tables, recipes
 from scrdit_jax.checkpoint import Run
 from scrdit_jax.config import load_preset
 from scrdit_jax.errors import BadConfig
-from scrdit_jax.evaluation import metrics
 
 
 def row(seed, auc, mmd):
@@ -33,51 +30,31 @@ BASE = [row(0, 0.70, 0.030), row(1, 0.72, 0.032), row(2, 0.71, 0.034)]
     ],
 )
 def test_the_rule(rows, expected):
-    assert recipes.verdict(rows, BASE)[0] == expected
+    assert recipe_tables.verdict(rows, BASE)[0] == expected
 
 
 def test_differences_are_paired_by_seed():
     shifted = [row(2, 0.61, 0.033), row(0, 0.60, 0.029), row(1, 0.62, 0.031)]
-    _, found = recipes.verdict(shifted, BASE)
-    assert found["random_forest_auc"] == (pytest.approx(-0.1), pytest.approx(0, abs=1e-9))
-    assert found["mmd_pca"] == (pytest.approx(-0.001), pytest.approx(0, abs=1e-9))
+    _, found = recipe_tables.verdict(shifted, BASE)
+    for score, mean in (("random_forest_auc", -0.1), ("mmd_pca", -0.001)):
+        assert (found[score].mean, found[score].sd) == (pytest.approx(mean), pytest.approx(0, abs=1e-9))
 
 
 def test_every_idea_is_a_change_of_the_demo_preset():
     base = load_preset("demo")
-    assert recipes.IDEAS[0].name == recipes.BASELINE and recipes.IDEAS[0].config(base) == base
-    changed = [(idea.config(base), tuple(idea.sampling.items())) for idea in recipes.IDEAS]
-    assert len(set(changed)) == len(recipes.IDEAS)
+    ideas = recipes.read_ideas(recipes.IDEAS)
+    assert ideas[0].name == recipe_tables.BASELINE and ideas[0].config(base) == base
+    changed = [(idea.config(base), tuple(idea.sampling.items())) for idea in ideas]
+    assert len(set(changed)) == len(ideas)
 
 
 @pytest.fixture
-def folder(tiny_cells, tiny_config, tmp_path, monkeypatch):
-    monkeypatch.setattr(metrics, "FOREST_TREES", 8)
+def folder(tiny_cells, tiny_config, tmp_path, monkeypatch, small):
     config = tiny_config.with_settings({"held_out": 0.6})
     tiny_cells.write_h5ad(tmp_path / "tiny.h5ad")
     (tmp_path / "tiny.json").write_text(json.dumps(config.to_dict()))
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def trained(monkeypatch):
-    """Folders trained into, in order; nothing is trained, and cells are training cells with a little noise."""
-    folders = []
-
-    def train(prepared, *, out, preset):
-        folders.append(out)
-        return SimpleNamespace(path=out, stopped=None)
-
-    def sampled(run, cells, count, seed, sampling):
-        rng = np.random.default_rng([seed, len(str(run)), *(len(name) for name in sampling)])
-        noise = rng.normal(0, 0.1, (count, cells.training.shape[1]))
-        made = np.maximum(cells.training[rng.integers(len(cells.training), size=count)] + noise, 0)
-        return generators.Made(made.astype(np.float32), None, 1.5, 100.0)
-
-    monkeypatch.setattr(generators.scrdit, "train", train)
-    monkeypatch.setattr(generators, "_sampled", sampled)
-    return folders
 
 
 def call(*arguments):
@@ -86,7 +63,7 @@ def call(*arguments):
     )
 
 
-def test_ideas_are_trained_judged_and_added_to(folder, trained):
+def test_ideas_are_trained_scored_and_added_to(folder, trained):
     ideas = [
         {"name": "wide", "why": "more room", "settings": {"width": 24}},
         {"name": "few", "sampling": {"steps": 5}},
@@ -149,7 +126,7 @@ def test_the_trial_tells_compiling_from_steps(folder, tiny_config, monkeypatch):
         ([{"name": "a", "seting": {}}], "a: seting is wrong; there are name, why, settings, sampling"),
         ([{"name": "a"}, {"name": "a"}], "two ideas called 'a'"),
         ([{"name": "a", "settings": {"wdth": 3}}], "idea 'a': no setting is called 'wdth'"),
-        ([{"name": "a", "settings": {"genes": 30}}], "idea 'a': genes changes the cells that are judged"),
+        ([{"name": "a", "settings": {"genes": 30}}], "idea 'a': genes changes the cells that are compared"),
         ([{"name": "a", "sampling": {"stepz": 3}}], "idea 'a': "),
         ([{"name": "a", "sampling": {"steps": 21}}], "idea 'a': "),  # of 20 timesteps
     ],

@@ -4,11 +4,13 @@ import pytest
 from scipy import sparse
 
 from scrdit_jax.config import DataConfig
-from scrdit_jax.data.genes import choose_genes, coefficient_of_variation, expressing_cells, highly_variable
+from scrdit_jax.data.genes import choose_genes, coefficient_of_variation, highly_variable
+from scrdit_jax.data.statistics import SelectionStatistics
 from scrdit_jax.errors import BadInput
 from scrdit_jax.io import checking
 
 FORMS = [np.asarray, sparse.csr_matrix]
+statistics = SelectionStatistics.of_all
 
 
 @pytest.fixture
@@ -31,7 +33,7 @@ def test_coefficient_of_variation(logs, form, monkeypatch):
         mean = sum(values) / len(values)
         if mean > 0:
             expected[j] = np.sqrt(sum((v - mean) ** 2 for v in values) / len(values)) / mean
-    result = coefficient_of_variation(form(logs))
+    result = coefficient_of_variation(statistics(form(logs)).logs)
     assert result.dtype == np.float64
     np.testing.assert_allclose(result, expected, rtol=1e-12, atol=1e-14)
     assert result[7] == 0
@@ -45,9 +47,9 @@ def test_highly_variable_is_scanpys(logs, monkeypatch):
     scanpy.pp.highly_variable_genes(adata, flavor="seurat", n_top_genes=100)
     theirs = np.flatnonzero(adata.var["highly_variable"])  # all that tie for the last place
     for form in FORMS:
-        score = highly_variable(form(logs))
+        score = highly_variable(statistics(form(logs)).linear)
         np.testing.assert_allclose(score, adata.var["dispersions_norm"], rtol=1e-5, atol=1e-6)
-        chosen, _ = choose_genes(form(logs), DataConfig(genes=100, min_cells=0), multiple_of=1)
+        chosen, _ = choose_genes(statistics(form(logs)), DataConfig(genes=100, min_cells=0), multiple_of=1)
         assert set(chosen) <= set(theirs)
         np.testing.assert_allclose(score[np.setdiff1d(theirs, chosen)], score[chosen].min())
 
@@ -56,22 +58,27 @@ def test_highly_variable_of_a_gene_alone_in_its_interval_and_of_large_values():
     random = np.random.default_rng(0)
     matrix = np.log1p(random.poisson(1.0, size=(50, 9))).astype(np.float32)
     matrix = np.column_stack([matrix, np.log1p(random.poisson(5000.0, size=50))]).astype(np.float32)
-    assert highly_variable(matrix)[9] == pytest.approx(1.0)
-    assert np.isfinite(highly_variable(random.poisson(300.0, size=(50, 9)).astype(np.float32))).any()
+    assert highly_variable(statistics(matrix).linear)[9] == pytest.approx(1.0)
+    large = random.poisson(300.0, size=(50, 9)).astype(np.float32)
+    assert np.isfinite(highly_variable(statistics(large).logs)).any()
+    chosen, _ = choose_genes(statistics(large), DataConfig(genes=3, min_cells=0), multiple_of=1)
+    best = np.argsort(-highly_variable(statistics(large).logs), kind="stable")[:3]
+    np.testing.assert_array_equal(chosen, np.sort(best))
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_expressing_cells(logs, form):
-    np.testing.assert_array_equal(expressing_cells(form(logs)), [np.count_nonzero(logs[:, j]) for j in range(300)])
+    np.testing.assert_array_equal(statistics(form(logs)).expressing, [np.count_nonzero(logs[:, j]) for j in range(300)])
 
 
 @pytest.mark.parametrize("selection", ["hvg", "cv"])
 @pytest.mark.parametrize("form", FORMS)
 def test_chosen_genes_are_the_best_ranked_in_input_order(logs, selection, form):
     config = DataConfig(genes=53, gene_selection=selection, min_cells=20)
-    chosen, sentences = choose_genes(form(logs), config, multiple_of=10)
+    chosen, sentences = choose_genes(statistics(form(logs)), config, multiple_of=10)
     passing = np.flatnonzero((logs > 0).sum(0) >= 20)
-    score = (highly_variable if selection == "hvg" else coefficient_of_variation)(logs[:, passing])
+    found = statistics(logs[:, passing])
+    score = highly_variable(found.linear) if selection == "hvg" else coefficient_of_variation(found.logs)
     best = sorted(range(len(passing)), key=lambda k: -score[k] if np.isfinite(score[k]) else np.inf)[:50]
     np.testing.assert_array_equal(chosen, sorted(passing[best]))
     assert f"50 genes kept: the {'most' if selection == 'hvg' else 'genes with'}" in sentences[0]
@@ -82,11 +89,11 @@ def test_all_genes_drop_those_of_fewest_cells(logs):
     config = DataConfig(genes=7, gene_selection="all", min_cells=5)
     expressing = (logs > 0).sum(0)
     passing = np.flatnonzero(expressing >= 5)
-    everyone, sentences = choose_genes(logs, config, multiple_of=1)
+    everyone, sentences = choose_genes(statistics(logs), config, multiple_of=1)
     np.testing.assert_array_equal(everyone, passing)
     assert len(sentences) == 1
     multiple = 9 if len(passing) % 9 else 10
-    some, _ = choose_genes(logs, config, multiple_of=multiple)
+    some, _ = choose_genes(statistics(logs), config, multiple_of=multiple)
     assert len(some) == len(passing) // multiple * multiple
     assert expressing[np.setdiff1d(passing, some)].max() <= expressing[some].min()
 
@@ -96,13 +103,13 @@ def test_too_few_genes(logs):
     config = DataConfig(genes=299, min_cells=20)
     message = f"lung: {passing} of its 300 genes are expressed in at least 20 training cells, but 299 were asked for"
     with pytest.raises(BadInput, match=message) as caught:
-        choose_genes(logs, config, multiple_of=10, source="lung")
+        choose_genes(statistics(logs), config, multiple_of=10, source="lung")
     assert f"use --genes {passing // 10 * 10} or a lower --min-cells" in str(caught.value)
     with pytest.raises(BadInput, match="use a network with fewer than 290 genes a token or a lower --min-cells"):
-        choose_genes(logs, config, multiple_of=290)
+        choose_genes(statistics(logs), config, multiple_of=290)
     with pytest.raises(
         BadInput, match="lung: 5 genes are fewer than the 10 that the network takes at once; use --genes 10 or more"
     ):
-        choose_genes(logs, DataConfig(genes=5, min_cells=1), multiple_of=10, source="lung")
+        choose_genes(statistics(logs), DataConfig(genes=5, min_cells=1), multiple_of=10, source="lung")
     with pytest.raises(BadInput, match="0 of its 300 genes"):
-        choose_genes(logs, DataConfig(gene_selection="all", min_cells=81), multiple_of=10)
+        choose_genes(statistics(logs), DataConfig(gene_selection="all", min_cells=81), multiple_of=10)

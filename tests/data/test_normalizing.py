@@ -5,7 +5,8 @@ import pytest
 from scipy import sparse
 
 from scrdit_jax.config import DataConfig
-from scrdit_jax.data.normalizing import Normalization, looks_like_counts, normalize, normalize_like
+from scrdit_jax.data.normalizing import Normalization, normalize, normalize_like
+from scrdit_jax.data.statistics import CellStatistics
 from scrdit_jax.errors import BadInput
 
 FORMS = [np.asarray, sparse.csr_matrix]
@@ -35,7 +36,7 @@ def with_matrix(matrix, form=np.asarray) -> anndata.AnnData:
     [([[0, 3], [1, 0]], True), ([[0, 0.5]], False), ([[0, -1]], False), ([[0, 0]], False), ([[2e6, 1]], True)],
 )
 def test_looks_like_counts(form, matrix, expected):
-    assert looks_like_counts(form(np.array(matrix, dtype=np.float32))) is expected
+    assert CellStatistics.of_all(form(np.array(matrix, dtype=np.float32))).are_counts is expected
 
 
 @pytest.mark.parametrize("form", FORMS)

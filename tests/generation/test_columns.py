@@ -125,3 +125,10 @@ def test_a_device_that_packs_makes_the_same_cells_also_where_they_do_not_fit(tin
         cells, kinds = made()
         np.testing.assert_array_equal(cells, plain)
         assert kinds == [kind] * 3
+
+
+def test_every_value_that_is_not_zero_becomes_a_stored_one():
+    dense = np.array([[0, 1e-4, -1e-30, 3], [0, 0, 0, 0], [np.nan, 0, 2e-45, 0]], np.float32)
+    found = to_csr(dense)
+    np.testing.assert_array_equal(found.toarray(), dense)
+    assert found.nnz == 5 and found.has_canonical_format

@@ -141,7 +141,7 @@ def test_a_model_without_a_distribution_refuses_it_and_takes_another(noise_model
 def test_its_loss_needs_a_distribution_too(tiny_config):
     with pytest.raises(BadConfig, match="loss is 'likelihood', which a prediction of v does not have; use --pred"):
         tiny_config.with_settings({"prediction": "v", "loss": "likelihood"})
-    with pytest.raises(BadConfig, match="loss is 'guess'; it must be one of squared-error, likelihood"):
+    with pytest.raises(BadConfig, match="loss is 'guess'; it must be one of likelihood, squared-error"):
         RunConfig.from_dict({"training": {"loss": "guess"}})
 
 

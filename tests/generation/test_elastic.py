@@ -1,4 +1,4 @@
-"""Shards as tasks of Ray, on this machine; where there is no Ray, there is nothing to test."""
+"""Shards as tasks of Ray, on this machine; scripts/test --peers installs Ray and runs these."""
 
 import contextlib
 import os
@@ -29,8 +29,8 @@ def worker_at_work() -> int | None:
     return None
 
 
+@pytest.mark.peers
 def test_two_workers_of_which_one_is_killed_make_the_same_cells(tiny_run, tmp_path):
-    pytest.importorskip("ray")
     scrdit.generate(tiny_run, 2000, out=tmp_path / "alone", **REQUEST)
     killed, over = [], threading.Event()
 

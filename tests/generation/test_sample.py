@@ -84,5 +84,5 @@ def test_no_cells_and_wrong_options_are_refused(tiny_run):
         scrdit.sample(tiny_run, 1, solver="dpmpp-2m", eta=0.5)
     with pytest.raises(BadConfig, match=r"distributional takes no eta \(it was 0\.5\); leave it out, or use ddim"):
         scrdit.sample(tiny_run, 1, eta=0.5)
-    with pytest.raises(BadConfig, match="no solver 'euler'; there are distributional, ddpm, ddim"):
+    with pytest.raises(BadConfig, match="no solver 'euler'; there are ddim, ddpm, distributional"):
         scrdit.sample(tiny_run, 1, solver="euler")

@@ -1,4 +1,4 @@
-"""Checkpoints as PyTorch writes them; where there is no PyTorch, there is nothing to test."""
+"""Checkpoints as PyTorch writes them; scripts/test --peers installs PyTorch and runs these."""
 
 import importlib.util
 import pickle
@@ -16,6 +16,7 @@ from scrdit_jax.importing.tensors import read_tensors
 from scrdit_jax.networks import make_network
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.peers
 ROOT = Path(__file__).parent.parent.parent
 
 

@@ -13,13 +13,13 @@ import threading
 from pathlib import Path
 
 import anndata
+import downloading
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from scipy import io as scipy_io
 from scipy import sparse
 
-from scrdit_jax.data import downloading
 from scrdit_jax.io.checking import notes_of
 from scrdit_jax.io.reading import read_cells
 

@@ -81,8 +81,8 @@ def test_what_cannot_be_a_family(tiny_cells, tiny_config, tmp_path):
     del plain.obs["cell_type"]
     with pytest.raises(BadInput, match="has no column of cell types that is known; pass one as --cell-type-key"):
         train_family(prepare(plain, preset=tiny_config), tiny_config, tmp_path / "a")
+    both = prepare(tiny_cells, preset=tiny_config, condition_on=["cell_type"])
     with pytest.raises(BadInput, match="give one of them"):
-        both = prepare(tiny_cells, preset=tiny_config, condition_on=["cell_type"])
         train_family(both, tiny_config, tmp_path / "a")
     assert not (tmp_path / "a").exists()
 

@@ -12,6 +12,6 @@ A module here is a kind of derived variable: `clusters.py` has `DERIVED = Derive
 
 from __future__ import annotations
 
-from ._cells import CELLS_FOR_EACH, COMPONENTS, CellView, Derived, derive, is_derived
+from ._cells import CELLS_FOR_EACH, COMPONENTS, CellView, Derivation, Derived, derive, is_derived
 
-__all__ = ["CELLS_FOR_EACH", "COMPONENTS", "CellView", "Derived", "derive", "is_derived"]
+__all__ = ["CELLS_FOR_EACH", "COMPONENTS", "CellView", "Derivation", "Derived", "derive", "is_derived"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -63,18 +63,42 @@ def derive(
     `x` is (cell, gene) on the log scale, `held_out` (cell,) bool. Training cells alone decide; for few of them there
     are fewer categories. Raises BadConfig for a kind there is not, or a count it cannot have.
     """
-    rng = np.random.default_rng(seed)
-    training = np.flatnonzero(~held_out)
-    most = max(MOST_VALUES // x.shape[1], max(wanted.values()) * CELLS_FOR_EACH)
-    sample = np.sort(rng.permutation(training)[:most])
-    scores_of = _projection((x.take(sample) if isinstance(x, BackedMatrix) else x[sample]).toarray())
-    blocks = [(scores_of(_dense(block)), np.asarray((block > 0).sum(axis=1)).ravel()) for block in row_blocks(x)]
-    scores, genes = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-    cells = CellView(scores, genes, training, sample, rng)
-    return {
-        kind: {column: _categories(codes) for column, codes in DERIVED[kind].find(cells, count).items()}
-        for kind, count in wanted.items()
-    }
+    derivation = Derivation(held_out, x.shape[1], wanted, seed=seed)
+    sample = derivation.sample
+    derivation.fit((x.take(sample) if isinstance(x, BackedMatrix) else x[sample]).toarray())
+    for block in row_blocks(x):
+        derivation.update(block)
+    return derivation.variables()
+
+
+class Derivation:
+    """`derive` for cells that come in blocks: `fit` on the rows of `sample`, `update` by all, then `variables`."""
+
+    def __init__(self, held_out: np.ndarray, genes: int, wanted: Mapping[str, int], *, seed: int) -> None:
+        """Of cells of so many `genes`; the other arguments are those of `derive`."""
+        self._wanted, self._rng, self._training = wanted, np.random.default_rng(seed), np.flatnonzero(~held_out)
+        most = max(MOST_VALUES // genes, max(wanted.values()) * CELLS_FOR_EACH)
+        self.sample = np.sort(self._rng.permutation(self._training)[:most])
+        self._scores: list[np.ndarray] = []
+        self._expressed: list[np.ndarray] = []
+
+    def fit(self, cells: np.ndarray) -> None:
+        """Find the principal axes of the rows of `sample`, (cell, gene)."""
+        self._scores_of = _projection(cells)
+
+    def update(self, block: Matrix) -> None:
+        """Take in the next rows, held-out ones too."""
+        self._scores.append(self._scores_of(_dense(block)))
+        self._expressed.append(np.asarray((block > 0).sum(axis=1)).ravel())
+
+    def variables(self) -> dict[str, dict[str, pd.Categorical]]:
+        """What `derive` returns, once all rows were taken in."""
+        scores, expressed = np.concatenate(self._scores), np.concatenate(self._expressed)
+        cells = CellView(scores, expressed, self._training, self.sample, self._rng)
+        return {
+            kind: {column: _categories(codes) for column, codes in DERIVED[kind].find(cells, count).items()}
+            for kind, count in self._wanted.items()
+        }
 
 
 def equally_frequent(values: np.ndarray, training: np.ndarray, most: int) -> np.ndarray:
@@ -104,8 +128,8 @@ def principal_axes(centred: np.ndarray, components: int) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=0))[:, ::-1]
 
 
-def _categories(codes: np.ndarray) -> pd.Categorical:
-    return pd.Categorical.from_codes(codes, [str(i) for i in range(codes.max() + 1)])
+def _categories(codes: np.ndarray) -> Any:
+    return pd.Categorical.from_codes(codes, pd.Index([str(i) for i in range(codes.max() + 1)]))
 
 
 def _dense(block: Matrix) -> np.ndarray:

@@ -1,0 +1,174 @@
+"""Real cells that generators are fitted on and scored against: training, validation and test, one split for all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from benchmarks.peers import Skipped
+from scrdit_jax.config import DataConfig, RunConfig
+from scrdit_jax.data.preparing import Prepared
+from scrdit_jax.data.sources import load_prepared
+from scrdit_jax.data.splitting import validation_mask
+from scrdit_jax.errors import BadInput
+from scrdit_jax.evaluation.memorisation import TrainingComponents
+from scrdit_jax.evaluation.metrics import dense
+from scrdit_jax.extras import optional
+from scrdit_jax.io.reading import EMBEDDED, load_cells
+
+SIDES = {"validation": "validation", "test": "test", "both": "held-out"}
+# What a recipe may change in how cells are prepared: it leaves the cells that are compared as they are.
+OF_THE_MODEL = ("zero_value", "standardize", "condition_on", "groups", "components", "clip")
+LEAST_CELLS = 20
+MOST_REFERENCE = 2000
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set by path (or "pbmc3k") and, where it is not `cell_type`, the column of its cell types."""
+
+    data: str
+    cell_type_key: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Source:
+        """PATH or PATH:COLUMN."""
+        data, colon, key = text.rpartition(":")
+        return cls(data, key) if colon and not Path(text).exists() else cls(text)
+
+    @property
+    def name(self) -> str:
+        """What the tables call it."""
+        return self.data if self.data == EMBEDDED else Path(self.data).stem
+
+
+@dataclass(frozen=True, eq=False)
+class CellSet:
+    """Training cells and the held-out cells of one `side`, as (cell, gene) float32 log values with their types, if any.
+
+    The held-out cells are halved by their names and the split's seed: validation cells are for choosing between
+    recipes, test cells for what is reported of the choice. Both together are twice as many, and so see finer.
+    """
+
+    source: Source
+    prepared: Prepared
+    side: str
+    multiple_of: int
+    most: int = MOST_REFERENCE
+
+    @classmethod
+    def read(
+        cls, source: Source, config: DataConfig, side: str, *, multiple_of: int, most: int = MOST_REFERENCE
+    ) -> CellSet:
+        """Prepare the cells, of which `most` at most are compared with; BadInput where there are too few."""
+        config = replace(config, cell_type_key=source.cell_type_key, condition_on=())
+        cells = cls(source, load_prepared(source.data, config, multiple_of=multiple_of), side, multiple_of, most)
+        if len(cells.reference) < LEAST_CELLS:
+            raise BadInput(
+                f"{source.data}: {len(cells.reference)} {side} cells are too few to compare with; give more cells, "
+                f"or a preset that holds out more, so that there are {LEAST_CELLS}"
+            )
+        return cells
+
+    @property
+    def name(self) -> str:
+        """What the tables call it."""
+        return self.source.name
+
+    @cached_property
+    def training(self) -> np.ndarray:
+        """The cells that generators may see."""
+        return dense(self.prepared.train.X)
+
+    @cached_property
+    def training_types(self) -> np.ndarray | None:
+        """A name for each training cell; None where the data have none."""
+        return self._types(self.prepared.train.obs)
+
+    @cached_property
+    def reference(self) -> np.ndarray:
+        """The held-out cells of the side, `most` at most."""
+        return dense(self.prepared.held_out.X[self._chosen])
+
+    @cached_property
+    def reference_types(self) -> np.ndarray | None:
+        """A name for each of them."""
+        return self._types(self.prepared.held_out.obs.iloc[self._chosen])
+
+    @cached_property
+    def _chosen(self) -> np.ndarray:
+        first = validation_mask(self.prepared.held_out.obs_names, self.prepared.metadata.settings.seed)
+        both = np.full(len(first), self.side == "both")
+        rows = np.flatnonzero(both | (first == (self.side == "validation")))
+        return np.sort(np.random.default_rng(0).permutation(rows)[: self.most])
+
+    def _types(self, obs) -> np.ndarray | None:
+        key = self.prepared.metadata.cell_type_key
+        return None if key is None else obs[key].astype(str).to_numpy()
+
+    def prepared_for(self, config: RunConfig) -> Prepared:
+        """The same cells, split and genes, scaled and with the conditioning that `config` asks for."""
+        asked = {name: getattr(config.data, name) for name in OF_THE_MODEL}
+        settings = replace(self.prepared.metadata.settings, **asked)
+        return load_prepared(self.source.data, settings, multiple_of=self.multiple_of)
+
+    @cached_property
+    def training_counts(self) -> tuple[sparse.csr_matrix, np.ndarray]:
+        """(raw counts (cell, gene) of the training cells, each one's sum over all genes of the file)."""
+        if not self.prepared.metadata.normalization.were_counts:
+            raise Skipped("needs raw counts, and these cells came on a log scale")
+        cells, _ = load_cells(self.source.data)
+        train = self.prepared.train
+        counts = cells[train.obs_names, list(train.var_names)].X
+        return sparse.csr_matrix(counts, dtype=np.float32), train.obs["library_size"].to_numpy(np.float64)
+
+    @cached_property
+    def space(self) -> Space:
+        """The training cells' first 50 principal components, and a classifier of types in them."""
+        return Space.fit(self.training, self.training_types, self.reference, self.reference_types)
+
+
+@dataclass(frozen=True)
+class Space:
+    """PCA-50 fitted on training cells alone, with the PC scores (cell, component) of training and reference cells.
+
+    `classifier` is fitted on the training cells, None without types; `accuracy` is the
+    share of reference cells that it gives their own type.
+    """
+
+    components: TrainingComponents
+    training: np.ndarray
+    reference: np.ndarray
+    classifier: Any | None
+    accuracy: float | None
+
+    @classmethod
+    def fit(
+        cls,
+        training: np.ndarray,
+        training_types: np.ndarray | None,
+        reference: np.ndarray,
+        reference_types: np.ndarray | None,
+    ) -> Space:
+        """From (cell, gene) log values, and a name for each cell or None."""
+        components = TrainingComponents.fit(training)
+        training_scores, reference_scores = components.project(training), components.project(reference)
+        classifier = accuracy = None
+        if training_types is not None and len(set(training_types)) > 1:
+            classifier = optional("sklearn.linear_model").LogisticRegression(max_iter=2000)
+            classifier.fit(training_scores, training_types)
+            accuracy = float((classifier.predict(reference_scores) == reference_types).mean())
+        return cls(components, training_scores, reference_scores, classifier, accuracy)
+
+    def project(self, cells: np.ndarray) -> np.ndarray:
+        """PC scores of other cells, (cell, component)."""
+        return self.components.project(cells)
+
+    def classify(self, scores: np.ndarray) -> np.ndarray | None:
+        """The classifier's type for each; None without types."""
+        return None if self.classifier is None else self.classifier.predict(scores).astype(str)

@@ -1,0 +1,230 @@
+"""One conditional model: do its cells get the names and the depth they were asked for, at guidance 0, 1 and 2?
+
+scrdit train pbmc3k --preset demo --condition-on cell_type --out RUN
+python -m benchmarks.fidelity.conditioning RUN --out benchmarks/results/DEVICE/conditioning
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import anndata
+import click
+import numpy as np
+from anndata import AnnData
+from scipy.stats import ks_2samp
+
+import scrdit_jax as scrdit
+from benchmarks.commands import as_json, one_line_errors, write_files
+from benchmarks.fidelity.generators import training_seconds
+from scrdit_jax.checkpoint import Model, Run, load_model
+from scrdit_jax.conditioning.variables import Variable
+from scrdit_jax.config import SamplingConfig
+from scrdit_jax.devices import describe_devices, use_every_core
+from scrdit_jax.evaluation.by_type import score_types
+from scrdit_jax.evaluation.comparison import Estimate, compare, estimate_text, figure
+from scrdit_jax.evaluation.metrics import dense
+from scrdit_jax.evaluation.tables import markdown_table
+from scrdit_jax.generation.counts import Counting
+from scrdit_jax.generation.engine import make_engine
+from scrdit_jax.generation.tuning import seconds_a_call
+
+GUIDANCES = (0.0, 1.0, 2.0)
+ENOUGH_CELLS = 100
+BATCH = 64
+KS_LEVEL = 0.01
+SEEDS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A model that is conditioned on cell types, its held-out cells, and the raw counts of those in its genes."""
+
+    run: Path
+    model: Model
+    held_out: AnnData
+    totals: np.ndarray
+
+    @classmethod
+    def read(cls, run: Path) -> Measured:
+        """From a run folder."""
+        model, held_out = load_model(run), anndata.read_h5ad(Run(run).held_out_path)
+        totals = totals_of(held_out, model.metadata.normalization.target_sum)
+        return cls(run=run, model=model, held_out=held_out, totals=totals)
+
+    @property
+    def types(self) -> Variable:
+        """The conditioning variable of cell types."""
+        return self.model.metadata.conditions[self.model.metadata.type_column]
+
+    def rows(self, made: AnnData, guidance: float, quotas: Mapping[str, int]) -> list[dict[str, Any]]:
+        """One row a type: its scores, and the tests of its library sizes and counts."""
+        rows, column, held_out = [], self.types.column, self.held_out
+        cells = dict(zip(self.types.names, self.types.cells, strict=True))
+        for scores in score_types(held_out, made, column, requested=quotas):
+            here = (made.obs[column] == scores.name).to_numpy()
+            there = (held_out.obs[column] == scores.name).to_numpy()
+            code = self.types.names.index(scores.name)
+            training = self.model.cells.library_size[
+                self.model.cells.labels[:, self.model.metadata.type_column] == code
+            ]
+            library = held_out.obs["library_size"][there]
+            drawn = depth_tests(made[here].copy(), library, self.totals[there], training)
+            real = cells[scores.name] + int(there.sum())
+            rows.append({"guidance": guidance, "real_cells": real, **asdict(scores), **drawn})
+        return rows
+
+    def guided(self, guidance: float, cells: int, seeds: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """(a row for each type, what `cells` of each took and how the whole mixture scores)."""
+        quotas = dict.fromkeys(self.types.names, cells)
+        started = time.perf_counter()
+        made = scrdit.sample(self.run, per_type=quotas, guidance=guidance, output="counts", batch_size=BATCH)
+        seconds = time.perf_counter() - started
+        scored = [mixture_scores(self.run, self.held_out, guidance, seed) for seed in range(seeds)]
+        evaluations = made.uns["scrdit"]["network_evaluations"]
+        mixture = {"guidance": guidance, "network_evaluations": evaluations, "seconds": seconds, "seeds": scored}
+        return self.rows(made, guidance, quotas), mixture
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path, exists=True))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for conditioning.json and .md.")
+@click.option("--cells", default=250, show_default=True, help="Synthetic cells of each type.")
+@click.option("--seeds", default=2, show_default=True, help="Samples for the scores of the whole mixture.")
+def main(run: Path, out: Path, cells: int, seeds: int) -> None:
+    """Measure RUN, a model that is conditioned on cell types; one row a guidance and type."""
+    use_every_core()
+    with one_line_errors():
+        measured = Measured.read(run)
+    rows, mixtures = [], []
+    for guidance in GUIDANCES:
+        of_types, mixture = measured.guided(guidance, cells, seeds)
+        rows += of_types
+        mixtures.append(mixture)
+        click.echo(type_table(of_types))
+    result = {
+        "device": describe_devices(),
+        "training_seconds": training_seconds(Run(run)),
+        "steps": measured.model.step,
+        "held_out_cells": measured.held_out.n_obs,
+        "rows": rows,
+        "mixture": mixtures,
+        "batch_seconds": gather_cost(measured.model),
+    }
+    write_files(out, {"conditioning.json": as_json(result), "conditioning.md": page(result)})
+
+
+def depth_tests(made: AnnData, library: np.ndarray, totals: np.ndarray, training: np.ndarray) -> dict[str, float]:
+    """Two-sample KS of library sizes and counts against held-out cells, over SEEDS redraws of the same cells' counts.
+
+    Medians of p, the shares of redraws with p of KS_LEVEL or more, and p of the training cells' library sizes: real
+    against real.
+    """
+    pools, pvalues = (training,), []
+    for seed in range(SEEDS):
+        counts, drawn = Counting(pools, 10_000.0, None, seed).draw(made.X, 0, np.zeros(made.n_obs, int))
+        sums = np.asarray(counts.sum(axis=1)).ravel()
+        pvalues.append((ks_2samp(drawn, library).pvalue, ks_2samp(sums, totals).pvalue))
+    pvalues = np.array(pvalues)
+    (library_p, totals_p), (library_pass, totals_pass) = np.median(pvalues, 0), (pvalues >= KS_LEVEL).mean(0)
+    return {
+        "library_size_p": float(library_p),
+        "total_counts_p": float(totals_p),
+        "library_size_passed": float(library_pass),
+        "total_counts_passed": float(totals_pass),
+        "training_library_size_p": float(ks_2samp(training, library).pvalue),
+    }
+
+
+def totals_of(cells: AnnData, target_sum: float) -> np.ndarray:
+    """Raw counts in the model's genes of real cells, which were normalised to `target_sum` and logged."""
+    factors = cells.obs["library_size"].to_numpy(np.float64) / target_sum
+    return np.round(np.expm1(dense(cells.X).astype(np.float64)).sum(axis=1) * factors)
+
+
+def mixture_scores(run: Path, held_out: AnnData, guidance: float, seed: int) -> dict[str, float]:
+    """Half the held-out cells against as many synthetic ones in their mixture; the other half is the floor."""
+    order = np.random.default_rng([seed, 5]).permutation(held_out.n_obs)
+    half = held_out[np.sort(order[: held_out.n_obs // 2])]
+    other = held_out[np.sort(order[held_out.n_obs // 2 :])]
+    made = scrdit.sample(run, match=half.copy(), guidance=guidance, seed=seed, batch_size=BATCH)
+    found = compare(dense(half.X), dense(made.X), seed=seed)
+    floor = compare(dense(half.X), dense(other.X)[: half.n_obs], seed=seed)
+    names = ("random_forest_auc", "mmd_pca")
+    return {name: found[name] for name in names} | {f"floor_{name}": floor[name] for name in names}
+
+
+def gather_cost(model: Model) -> dict[str, float]:
+    """Seconds of a batch of one condition, of eight (a row of the table for each cell), and guided."""
+    names = model.metadata.conditions[0].names
+    one, many = ((names[:1], 10**6),), tuple(((name,), BATCH // 8) for name in (names * 8)[:8])
+    if len(model.metadata.conditions) > 1:
+        return {}
+    found = {}
+    for name, labels, guidance in (("one condition", one, 1.0), ("eight conditions", many, 1.0), ("guided", one, 2.0)):
+        engine = make_engine(model, SamplingConfig(steps=10, batch_size=BATCH, guidance=guidance), labels)
+        found[name] = seconds_a_call(lambda engine=engine: engine.dispatch(0), least_seconds=8.0)
+    return found
+
+
+def type_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line a guidance and type."""
+    header = [
+        "guidance", "cell type", "real cells", "requested", "generated", "classified as requested",
+        "real cells so classified", "PCA-50 MMD",
+        "real vs real", "KS p, library size", "passed", "KS p, counts in the model's genes", "passed",
+        "training cells' KS p",
+    ]  # fmt: skip
+    forms = {
+        "guidance": "g", "name": "s", "real_cells": "d", "requested": "d", "generated": "d", "classified": ".1%",
+        "classified_real": ".1%", "mmd": ".3f", "floor": ".3f", "library_size_p": ".3f", "library_size_passed": ".0%",
+        "total_counts_p": ".3f", "total_counts_passed": ".0%", "training_library_size_p": ".3f",
+    }  # fmt: skip
+    lines = [["" if row[k] is None else format(row[k], form) for k, form in forms.items()] for row in rows]
+    return markdown_table(header, lines)
+
+
+def mixture_table(result: Mapping[str, Any]) -> str:
+    """One line a guidance, over the types with enough real cells; the floor last."""
+    header = [
+        "guidance", "evaluations", "least classified as requested", "smallest median KS p (library size)", "(counts)",
+        f"KS passed at {KS_LEVEL:.0%}", "AUC of the mixture", "its PCA-50 MMD",
+    ]  # fmt: skip
+    lines, names = [], ("random_forest_auc", "mmd_pca")
+    for entry in result["mixture"]:
+        rows = [r for r in result["rows"] if r["guidance"] == entry["guidance"] and r["real_cells"] >= ENOUGH_CELLS]
+        library, totals = (min(r[k] for r in rows) for k in ("library_size_p", "total_counts_p"))
+        passed = sum(r["library_size_p"] >= KS_LEVEL and r["total_counts_p"] >= KS_LEVEL for r in rows)
+        lines.append([
+            f"{entry['guidance']:g}", str(entry["network_evaluations"]), f"{min(r['classified'] for r in rows):.1%}",
+            f"{library:.3f}", f"{totals:.3f}", f"{passed} of {len(rows)}",
+            *(estimate_text(Estimate.of([s[k] for s in entry["seeds"]])) for k in names),
+        ])  # fmt: skip
+    seeds = result["mixture"][0]["seeds"]
+    floors = [figure(float(np.mean([s[f"floor_{k}"] for s in seeds]))) for k in names]
+    return markdown_table(header, [*lines, ["*real vs real*", *[""] * 5, *floors]])
+
+
+def page(result: Mapping[str, Any]) -> str:
+    """The report."""
+    parts = [
+        "# One conditional model, guidance 0, 1 and 2\n",
+        f"{result['steps']} training steps in {result['training_seconds']:.0f} s; "
+        f"{result['held_out_cells']} held-out real cells. The classifier is a logistic regression on those. KS p "
+        f"are medians over {SEEDS} redraws of the counts, 'passed' the share with p of {KS_LEVEL:g} or more.\n",
+        type_table(result["rows"]),
+        f"Of the types with {ENOUGH_CELLS} real cells or more:\n",
+        mixture_table(result),
+    ]
+    if result["batch_seconds"]:
+        costs = ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in result["batch_seconds"].items())
+        parts.append(f"A batch of {BATCH} cells, 10 evaluations: {costs}.\n")
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    main()

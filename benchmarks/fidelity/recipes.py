@@ -1,0 +1,199 @@
+"""Which changes of a preset make better cells: one row an idea and seed, on validation cells, kept or dropped.
+
+    python -m benchmarks.fidelity.recipes --preset demo --steps 1500 --out DIR      all of ideas.json, three seeds each
+    python -m benchmarks.fidelity.recipes --preset demo --minutes 10 --idea baseline --idea v-prediction --out DIR
+    python -m benchmarks.fidelity.recipes --ideas mine.json --data lung.h5ad --minutes 10 --out DIR
+
+mine.json is a list of {"name": ..., "why": ..., "settings": {"width": 192}, "sampling": {"steps": 10}}. With --minutes
+every idea has as many steps as it can do in that time here, found by a short trial, so that what is slower has fewer.
+Ideas that differ in sampling alone share their training. The same command goes on where it was stopped, and other ideas
+are added to what is there. Test cells are not used: that is `benchmarks.fidelity --on test`, once, for the choice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmarks.commands import as_json, command_line, one_line_errors, write_files
+from benchmarks.fidelity.cell_sets import OF_THE_MODEL, CellSet, Source
+from benchmarks.fidelity.comparing import STORE, compare_all
+from benchmarks.fidelity.generators import Generator, controls, ours_from_preset, require_finished, training_seconds
+from benchmarks.fidelity.recipe_tables import BASELINE, page
+from scrdit_jax.api import train
+from scrdit_jax.benchmarking.store import ResultStore
+from scrdit_jax.config import RunConfig, SamplingConfig, load_preset
+from scrdit_jax.devices import describe_devices, use_every_core
+from scrdit_jax.errors import BadConfig, ScrditError
+from scrdit_jax.extras import optional
+from scrdit_jax.generation.settings import coefficients_for
+from scrdit_jax.io.reading import EMBEDDED
+
+IDEAS = Path(__file__).parent / "ideas.json"
+TRIAL_STEPS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Idea:
+    """A change of the preset's `settings` by bare name, and of `sampling` by SamplingConfig's; `why` it may help."""
+
+    name: str
+    why: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Any, source: str) -> Idea:
+        """From JSON; BadConfig for anything that is no idea."""
+        known = {"name": str, "why": str, "settings": dict, "sampling": dict}
+        if not isinstance(values, dict) or "name" not in values:
+            raise BadConfig(f"{source}: every idea is an object with a name, not {json.dumps(values)[:60]}")
+        for name, value in values.items():
+            if name not in known or not isinstance(value, known[name]):
+                raise BadConfig(f"{source}: {values['name']}: {name} is wrong; there are {', '.join(known)}")
+        return cls(**values)
+
+    def config(self, base: RunConfig) -> RunConfig:
+        """The preset with the change; BadConfig, naming the idea, where there is no such setting or sampling."""
+        try:
+            config = base.with_settings(self.settings)
+            coefficients_for(config.diffusion, SamplingConfig(**self.sampling))
+        except (ScrditError, TypeError) as error:
+            raise BadConfig(f"idea {self.name!r}: {error}") from None
+        for name in self.settings:
+            if name not in OF_THE_MODEL and name in asdict(base.data):
+                raise BadConfig(f"idea {self.name!r}: {name} changes the cells that are compared; leave it out")
+        return config
+
+
+def read_ideas(path: Path) -> list[Idea]:
+    """From a JSON file, the baseline first; BadConfig where it cannot be understood or names an idea twice."""
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BadConfig(f"{path} cannot be read as JSON ({error}); give a list of ideas") from None
+    if not isinstance(values, list):
+        raise BadConfig(f"{path} is no list of ideas")
+    ideas = [Idea.from_dict(value, str(path)) for value in values]
+    if twice := {idea.name for idea in ideas if sum(other.name == idea.name for other in ideas) > 1}:
+        raise BadConfig(f"{path} has two ideas called {min(twice)!r}; give each its name")
+    if not any(idea.name == BASELINE for idea in ideas):
+        ideas = [Idea(name=BASELINE), *ideas]
+    return ideas
+
+
+def select(ideas: Sequence[Idea], names: Sequence[str]) -> list[Idea]:
+    """Those of the `names`, all without any, and always the baseline; BadConfig for a name that is not there."""
+    for name in names:
+        if name not in [idea.name for idea in ideas]:
+            raise BadConfig(f"no idea {name!r}; there are {', '.join(idea.name for idea in ideas)}")
+    return sorted(
+        (idea for idea in ideas if not names or idea.name in {*names, BASELINE}), key=lambda i: i.name != BASELINE
+    )
+
+
+def steps_in(minutes: float, config: RunConfig, cells: CellSet, work: Path) -> int:
+    """Steps that `config` can do in so many minutes on this machine, by a trial of 60 that is then forgotten."""
+    half = TRIAL_STEPS // 2
+    trial = config.replace({"training": {"steps": TRIAL_STEPS, "warmup_steps": 0, "log_every": half}})
+    run = require_finished(train(cells.prepared_for(config), out=work, preset=trial))
+    lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+    # The first half compiles; the second is what steps take.
+    speed = next(line["cells_per_second"] for line in lines if line["step"] == TRIAL_STEPS)
+    compiling = max(training_seconds(run) - TRIAL_STEPS * config.training.batch_size / speed, 0)
+    steps = (60 * minutes - compiling) * speed / config.training.batch_size
+    if steps < 1:
+        raise BadConfig(f"{minutes:g} minutes are too few for one step; compiling takes {compiling:.0f} s")
+    return int(steps)
+
+
+def with_steps(config: RunConfig, steps: int) -> RunConfig:
+    """So many steps, the warm-up in proportion to the preset's, one checkpoint at the end."""
+    warmup = round(config.training.warmup_steps * min(1.0, steps / config.training.steps))
+    return config.replace({"training": {"steps": steps, "warmup_steps": warmup, "checkpoint_every": steps}})
+
+
+def generators(
+    ideas: Iterable[Idea],
+    base: RunConfig,
+    cells: CellSet,
+    budget: Mapping[str, float],
+    store: ResultStore,
+    *,
+    work: Path,
+) -> list[Generator]:
+    """One for each idea; `budget` is {"steps": ...} or {"minutes": ...}, whose steps are found once."""
+    found = []
+    for idea in ideas:
+        config = idea.config(base)
+        steps = int(budget["steps"]) if "steps" in budget else None
+        if steps is None:
+            # By what is trained, not by the idea's name: ideas of sampling have the baseline's steps.
+            key = f"{cells.name}-{digest_of(config)}-{budget['minutes']:g}"
+            steps = store.shared(
+                f"steps.{key}",
+                lambda c=config, k=key: steps_in(budget["minutes"], c, cells, work / "trials" / k),
+            )
+        found.append(ours_from_preset(idea.name, with_steps(config, steps), work / "runs", idea.sampling))
+    return found
+
+
+def digest_of(config: RunConfig) -> str:
+    """Eight letters for the settings."""
+    return hashlib.blake2b(json.dumps(config.to_dict(), sort_keys=True).encode(), digest_size=4).hexdigest()
+
+
+@click.command()
+@click.option("--preset", default="demo", show_default=True, help="What every idea is a change of.")
+@click.option(
+    "--ideas", "path", type=click.Path(path_type=Path), default=IDEAS, help="JSON file.  [default: ideas.json]"
+)
+@click.option("--idea", "names", multiple=True, help="Only this one, and the baseline.  Repeatable.")
+@click.option("--data", "data", multiple=True, metavar="PATH[:COLUMN]", help=f"Repeatable.  [default: {EMBEDDED}]")
+@click.option("--steps", type=click.IntRange(1), help="Training steps of every idea.  [default: the preset's]")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Training time of every idea instead.")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder.")
+def main(
+    preset: str,
+    path: Path,
+    names: tuple[str, ...],
+    data: tuple[str, ...],
+    steps: int | None,
+    minutes: float | None,
+    seeds: int,
+    out: Path,
+) -> None:
+    """Train and score what is missing, then write results.json and table.md."""
+    use_every_core()
+    with one_line_errors():
+        optional("sklearn.decomposition")
+        if steps is not None and minutes is not None:
+            raise BadConfig("--steps and --minutes both say how long to train; give one of them")
+        base = load_preset(preset)
+        budget = {"minutes": minutes} if minutes is not None else {"steps": steps or base.training.steps}
+        ideas = select(read_ideas(path), names)
+        configs = [idea.config(base) for idea in ideas]
+        multiple = math.lcm(*(config.network.gene_multiple for config in configs))
+        sources = [Source.parse(text) for text in data or (EMBEDDED,)]
+        sets = [CellSet.read(source, base.data, "validation", multiple_of=multiple) for source in sources]
+        store, work, rows = ResultStore(out / STORE), out / "work", []
+        for cells in sets:
+            chosen = [controls()[0], *generators(ideas, base, cells, budget, store, work=work)]
+            rows += compare_all([cells], chosen, seeds, store, work)[0]
+        about = {"command": command_line("benchmarks.fidelity.recipes"), "seeds": seeds, **budget, **describe_devices()}
+        about |= {"ideas": [asdict(idea) for idea in ideas]}
+        table = page(rows, ideas, about)
+        write_files(out, {"results.json": as_json({**about, "rows": rows}), "table.md": table})
+        click.echo(table)
+
+
+if __name__ == "__main__":
+    main()

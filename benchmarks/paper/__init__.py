@@ -1,0 +1,1 @@
+"""The tables and figures of the paper, measured anew: see `__main__`."""

@@ -1,0 +1,88 @@
+"""How far apart the ways to compute the same cells are: python -m benchmarks.speed.accuracy RUN.
+
+bfloat16 against float32, the conditioning table against conditioning every cell, and, where there is one, the
+accelerator against the CPU (start it with JAX_PLATFORMS=cuda,cpu). Exits with status 1 if one is too far.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.commands import as_json, write_files
+from scrdit_jax.checkpoint import Model, load_model
+from scrdit_jax.config import SamplingConfig
+from scrdit_jax.devices import describe_devices, use_every_core
+from scrdit_jax.generation.engine import make_engine
+from scrdit_jax.generation.program import network_of
+from scrdit_jax.generation.settings import coefficients_for
+from scrdit_jax.sampling.sampler import cell_keys, integrate
+
+# Of posterior means: a drawn gene that falls on the other side of its threshold would be no rounding.
+SOLVER, CELLS, STEPS = "dpmpp-2m", 64, 20
+# Of log expression, after all steps. A gene near zero may fall on either side of it, hence a share and not a maximum.
+NEAR = 0.1
+TOLERANCES = {"table against per cell": 0.001, "bfloat16 against float32": 0.005, "accelerator against CPU": 0.005}
+
+
+def cells_of(model: Model, devices: list[jax.Device] | None = None, **options) -> np.ndarray:
+    """The first CELLS cells of `model`."""
+    options = {"dtype": "float32"} | options
+    engine = make_engine(
+        model, SamplingConfig(solver=SOLVER, steps=STEPS, batch_size=CELLS, **options), devices=devices
+    )
+    return next(engine.batches(CELLS))
+
+
+def conditioned_one_by_one(model: Model) -> np.ndarray:
+    """The same cells with the timestep and the condition of every cell embedded for itself, as in training."""
+    (network, prediction), params = network_of(model), jax.device_put(model.params)
+    drawn = make_engine(model, SamplingConfig(solver=SOLVER, steps=STEPS, batch_size=CELLS)).told
+    labels = jnp.asarray(drawn.codes[drawn.rows(0, CELLS)]) if drawn.codes.size else None
+    table = coefficients_for(model.config.diffusion, SamplingConfig(solver=SOLVER, steps=STEPS))
+
+    def predict_clean(noisy, alpha_bar, timestep):
+        predicted = network.apply(params, noisy, jnp.full(len(noisy), timestep), labels)
+        return prediction.clean(noisy, predicted, alpha_bar)
+
+    keys = cell_keys(jax.random.key(0), jnp.arange(CELLS))
+    run = jax.jit(lambda: integrate(predict_clean, keys, table, jnp.asarray(table.timestep), genes=network.genes).cells)
+    return np.asarray(model.metadata.scaling.unscale(run()))
+
+
+def share_far(a: np.ndarray, b: np.ndarray) -> float:
+    """Of all values, the share that differ by more than NEAR."""
+    return float(np.mean(np.abs(a - b) > NEAR))
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path))
+def main(run: Path, out: Path | None) -> None:
+    """Compare, print, write, and exit with 1 where a tolerance is passed."""
+    use_every_core()
+    model = load_model(run)
+    plain = cells_of(model)
+    found = {
+        "table against per cell": share_far(plain, conditioned_one_by_one(model)),
+        "bfloat16 against float32": share_far(plain, cells_of(model, dtype="bfloat16")),
+    }
+    if jax.local_devices()[0].platform != "cpu":
+        found["accelerator against CPU"] = share_far(
+            plain, cells_of(model, devices=jax.local_devices(backend="cpu")[:1])
+        )
+    for name, share in found.items():
+        click.echo(f"{name}: {share:.2%} of values differ by more than {NEAR} (allowed {TOLERANCES[name]:.1%})")
+    if out is not None:
+        values = {"device": describe_devices(), "near": NEAR, "share_far": found, "allowed": TOLERANCES}
+        write_files(out.parent, {out.name: as_json(values)})
+    sys.exit(any(share > TOLERANCES[name] for name, share in found.items()))
+
+
+if __name__ == "__main__":
+    main()

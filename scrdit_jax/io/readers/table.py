@@ -1,0 +1,65 @@
+"""A text table: gene names in the first row, cell names in the first column, values between."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from ...errors import BadInput
+from ._reader import Reader, has_suffix
+
+SUFFIXES = tuple(suffix + gz for suffix in (".csv", ".tsv", ".txt") for gz in ("", ".gz"))
+
+
+def _read(path: Path) -> AnnData:
+    """Column names in the first row (with or without a corner), row names in the first column."""
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rt", encoding="utf-8-sig") as file:
+        first = file.readline()
+    if not first.strip():
+        raise BadInput(f"{path} is empty; its first row must hold the gene names, its first column the cell names")
+    separator = max("\t,;", key=first.count)
+    layout = {
+        "sep": separator if separator in first else r"\s+",
+        "header": None,
+        "encoding": "utf-8-sig",
+        "compression": "gzip" if opened is gzip.open else None,
+    }
+    header = pd.read_csv(path, nrows=1, dtype=str, keep_default_na=False, **layout).iloc[0].tolist()
+    try:
+        body = pd.read_csv(path, skiprows=1, converters={0: str}, low_memory=False, **layout)
+    except pd.errors.EmptyDataError:
+        raise BadInput(f"{path} is empty: no rows follow the first; give at least two cells") from None
+    rows, values = body.pop(0), body
+    if len(header) not in (values.shape[1], values.shape[1] + 1):
+        raise BadInput(
+            f"{path} names {len(header)} columns in its first row but holds {values.shape[1]} values a row; "
+            "the first row must be gene names, the first column cell names, separated the same way throughout"
+        )
+    columns = header[len(header) - values.shape[1] :]
+    _refuse_words(values, rows, columns, path)
+    return AnnData(values.to_numpy(np.float32), obs=pd.DataFrame(index=list(rows)), var=pd.DataFrame(index=columns))
+
+
+def _refuse_words(values: pd.DataFrame, rows: pd.Series, columns: list[str], path: Path) -> None:
+    for j, dtype in enumerate(values.dtypes):
+        if dtype.kind in "iuf":
+            continue
+        column = values.iloc[:, j]
+        wrong = (pd.to_numeric(column.astype(str), errors="coerce").isna() & column.notna()).to_numpy()
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            raise BadInput(
+                f"{path}: the value {str(column.iloc[i])!r} in row {rows.iloc[i]!r}, column {columns[j]!r} is not a "
+                "number; only the first row and the first column may hold words: leave that row or column out"
+            )
+
+
+# Any text may be a table, so that this reader is asked last.
+READER = Reader(
+    formats=".csv, .tsv or .txt (also .gz)", sniff=lambda path: has_suffix(path, *SUFFIXES), read=_read, priority=-1
+)

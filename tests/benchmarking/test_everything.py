@@ -1,0 +1,30 @@
+"""The one command: what it starts is there, and where its results go."""
+
+import importlib.util
+
+import pytest
+
+from benchmarks import everything
+from benchmarks.commands import RESULTS, in_own_process
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_every_part_is_a_command_with_a_result_of_its_own(on_cpu, tmp_path):
+    parts = everything.parts(tmp_path / "run", tmp_path / "out", on_cpu=on_cpu)
+    assert len({out for out, _ in parts}) == len(parts) == (6 if on_cpu else 10)
+    modules = {arguments[1] for _, arguments in parts if arguments[0] == "-m"}
+    assert modules == {f"benchmarks.speed.{name}" for name in ("accuracy", "linearity", "pytorch")}
+    assert all(importlib.util.find_spec(module) for module in modules)
+
+
+def test_a_folder_is_called_after_its_device(monkeypatch):
+    monkeypatch.setattr(everything, "usable_cores", lambda: 2)
+    assert everything.device_folder({"platform": "cpu", "kind": "AMD EPYC"}) == RESULTS / "amd-epyc-2-cores"
+    assert everything.device_folder({"platform": "gpu", "kind": "NVIDIA H200"}) == RESULTS / "nvidia-h200"
+
+
+def test_a_function_runs_in_a_process_of_its_own(tmp_path):
+    import os
+
+    assert in_own_process("os.path", "join", tmp_path, "a") == str(tmp_path / "a")
+    assert in_own_process("os", "getpid") != os.getpid()

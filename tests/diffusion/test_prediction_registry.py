@@ -1,0 +1,63 @@
+"""A prediction is one file: one that is dropped into the folder is trained with and sampled from."""
+
+import json
+
+import anndata
+import numpy as np
+import pytest
+
+import scrdit_jax.diffusion.predictions as package
+from scrdit_jax.data.scaling import Scaling
+from scrdit_jax.diffusion.predictions import PREDICTIONS, make_prediction
+
+TOY = '''
+"""The clean cells themselves, and a second number that nothing is made of."""
+from dataclasses import dataclass
+
+from scrdit_jax.diffusion.predictions import PointPrediction
+
+
+@dataclass(frozen=True)
+class Clean(PointPrediction):
+    outputs = 2
+
+    def initial_bias(self, marginals):
+        return 0.25 + 0 * marginals[:, :2]
+
+    def clean(self, noisy, predicted, alpha_bar):
+        return predicted[..., 0]
+
+    def error(self, clean, noise, noisy, predicted, alpha_bar):
+        return clean - predicted[..., 0]
+
+
+PREDICTION = Clean
+'''
+
+
+@pytest.mark.parametrize("name", PREDICTIONS)
+def test_an_entry_says_what_its_values_are(name):
+    kind = PREDICTIONS[name]
+    prediction = make_prediction(name, Scaling(-10.0, -8.0, 4.0))
+    assert isinstance(prediction, kind) and hash(prediction) == hash(make_prediction(name, Scaling(-10.0, -8.0, 4.0)))
+    assert prediction.is_distribution == kind.is_distribution == hasattr(prediction, "log_likelihood")
+    bias = prediction.initial_bias(np.zeros((7, 3), np.float32))
+    assert bias is None or bias.shape == (7, prediction.outputs)
+
+
+def test_a_file_in_the_folder_is_a_prediction_of_the_command_line(scrdit, tiny_cells, tiny_config, tmp_path, add_part):
+    settings = tiny_config.to_dict()
+    settings["diffusion"]["prediction"] = "clean-cells"
+    (tmp_path / "mine.json").write_text(json.dumps(settings))
+    tiny_cells.write_h5ad("cells.h5ad")
+    words = ("train", "cells.h5ad", "--preset", "mine.json", "--steps", 3, "--out", "run")
+    status, printed = scrdit(*words)
+    assert status == 2 and "prediction is 'clean-cells'; it must be one of epsilon, v, zero-inflated" in printed
+    add_part(package, "clean_cells", TOY)
+    status, printed = scrdit(*words)
+    assert status == 0, printed
+    status, printed = scrdit("sample", "run", "--cells", 5, "--steps", 2, "--batch-size", 5, "--out", "new.h5ad")
+    assert status == 0, printed
+    assert anndata.read_h5ad("new.h5ad").shape == (5, 24)
+    status, printed = scrdit(*words[:-1], "other", "--loss", "likelihood")
+    assert status == 2 and "a prediction of clean-cells does not have; use --prediction zero-inflated" in printed

@@ -1,0 +1,89 @@
+"""A network is one file with settings of its own: one that is dropped into the folder is trained and sampled."""
+
+import json
+
+import anndata
+import jax
+import jax.numpy as jnp
+import pytest
+
+import scrdit_jax.networks as package
+from scrdit_jax.config import RunConfig
+from scrdit_jax.networks import NETWORKS, attention_shape, flops_per_evaluation, make_network
+
+TOY = '''
+"""A dense layer of all genes."""
+from dataclasses import dataclass, field
+
+import flax.linen as nn
+
+from scrdit_jax.networks import Conditioning, Network
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseConfig:
+    architecture: str = field(default="all-genes", init=False)
+    hidden: int = 8
+    gene_multiple = 1
+
+
+class Dense(nn.Module):
+    config: DenseConfig
+    genes: int
+    outputs: int = 1
+    attention: str = "xla"
+    labels: tuple[int, ...] = ()
+
+    def setup(self):
+        self.conditioning = Conditioning(self.config.hidden, self.labels)
+        nn.share_scope(self, self.conditioning)
+        self.modulation = nn.Dense(self.config.hidden)
+        self.enter, self.leave = nn.Dense(self.config.hidden), nn.Dense(self.genes * self.outputs)
+
+    def __call__(self, cells, timesteps, labels=None):
+        return self.denoise(cells, self.modulations(timesteps, labels))
+
+    def modulations(self, timesteps, labels=None):
+        return self.modulation(self.conditioning(timesteps, labels))
+
+    def denoise(self, cells, modulations):
+        predicted = self.leave(nn.silu(self.enter(cells) + modulations))
+        return predicted if self.outputs == 1 else predicted.reshape(*cells.shape, self.outputs)
+
+
+NETWORK = Network(
+    DenseConfig,
+    Dense,
+    lambda config, genes, outputs: 2 * config.hidden * genes * (1 + outputs),
+    lambda config, genes: (1, 1, config.hidden),
+)
+'''
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_entry_is_a_network_with_settings_that_survive_json(name):
+    config = NETWORKS[name].config()
+    assert config.architecture == name
+    run = RunConfig(network=config)
+    assert RunConfig.from_dict(json.loads(json.dumps(run.to_dict()))) == run
+    network = make_network(config, 4 * config.gene_multiple, 3)
+    cells, timesteps = jnp.zeros((2, network.genes)), jnp.array([1, 5])
+    assert jax.eval_shape(network.init_with_output, jax.random.key(0), cells, timesteps)[0].shape == (*cells.shape, 3)
+    assert flops_per_evaluation(network) > 0 and len(attention_shape(network)) == 3
+
+
+def test_a_file_in_the_folder_is_a_network_of_the_command_line(scrdit, tiny_cells, tiny_config, tmp_path, add_part):
+    settings = tiny_config.to_dict() | {"network": {"architecture": "all-genes", "hidden": 5}}
+    (tmp_path / "mine.json").write_text(json.dumps(settings))
+    tiny_cells.write_h5ad("cells.h5ad")
+    words = ("train", "cells.h5ad", "--preset", "mine.json", "--steps", 3, "--out", "run")
+    status, printed = scrdit(*words)
+    assert status == 2 and "architecture is 'all-genes'; it must be one of dit, unet" in printed
+    add_part(package, "all_genes", TOY)
+    status, printed = scrdit(*words)
+    assert status == 0, printed
+    saved = json.loads((tmp_path / "run/config.json").read_text())
+    assert saved["network"] == {"architecture": "all-genes", "hidden": 5}
+    status, printed = scrdit("sample", "run", "--cells", 5, "--steps", 2, "--batch-size", 5, "--out", "new.h5ad")
+    assert status == 0, printed
+    assert anndata.read_h5ad("new.h5ad").shape == (5, 24)
