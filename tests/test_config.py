@@ -1,9 +1,14 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
 from scrdit_jax.config import RunConfig, SamplingConfig, load_preset, preset_names, preset_path
+from scrdit_jax.config.run_config import settings_of
 from scrdit_jax.errors import BadConfig
+from scrdit_jax.networks.dit import DiTConfig
+from scrdit_jax.networks.unet import UNetConfig
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -79,3 +84,58 @@ def test_sampling_settings_check_themselves(values, words):
     with pytest.raises(BadConfig) as caught:
         SamplingConfig(**values)
     assert all(word in str(caught.value) for word in words)
+
+
+def saved(network: dict, **changes) -> dict:
+    """Settings as they were saved before they had a format: those of all networks in one section."""
+    every = {"genes_per_token": 20, "width": 32, "depth": 2, "heads": 2, "mlp_ratio": 4.0, "summary_token": False}
+    every |= {"positions": "sincos", "first_timestep": 0, "channels": 16}
+    return {"network": every | network, **changes}
+
+
+def test_settings_saved_before_they_had_a_format_are_read():
+    dit = RunConfig.from_dict(saved({"architecture": "dit"})).network
+    assert dit == DiTConfig(genes_per_token=20, width=32, depth=2, heads=2, first_timestep=0)
+    unet = RunConfig.from_dict(saved({"architecture": "unet"})).network
+    assert unet == UNetConfig(channels=16, heads=2, first_timestep=0)
+    with pytest.raises(BadConfig, match="old: network: unknown name 'chanels'"):
+        RunConfig.from_dict(saved({"chanels": 3}), source="old")
+
+
+def test_settings_have_a_format_and_only_their_own_networks():
+    values = RunConfig().to_dict()
+    assert values["format"] == 2 and values["network"] == {"architecture": "dit"} | {
+        field: getattr(RunConfig().network, field) for field in settings_of(DiTConfig)
+    }
+    values["network"]["channels"] = 64
+    with pytest.raises(BadConfig, match="file: network: unknown name 'channels'; there are genes_per_token, "):
+        RunConfig.from_dict(values, source="file")
+    for version in (3, 0, "2", None, True):
+        with pytest.raises(BadConfig, match=r"file: format .* is not known here \(1 to 2 are\); update scrdit_jax"):
+            RunConfig.from_dict({"format": version}, source="file")
+
+
+def test_another_architecture_keeps_what_both_networks_have():
+    config = RunConfig().with_settings({"heads": 4, "width": 64, "first_timestep": 0, "steps": 3})
+    unet = config.with_settings({"architecture": "unet", "channels": 16})
+    assert unet.network == UNetConfig(channels=16, heads=4, first_timestep=0) and unet.training.steps == 3
+    assert unet.differences(config) == ["network.architecture: 'unet' here, 'dit' there"]
+    with pytest.raises(BadConfig, match=r"no setting is called 'width'; there are .*channels"):
+        unet.with_settings({"width": 32})
+    with pytest.raises(BadConfig, match="architecture is 'gan'; it must be one of dit, unet"):
+        config.with_settings({"architecture": "gan"})
+    with pytest.raises(BadConfig, match="architecture is 'gan'"):
+        config.replace({"network": {"architecture": "gan"}})
+    # The architecture is no setting of a network's config: its class has it.
+    with pytest.raises(TypeError, match="architecture"):
+        DiTConfig(architecture="unet")
+
+
+def test_a_solver_that_is_not_there_is_no_setting():
+    with pytest.raises(BadConfig, match="no solver 'euler'; there are ddim, ddpm, distributional"):
+        SamplingConfig(solver="euler")
+
+
+def test_settings_can_be_imported_and_presets_listed_without_jax():
+    code = "import sys; from scrdit_jax.config import preset_names; preset_names(); assert 'jax' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -86,8 +86,8 @@ class TrainingConfig:
     a distribution, minus its log-likelihood. An objective that has one learns from a `teacher`, the path of a run.
 
     `dtype` is what the network computes in (params and optimiser are float32 always); `accumulate`, in how many parts
-    a batch is taken. Every `evaluate_every` epochs the held-out cells are looked at, and after `patience` looks without
-    a better one training ends. `keep` is how many of the newest checkpoints stay, beside the best.
+    a batch is taken. Every `evaluate_every` epochs the held-out cells are evaluated, and after `patience` evaluations
+    without a better one training ends. `keep` is how many of the newest checkpoints stay, beside the best.
     """
 
     steps: int = 10_000
@@ -178,7 +178,7 @@ class RunConfig:
         require_mapping(values, source)
         values = dict(values)
         version = values.pop("format", 1)
-        if version not in range(1, FORMAT + 1):
+        if type(version) is not int or not 1 <= version <= FORMAT:
             raise BadConfig(f"{source}: format {version!r} is not known here (1 to {FORMAT} are); update scrdit_jax")
         _require_known(values, SECTIONS, source)
         network = values.pop("network", {})
@@ -215,15 +215,15 @@ class RunConfig:
                 raise BadConfig(f"no setting is called {name!r}; there are {', '.join(known)}")
         return self.replace({s: {n: v for n, v in changes.items() if n in section} for s, section in names.items()})
 
-    def differences_to(self, begun: RunConfig) -> list[str]:
-        """What keeps this config from continuing a run that was `begun` with another; empty where nothing does.
+    def differences_to(self, earlier: RunConfig) -> list[str]:
+        """What keeps this config from continuing a run of an `earlier` one; empty where nothing does.
 
         More steps may be asked for where the learning rate does not depend on how many there are.
         """
         free = {f"training.{name}" for name in OPERATIONAL}
-        if self.training.steps > begun.training.steps and self.training.learning_rate_schedule == "constant":
+        if self.training.steps > earlier.training.steps and self.training.learning_rate_schedule == "constant":
             free.add("training.steps")
-        return [line for line in self.differences(begun) if line.partition(":")[0] not in free]
+        return [line for line in self.differences(earlier) if line.partition(":")[0] not in free]
 
     def differences(self, other: RunConfig) -> list[str]:
         """Lines such as 'training.steps: 100 here, 200 there', empty when equal."""

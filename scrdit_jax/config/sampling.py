@@ -38,7 +38,7 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         if self.solver is not None:
-            SOLVERS[self.solver]  # BadConfig where there is none
+            SOLVERS.require(self.solver)
         if self.steps is not None:
             require_whole("steps", self.steps, 1)
             if self.acceleration is not None:

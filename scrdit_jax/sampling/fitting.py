@@ -67,8 +67,8 @@ def step_errors(trajectory: Trajectory) -> np.ndarray:
         ratio = np.broadcast_to(np.sqrt((1 - alpha_bars[s]) / (1 - alpha_bars[t])), h.shape)
         parts = np.stack([ratio, -np.ones_like(h), late, now, early], axis=-1)
         rows = [np.full_like(h, t), s, count + 1 + s, np.full_like(h, count + 1 + t), count + 1 + np.maximum(r, 0)]
-        places = np.stack([np.broadcast_to(row, h.shape) for row in rows], axis=-1).astype(int)
-        squares = np.einsum("rsi,rsij,rsj->rs", parts, products[places[..., None], places[..., None, :]], parts)
+        positions = np.stack([np.broadcast_to(row, h.shape) for row in rows], axis=-1).astype(int)
+        squares = np.einsum("rsi,rsij,rsj->rs", parts, products[positions[..., None], positions[..., None, :]], parts)
         costs[min(t, 1) : t + 1, t, t + 1 : count] = np.maximum(squares, 0)
     return costs / alpha_bars
 

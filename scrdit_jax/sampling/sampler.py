@@ -70,6 +70,6 @@ def integrate(
     columns: list[Any] = [jnp.asarray(column, jnp.float32) for column in coefficients[1:]]
     rows = Coefficients(timestep, *columns)
     none = jnp.zeros_like(start)
-    begin = (start, none, none, jnp.zeros(len(start), jnp.int32))
-    (cells, _, _, finite_steps), _ = lax.scan(body, begin, (rows, conditioning))
+    first = (start, none, none, jnp.zeros(len(start), jnp.int32))
+    (cells, _, _, finite_steps), _ = lax.scan(body, first, (rows, conditioning))
     return Integrated(cells, finite_steps)

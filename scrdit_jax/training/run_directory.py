@@ -45,7 +45,7 @@ def locked(run: Run, config: RunConfig) -> Iterator[None]:
         yield
         return
     try:
-        # Another may have begun a run here while we waited.
+        # Another process may have started a run here meanwhile.
         _require_continuable(run, config)
         yield
     except BaseException:
@@ -103,10 +103,10 @@ def _require_continuable(run: Run, config: RunConfig) -> None:
     if run.path.exists() and not run.path.is_dir():
         raise OutputExists(f"{run.path} is a file; give a folder for the run as --out")
     if run.config_path.is_file():
-        begun = run.config()
-        if differences := config.differences_to(begun):
+        earlier = run.config()
+        if differences := config.differences_to(earlier):
             remedy = "give another --out"
-            if differences[0].startswith("training.steps") and config.training.steps > begun.training.steps:
+            if differences[0].startswith("training.steps") and config.training.steps > earlier.training.steps:
                 remedy = "a cosine rate depends on how many steps there are, so a run cannot be lengthened: " + remedy
             raise RunMismatch(f"{run.path} holds a run of other settings ({differences[0]}); {remedy}")
         return

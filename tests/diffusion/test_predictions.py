@@ -247,3 +247,19 @@ def test_only_a_distribution_can_be_drawn_from():
     assert {name: is_distribution(name) for name in PREDICTIONS} == {
         "epsilon": False, "v": False, "zero-inflated": True
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("side", [-1.0, 1.0])
+def test_an_expressed_value_is_never_drawn_further_than_four_deviations_from_the_predicted_mean(side):
+    """Bayes' rule up to there: x_0 | x_t has mean m + sqrt(abar) v (x_t - sqrt(abar) m) / (abar v + 1 - abar)."""
+    prediction, spread, abar = ZeroInflated(-0.5, -8.0, 4.0), 0.2, 0.5
+    mean = (2.0 + 8.0) / 4.0
+    predicted = jnp.array([[[9.0, 2.0, np.log(spread * 4.0)]]])
+    shift = np.sqrt(abar) * spread**2 / (abar * spread**2 + 1 - abar)
+    for deviations, kept in ((1.0, 1.0), (3.9, 3.9), (4.2, 4.0), (400.0, 4.0)):
+        noisy = np.sqrt(abar) * mean + side * deviations * spread / shift
+        found = prediction.posterior(jnp.full((1, 1), noisy), predicted, abar)
+        assert float(found.mean[0, 0]) == pytest.approx(mean + side * kept * spread, rel=1e-4)
+        assert float(found.variance[0, 0]) == pytest.approx(
+            spread**2 * (1 - abar) / (abar * spread**2 + 1 - abar), rel=1e-4
+        )

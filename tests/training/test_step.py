@@ -2,7 +2,6 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from scipy.stats import norm
 
@@ -16,7 +15,7 @@ from scrdit_jax.networks.dit import DiT
 from scrdit_jax.training.objectives import Start, start_at_marginals
 from scrdit_jax.training.parallel import DEVICES, parallelise, require_even_shares
 from scrdit_jax.training.state import initial_state, make_optimizer
-from scrdit_jax.training.step import _quantiles, make_step
+from scrdit_jax.training.step import _quantiles, make_losses, make_step
 
 SCALING = Scaling(-10.0, -8.0, 4.0)
 GENES = 24
@@ -190,12 +189,19 @@ def test_the_step_learns(network, tiny_config, cells, loss):
     assert np.isfinite(losses).all() and ended < (0.6 * begun if loss == "squared-error" else begun - 0.8)
 
 
-def test_the_average_follows_the_params_by_its_formula(network, tiny_config, cells):
-    state = initial_state(network, GENES, tiny_config.training)
-    state = state._replace(step=jnp.asarray(1000, jnp.int32))
-    following, _ = jax.jit(make_step(network, tiny_config, SCALING))(state, Batch(cells))
-    old, new = jax.tree.leaves(state.ema)[3], jax.tree.leaves(following.params)[3]
-    np.testing.assert_allclose(jax.tree.leaves(following.ema)[3], 0.9 * old + 0.1 * new, rtol=1e-5, atol=1e-7)
+@pytest.mark.parametrize(
+    ("done", "share_kept"), [(0, 0.1), (1, 2 / 11), (8, 0.5), (70, 71 / 80), (80, 0.9), (1000, 0.9)]
+)
+def test_the_average_keeps_a_share_that_grows_up_to_its_decay(done, share_kept, cells):
+    """min(decay, (1 + t) / (10 + t)) of the old average, the rest of the new params; both far apart here."""
+    config = RunConfig.from_dict({"training": {"batch_size": 8, "learning_rate": 0.1, "ema_decay": 0.9}})
+    state = initial_state(Recorder(), GENES, config.training)
+    old = 2.0
+    state = state._replace(step=jnp.asarray(done, jnp.int32), ema=jax.tree.map(lambda leaf: 0 * leaf + old, state.ema))
+    following, _ = jax.jit(make_step(Recorder(), config, SCALING))(state, Batch(cells))
+    (new,), (average,) = jax.tree.leaves(following.params), jax.tree.leaves(following.ema)
+    assert new.item() < 0.6
+    assert average.item() == pytest.approx(share_kept * old + (1 - share_kept) * new.item(), rel=1e-5)
 
 
 def test_stratified_levels_put_one_cell_in_each_stratum():
@@ -220,8 +226,56 @@ def test_warm_up_then_cosine_and_clipping():
         sizes.append(abs(float(updates["w"][0])))
     # Adam's step has the size of the rate while the gradient does not change.
     assert sizes[0] < 0.011 and sizes[10] == pytest.approx(0.1, rel=0.02) and sizes[-1] < 0.001
-    clipped = optax.clip_by_global_norm(1.0).update({"w": jnp.full(1, 1e6)}, optax.EmptyState())[0]
-    assert float(clipped["w"][0]) == pytest.approx(1.0)
+
+
+def updates_of(config, params, gradients):
+    """What AdamW adds to one param, which stays where it is, at each of the gradients."""
+    optimizer, params = make_optimizer(config), {"w": jnp.full(1, params)}
+    state, found = optimizer.init(params), []
+    for gradient in gradients:
+        updates, state = optimizer.update({"w": jnp.full(1, gradient)}, state, params)
+        found.append(float(updates["w"][0]))
+    return found
+
+
+def test_a_clipped_gradient_weighs_no_more_than_the_next():
+    """Adam by hand: of 1 and then -1, m = (0.9 0.1 - 0.1) / (1 - 0.9^2) and v = 1; unclipped, the first would rule."""
+    constant = {"learning_rate": 0.1, "weight_decay": 0.0}
+    clipped = updates_of(TrainingConfig(**constant, gradient_clip=1.0), 2.0, (1e6, -1.0))
+    assert clipped == pytest.approx([-0.1, 0.1 * 0.01 / 0.19], rel=1e-3)
+    assert updates_of(TrainingConfig(**constant), 2.0, (1e6, -1.0))[1] < -0.05
+
+
+def test_weights_decay_by_the_rate_and_their_own_size():
+    """Decoupled (Loshchilov & Hutter 2019): without a gradient a weight shrinks by rate x decay x weight."""
+    decaying = TrainingConfig(learning_rate=0.1, weight_decay=0.3)
+    assert updates_of(decaying, 2.0, (0.0, 0.0)) == pytest.approx([-0.06, -0.06], rel=1e-5)
+    assert updates_of(TrainingConfig(learning_rate=0.1, weight_decay=0.0), 2.0, (0.0,)) == [0.0]
+
+
+class Reporter(nn.Module):
+    """Predicts ten times its timestep, and twenty thousand more where a cell's labels are dropped."""
+
+    @nn.compact
+    def __call__(self, cells, timesteps, labels=None):
+        said = 10 * (timesteps + jnp.where(labels[:, 0] < 0, 2000, 0))
+        return jnp.broadcast_to(said[:, None], cells.shape)
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_which_labels_are_dropped_says_nothing_of_the_noise_level(stratified):
+    training = {"label_dropout": 0.3, "stratified_levels": stratified}
+    config = RunConfig.from_dict({"training": training})
+    losses = jax.jit(make_losses(Reporter(), config, SCALING), static_argnums=4)
+    count = 2000
+    batch = Batch(np.zeros((count, 2), np.float32), np.zeros((count, 1), np.int32))
+    # The root of a loss is what was predicted, but for the noise, which is a tenth of a timestep.
+    said = np.sqrt(np.asarray(losses({}, batch, jax.random.key(3), jnp.arange(count), count), np.float64)) / 10
+    dropped = said > 1500
+    timesteps = np.where(dropped, said - 2000, said)
+    assert abs(dropped.mean() - 0.3) < 4 * np.sqrt(0.21 / count)
+    difference = timesteps[dropped].mean() - timesteps[~dropped].mean()
+    assert abs(difference) < 4 * timesteps.std() * np.sqrt(1 / dropped.sum() + 1 / (~dropped).sum())
 
 
 @pytest.mark.parametrize("platforms", [["cpu", "cuda", "tpu"]])
