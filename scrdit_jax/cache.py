@@ -1,4 +1,4 @@
-"""What is worth keeping between runs and may be deleted at any time: compiled programs, and what timing has shown."""
+"""The cache folder, which may be deleted at any time: compiled programs, and what timing has shown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import jax
 from .errors import ScrditError
 from .io.atomic import atomic_write
 
-# Programs that compile faster are not worth a file.
+# Programs that compile faster are not kept.
 LEAST_COMPILE_SECONDS = 0.2
 
 

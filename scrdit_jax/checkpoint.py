@@ -101,7 +101,7 @@ class Run:
             raise RunMismatch(f"{self.config_path} cannot be read ({error}); train again into another folder") from None
 
     def write_config(self, config: RunConfig) -> None:
-        """Write the settings, whole or not at all."""
+        """Write the settings, atomically."""
         with atomic_write(self.config_path) as partial:
             partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
 

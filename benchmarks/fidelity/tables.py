@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.fidelity.cell_sets import SIDES, CellSet
-from benchmarks.fidelity.scoring import CLASSIFIER, learnt_types
+from benchmarks.fidelity.comparing import CLASSIFIER, learnt_types
 from scrdit_jax.benchmarking.store import Row
 from scrdit_jax.evaluation.comparison import REAL, SHUFFLED, Estimate, estimate_text, figure
 from scrdit_jax.evaluation.metrics import Metric, metric_tables

@@ -110,12 +110,7 @@ def _table_2(name: str, rows: list[Row], floor: Row) -> str:
             if row["epochs"] in (shared, main[system][-1]["epochs"]):
                 beside = printed.get(system) if row is main[system][-1] else None
                 seconds = sum(stage["training_seconds"] for stage in main[system] if stage["epochs"] <= row["epochs"])
-                first = [
-                    LABELS[system],
-                    str(row["epochs"]),
-                    f"{seconds:.0f}",
-                    f"{np.mean(row['sampling_seconds']):.1f}",
-                ]
+                first = [LABELS[system], row["epochs"], f"{seconds:.0f}", f"{np.mean(row['sampling_seconds']):.1f}"]
                 lines.append([*first, *(_score(row, score) for score in SHOWN), _paper(beside and (beside,))])
     header = ["model", "epochs", "training, s", "sampling, s", *SHOWN.values(), "paper: MMD"]
     return _titled("Table 2: networks", header, [*lines, _real(floor, "*real*", "", "", "")])

@@ -72,7 +72,7 @@ class ShardRecord:
     file: str
 
     def write(self, path: Path) -> None:
-        """To `path`, whole or not at all."""
+        """To `path`, atomically."""
         with atomic_write(path) as partial:
             partial.write_text(json.dumps(asdict(self)) + "\n")
 

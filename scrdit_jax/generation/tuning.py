@@ -128,7 +128,7 @@ def attention_seconds(network: nn.Module, dtype: str) -> dict[str, float | None]
         attend = jax.jit(lambda q, k, v: jax.nn.dot_product_attention(q, k, v, implementation=implementation))
         try:
             return seconds_a_call(lambda: attend(q, k, v))
-        except (jax.errors.JaxRuntimeError, NotImplementedError, RuntimeError, TypeError, ValueError):  # whatever keeps cuDNN from it: its version, the head's size, the device
+        except (RuntimeError, TypeError, ValueError):  # its version, the head, the device
             return None
 
     return {implementation: seconds(implementation) for implementation in ("xla", "cudnn")}

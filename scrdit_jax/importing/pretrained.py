@@ -1,7 +1,7 @@
 """Models that ship with the package: one file each, weights in half precision with all that a run knows of itself.
 
 NAME.npz holds the averaged params (float16), what is known of each training cell, and as JSON the settings, the
-metadata and where the model comes from. The cells it was trained on ship too, so it can be judged by those held out.
+metadata and where the model comes from. The cells it was trained on ship too, for scores against those held out.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def about(name: str) -> dict[str, Any]:
 
 
 def unpack(name: str, out: Path | str) -> Run:
-    """A run in the folder `out` with the model called `name`: it samples and is judged as any other.
+    """A run in the folder `out` with the model called `name`: it samples and is scored as any other.
 
     One that is there already is left as it is. Raises BadConfig for a name that does not ship, OutputExists where `out`
     holds something else.

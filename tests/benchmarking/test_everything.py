@@ -1,11 +1,13 @@
 """The one command: what it starts is there, and where its results go."""
 
 import importlib.util
+import re
 
 import pytest
 
 from benchmarks import everything
 from benchmarks.commands import RESULTS, in_own_process
+from benchmarks.peers import PEERS
 
 
 @pytest.mark.parametrize("on_cpu", [True, False])
@@ -28,3 +30,13 @@ def test_a_function_runs_in_a_process_of_its_own(tmp_path):
 
     assert in_own_process("os.path", "join", tmp_path, "a") == str(tmp_path / "a")
     assert in_own_process("os", "getpid") != os.getpid()
+
+
+def test_the_page_of_figures_names_commands_and_results_that_are_there():
+    page = RESULTS.parent / "README.md"
+    text = page.read_text()
+    modules = set(re.findall(r"python -m (benchmarks[\w.]*)", text))
+    assert len(modules) > 8 and all(importlib.util.find_spec(module) for module in modules)
+    links = {link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link}
+    assert len(links) > 20 and [link for link in links if not (page.parent / link).exists()] == []
+    assert all(f"| `{name}` |" in text for name in PEERS)

@@ -14,7 +14,7 @@ from scipy import sparse
 
 from benchmarks import peers
 from benchmarks.fidelity import __main__ as fidelity
-from benchmarks.fidelity import comparing, conditioning, figures, generators, scoring
+from benchmarks.fidelity import comparing, conditioning, figures, generators
 from benchmarks.fidelity.cell_sets import CellSet, Source
 from benchmarks.peers import PEERS, Skipped
 from scrdit_jax.errors import MissingExtra
@@ -48,13 +48,13 @@ def call(folder, *arguments):
 
 def test_it_measures_every_row_once_and_goes_on(folder, tiny_run, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    monkeypatch.setattr(scoring, "ENOUGH_TRAINING", 20)
+    monkeypatch.setattr(comparing, "ENOUGH_TRAINING", 20)
     arguments = (
         *("--data", folder / "tiny.h5ad", "--data", folder / "log.h5ad", "--run", tiny_run.path, "--on", "both"),
         *("--peer", "copula", "--seeds", 2, "--out", out),
     )
     scored, stop_at = [], 5
-    score_cells = scoring.score_cells
+    score_cells = comparing.score_cells
 
     def score_until_stopped(*given):
         scored.append(given[0])
@@ -200,8 +200,8 @@ def test_a_model_that_is_conditioned_on_the_types_gives_them_and_in_no_order(fol
 
 def test_a_copier_is_told_from_new_cells(sides):
     cells = sides[0]
-    copies = scoring.memorisation(cells.space.project(cells.training[:60]), cells, 0)
-    floor = scoring.memorisation(None, cells, 0)
+    copies = comparing.memorisation(cells.space.project(cells.training[:60]), cells, 0)
+    floor = comparing.memorisation(None, cells, 0)
     assert copies["copied"] == 1
     assert floor["copied"] is None and floor["held_out_copied"] < 0.2
     assert copies["nearest_is_training"] > floor["held_out_nearest_is_training"]
@@ -216,17 +216,17 @@ def test_a_type_that_is_left_out_costs_its_markers(sides):
     cells = sides[0]
     real, _ = generators.controls()
     made = real.make(cells, 150, 0)
-    whole = scoring.score_cells("copy", made, cells, 0)["markers"]
+    whole = comparing.score_cells("copy", made, cells, 0)["markers"]
     only = made.types == "T cell"
     part = replace(made, cells=made.cells[only], types=made.types[only])
-    part = scoring.score_cells("part", part, cells, 0)["markers"]
+    part = comparing.score_cells("part", part, cells, 0)["markers"]
     assert whole["correlation"] > 0.8 > part["correlation"]
     assert part["error"] > 3 * whole["error"]
 
 
 def test_the_knn_bootstrap_is_scored_with_types_and_seen_to_be_near_training_cells(sides):
     made = PEERS["knn-bootstrap"](sides[0], 120, 0)
-    row = scoring.score_cells("knn-bootstrap", made, sides[0], 0)
+    row = comparing.score_cells("knn-bootstrap", made, sides[0], 0)
     assert row["types_by"] == "generator" and set(row["types"]) == {"B cell", "T cell"}
     assert row["memorisation"]["copied"] > row["memorisation"]["held_out_copied"]
 
@@ -279,7 +279,6 @@ def test_scvi_says_why_it_cannot_be_used(sides, folder, tiny_config, monkeypatch
 
 def test_types_are_requested_and_classified_at_every_guidance(labelled_run, tmp_path, monkeypatch):
     monkeypatch.setattr(conditioning, "GUIDANCES", (1.0,))
-    monkeypatch.setattr(conditioning, "ENOUGH_CELLS", 10)
     out, words = tmp_path / "out", ("--cells", "12", "--seeds", "1")
     result = CliRunner().invoke(conditioning.main, [str(labelled_run.path), "--out", str(out), *words])
     assert result.exit_code == 0, result.output

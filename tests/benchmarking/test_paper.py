@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from benchmarks.commands import slug
 from benchmarks.paper import __main__ as paper
-from benchmarks.paper import measuring, models, plan
+from benchmarks.paper import measuring, plan
 from benchmarks.paper.published import TABLE_1, TABLE_2, TABLE_3, published_type
 
 TINY = replace(
@@ -32,7 +32,7 @@ def cells_path(tiny_cells, tmp_path_factory):
 
 def draw_nothing_new(run, sampler, cells, seed, training, out):
     drawn = np.random.default_rng(seed).permutation(training)[:cells]
-    models.write_cells(out, drawn)
+    measuring.write_cells(out, drawn)
     return drawn, 0.1
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.fidelity import recipe_tables, recipes
+from benchmarks.fidelity import recipes
 from scrdit_jax.checkpoint import Run
 from scrdit_jax.config import load_preset
 from scrdit_jax.errors import BadConfig
@@ -30,12 +30,12 @@ BASE = [row(0, 0.70, 0.030), row(1, 0.72, 0.032), row(2, 0.71, 0.034)]
     ],
 )
 def test_the_rule(rows, expected):
-    assert recipe_tables.verdict(rows, BASE)[0] == expected
+    assert recipes.verdict(rows, BASE)[0] == expected
 
 
 def test_differences_are_paired_by_seed():
     shifted = [row(2, 0.61, 0.033), row(0, 0.60, 0.029), row(1, 0.62, 0.031)]
-    _, found = recipe_tables.verdict(shifted, BASE)
+    _, found = recipes.verdict(shifted, BASE)
     for score, mean in (("random_forest_auc", -0.1), ("mmd_pca", -0.001)):
         assert (found[score].mean, found[score].sd) == (pytest.approx(mean), pytest.approx(0, abs=1e-9))
 
@@ -43,7 +43,7 @@ def test_differences_are_paired_by_seed():
 def test_every_idea_is_a_change_of_the_demo_preset():
     base = load_preset("demo")
     ideas = recipes.read_ideas(recipes.IDEAS)
-    assert ideas[0].name == recipe_tables.BASELINE and ideas[0].config(base) == base
+    assert ideas[0].name == recipes.BASELINE and ideas[0].config(base) == base
     changed = [(idea.config(base), tuple(idea.sampling.items())) for idea in ideas]
     assert len(set(changed)) == len(ideas)
 

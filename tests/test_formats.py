@@ -1,0 +1,117 @@
+"""What an earlier version saved still opens, or is refused by a sentence.
+
+`oracles/format_1.json` holds what version 0.1.0 wrote for a conditional model and its cells (genes cut to twelve).
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import scrdit_jax as scrdit
+from scrdit_jax.checkpoint import Checkpoints, load_model
+from scrdit_jax.config import RunConfig
+from scrdit_jax.data.metadata import DatasetMetadata
+from scrdit_jax.errors import BadConfig, BadInput, OutputExists, RunMismatch
+from scrdit_jax.families import FamilyFolder
+from scrdit_jax.networks.unet import UNetConfig
+from scrdit_jax.provenance import Provenance
+
+OLD = json.loads((Path(__file__).parent / "oracles" / "format_1.json").read_text())
+DERIVE = (("clusters", 8), ("detected-genes", 8), ("pc-scores", 4))
+
+
+def test_settings_of_format_1():
+    config = RunConfig.from_dict(OLD["config"])
+    assert config.data.derive == DERIVE
+    assert config.data.condition_on == ("cell_type",)
+    assert config.network.architecture == "dit"
+    again = json.loads(json.dumps(config.to_dict()))
+    assert again["format"] == 2
+    assert RunConfig.from_dict(again) == config
+    unet = RunConfig.from_dict(OLD["unet_config"]).network
+    assert isinstance(unet, UNetConfig)
+    assert unet.channels == 64
+    # A preset of one's own may still be written so; today's form means the same.
+    by_hand = RunConfig.from_dict(OLD["preset"])
+    assert by_hand.data.derive == DERIVE
+    assert by_hand == RunConfig.from_dict(by_hand.to_dict())
+    with pytest.raises(BadConfig, match=r"format 3 is not known here \(1 to 2 are\); update scrdit_jax"):
+        RunConfig.from_dict({**again, "format": 3})
+
+
+def test_metadata_of_format_1():
+    metadata = DatasetMetadata.from_dict(OLD["model"]["facts"])
+    observed, *derived = metadata.variables
+    assert (observed.name, observed.source, observed.counts[0]) == ("cell_type", "observed", observed.counts[0])
+    assert sum(observed.counts) == metadata.n_train == 2102
+    assert [variable.source for variable in derived] == ["clusters", "detected-genes", *["pc-scores"] * 4]
+    # Their columns in prepared cells keep the names they were written under.
+    assert [variable.name for variable in derived[:3]] == ["scrdit_kind", "scrdit_size", "scrdit_place_1"]
+    assert metadata.type_variable == "cell_type"
+    again = json.loads(json.dumps(metadata.to_dict()))
+    assert again["format"] == 2
+    assert DatasetMetadata.from_dict(again) == metadata
+    with pytest.raises(BadInput, match="metadata of format 9, not 1 to 2"):
+        DatasetMetadata.from_dict({**again, "format": 9})
+
+
+def test_provenance_of_format_1_is_read_and_not_gone_on_with(tmp_path):
+    provenance = Provenance.from_uns({"scrdit": OLD["uns"]})
+    assert (provenance.cells, provenance.network_evaluations, provenance.version) == (300, 8, "0.1.0")
+    assert provenance.timesteps == (770, 603, 392, 173)
+    assert provenance.requested("cell_type") == {"B cells": 300}
+    assert provenance.requested("donor") is None
+    assert provenance.sampling["guidance"] == 2.0
+    assert provenance.metadata == DatasetMetadata.from_dict(OLD["model"]["facts"])
+    with pytest.raises(OutputExists, match=r"cells.h5ad was written by scrdit_jax 0.1.0, an earlier version; choose"):
+        provenance.require_same(provenance, tmp_path / "cells.h5ad", "choose another --out")
+
+
+def test_records_that_nobody_can_read_are_none():
+    for uns in ({}, {"scrdit": "text"}, {"scrdit": {}}, {"scrdit": {"provenance": "{"}}, {"scrdit": {"config": "[]"}}):
+        assert Provenance.from_uns(uns) is None
+
+
+def test_provenance_goes_round(tiny_run):
+    cells = scrdit.sample(tiny_run, 3, steps=2, batch_size=4)
+    provenance = Provenance.from_uns(cells.uns)
+    assert Provenance.from_dict(json.loads(json.dumps(provenance.to_dict()))) == provenance
+    assert Provenance.from_uns({"scrdit": provenance.to_uns()}) == provenance
+
+
+def test_a_family_of_format_1(tmp_path):
+    (tmp_path / "family.json").write_text(json.dumps(OLD["family"]))
+    family = FamilyFolder.read(tmp_path)
+    assert family.column == "cell_type"
+    assert family.members["B cells"] == "B_cells"
+    family.write(tmp_path)
+    assert FamilyFolder.read(tmp_path) == family
+    (tmp_path / "family.json").write_text(json.dumps({**OLD["family"], "format": 3}))
+    with pytest.raises(RunMismatch, match="format 3, not 1 to 2"):
+        FamilyFolder.read(tmp_path)
+
+
+def test_a_checkpoint_of_format_1_gives_the_same_model(tiny_run, tmp_path):
+    """The record of a checkpoint as version 0.1.0 wrote it, around today's arrays."""
+    import shutil
+
+    shutil.copytree(tiny_run.path, tmp_path / "run")
+    model, path = load_model(tiny_run), next((tmp_path / "run" / "checkpoints" / "12" / "model").glob("metadata"))
+    record = json.loads(path.read_text())
+    metadata = {key: value for key, value in record["metadata"].items() if key not in ("format", "variables")}
+    settings = {key: value for key, value in metadata["settings"].items() if key != "derive"}
+    config = {key: value for key, value in record["config"].items() if key != "format"}
+    config["data"] = {**settings, "groups": 0, "components": 0}
+    config["network"] = {**config["network"], "channels": 64}
+    metadata |= {"settings": config["data"], "conditions": [], "groups": []}
+    path.write_text(json.dumps({"config": config, "facts": metadata, "step": 12, "fitted": record["fitted"]}))
+    old = load_model(tmp_path / "run")
+    assert (old.config, old.metadata, old.step) == (model.config, model.metadata, model.step)
+    assert old.digest == model.digest
+    path.write_text(json.dumps({**record, "format": 7}))
+    with (
+        pytest.raises(RunMismatch, match="have format 7, not 1 to 2"),
+        Checkpoints(tiny_run.__class__(tmp_path / "run")) as c,
+    ):
+        c.load()
