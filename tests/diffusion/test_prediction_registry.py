@@ -46,18 +46,30 @@ def test_an_entry_says_what_its_values_are(name):
 
 
 def test_a_file_in_the_folder_is_a_prediction_of_the_command_line(scrdit, tiny_cells, tiny_config, tmp_path, add_part):
-    settings = tiny_config.to_dict()
-    settings["diffusion"]["prediction"] = "clean-cells"
-    (tmp_path / "mine.json").write_text(json.dumps(settings))
+    (tmp_path / "tiny.json").write_text(json.dumps(tiny_config.to_dict()))
     tiny_cells.write_h5ad("cells.h5ad")
-    words = ("train", "cells.h5ad", "--preset", "mine.json", "--steps", 3, "--out", "run")
+    words = (
+        "train",
+        "cells.h5ad",
+        "--preset",
+        "tiny.json",
+        "--steps",
+        3,
+        "--prediction",
+        "clean-cells",
+        "--out",
+        "run",
+    )
     status, printed = scrdit(*words)
-    assert status == 2 and "prediction is 'clean-cells'; it must be one of epsilon, v, zero-inflated" in printed
+    assert status == 2
+    assert "no prediction 'clean-cells'; there are epsilon, v, zero-inflated" in printed
     add_part(package, "clean_cells", TOY)
     status, printed = scrdit(*words)
     assert status == 0, printed
+    assert "[clean-cells|epsilon|v|zero-inflated]" in scrdit("train", "--help")[1]
     status, printed = scrdit("sample", "run", "--cells", 5, "--steps", 2, "--batch-size", 5, "--out", "new.h5ad")
     assert status == 0, printed
     assert anndata.read_h5ad("new.h5ad").shape == (5, 24)
     status, printed = scrdit(*words[:-1], "other", "--loss", "likelihood")
-    assert status == 2 and "a prediction of clean-cells does not have; use --prediction zero-inflated" in printed
+    assert status == 2
+    assert "a prediction of clean-cells does not have; use --prediction zero-inflated" in printed

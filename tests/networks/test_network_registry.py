@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import scrdit_jax.networks as package
-from scrdit_jax.config import RunConfig
+from scrdit_jax.config import RunConfig, load_preset
 from scrdit_jax.networks import NETWORKS, attention_shape, flops_per_evaluation, make_network
 
 TOY = '''
@@ -73,17 +73,19 @@ def test_an_entry_is_a_network_with_settings_that_survive_json(name):
 
 
 def test_a_file_in_the_folder_is_a_network_of_the_command_line(scrdit, tiny_cells, tiny_config, tmp_path, add_part):
-    settings = tiny_config.to_dict() | {"network": {"architecture": "all-genes", "hidden": 5}}
-    (tmp_path / "mine.json").write_text(json.dumps(settings))
+    (tmp_path / "tiny.json").write_text(json.dumps(tiny_config.to_dict()))
+    (tmp_path / "five.json").write_text('{"network": {"architecture": "all-genes", "hidden": 5}}')
     tiny_cells.write_h5ad("cells.h5ad")
-    words = ("train", "cells.h5ad", "--preset", "mine.json", "--steps", 3, "--out", "run")
+    words = ("train", "cells.h5ad", "--preset", "tiny.json", "--steps", 3, "--network", "all-genes", "--out", "run")
     status, printed = scrdit(*words)
-    assert status == 2 and "architecture is 'all-genes'; it must be one of dit, unet" in printed
+    assert status == 2
+    assert "no network 'all-genes'; there are dit, unet" in printed
     add_part(package, "all_genes", TOY)
     status, printed = scrdit(*words)
     assert status == 0, printed
     saved = json.loads((tmp_path / "run/config.json").read_text())
-    assert saved["network"] == {"architecture": "all-genes", "hidden": 5}
+    assert saved["network"] == {"architecture": "all-genes", "hidden": 8}
+    assert load_preset("five.json").network.hidden == 5
     status, printed = scrdit("sample", "run", "--cells", 5, "--steps", 2, "--batch-size", 5, "--out", "new.h5ad")
     assert status == 0, printed
     assert anndata.read_h5ad("new.h5ad").shape == (5, 24)

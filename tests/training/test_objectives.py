@@ -47,21 +47,20 @@ def test_which_predictions_an_objective_fits():
 
 @pytest.fixture
 def train_student(tiny_cells, tiny_config, scrdit, tmp_path, add_part):
-    """Trains a student on `tiny_cells` with the objective of TOY; what follows are other settings of its training."""
+    """Trains a student on `tiny_cells` with the objective of TOY; what follows are further options."""
     add_part(package, "half_way", TOY)
     tiny_cells.write_h5ad("cells.h5ad")
 
-    def train(out, **training):
-        settings = tiny_config.to_dict()
-        settings["training"] |= {"loss": "half-way", "steps": 2} | training
-        (tmp_path / f"{out}.json").write_text(json.dumps(settings))
-        return scrdit("train", "cells.h5ad", "--preset", f"{out}.json", "--out", out)
+    (tmp_path / "tiny.json").write_text(json.dumps(tiny_config.to_dict()))
+
+    def train(*words):
+        return scrdit("train", "cells.h5ad", "--preset", "tiny.json", "--steps", 2, "--loss", "half-way", *words)
 
     return train
 
 
 def test_a_file_in_the_folder_is_an_objective_that_learns_from_a_teacher(train_student, tiny_run, tmp_path):
-    status, printed = train_student("student", teacher=str(tiny_run.path))
+    status, printed = train_student("--teacher", tiny_run.path, "--out", "student")
     assert status == 0, printed
     teacher, student = load_model(tiny_run.path), load_model(tmp_path / "student")
     assert student.config.training.teacher == str(tiny_run.path)
@@ -73,11 +72,12 @@ def test_a_file_in_the_folder_is_an_objective_that_learns_from_a_teacher(train_s
 
 
 def test_what_cannot_be_a_teacher_is_refused(train_student, tiny_run, labelled_run, tmp_path):
-    for name, training, sentence in (
-        ("none", {}, "loss 'half-way' learns from a teacher, and there is none; give a run as --teacher"),
-        ("missing", {"teacher": "nowhere"}, "nowhere is not there; give a folder made by 'scrdit train'"),
-        ("other", {"teacher": str(labelled_run.path)}, "has conditions other than this run's"),
+    for name, words, sentence in (
+        ("none", (), "loss 'half-way' learns from a teacher, and there is none; give a run as --teacher"),
+        ("missing", ("--teacher", "nowhere"), "nowhere is not there; give a folder made by 'scrdit train'"),
+        ("other", ("--teacher", labelled_run.path), "has conditions other than this run's"),
     ):
-        status, printed = train_student(name, **training)
-        assert status == 2 and sentence in printed, printed
+        status, printed = train_student(*words, "--out", name)
+        assert status == 2
+        assert sentence in printed
         assert not (tmp_path / name / "checkpoints").exists()
