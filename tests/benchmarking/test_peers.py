@@ -51,18 +51,8 @@ def test_a_new_peer_is_one_file(path, tiny_config, tmp_path, monkeypatch):
     # What ours are trained to is no matter here.
     monkeypatch.setattr(fidelity, "ours_from_preset", lambda name, *given: generators.controls()[0])
     (tmp_path / "tiny.json").write_text(json.dumps(tiny_config.to_dict()))
-    words = (
-        "--data",
-        path,
-        "--preset",
-        tmp_path / "tiny.json",
-        "--on",
-        "both",
-        "--seeds",
-        1,
-        "--out",
-        tmp_path / "out",
-    )
+    out = tmp_path / "out"
+    words = ("--data", path, "--preset", tmp_path / "tiny.json", "--on", "both", "--seeds", 1, "--out", out)
     assert list(PEERS) == ["copula", "knn-bootstrap", "scvi", "scvi-prior", "toy-noise"]
     try:
         result = CliRunner().invoke(fidelity.main, [*map(str, words), "--peer", "toy-noise"])
