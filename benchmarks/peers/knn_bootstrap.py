@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from benchmarks.fidelity.cell_sets import CellSet
 
 NEIGHBOURS = 16
-COMPONENTS = 50
+# With 50, neighbours are nearer to the middle and the cells worse: PCA-50 MMD 0.033 on PBMC 3k, 0.023 with these.
+COMPONENTS = 20
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class KnnBootstrap:
 
     @classmethod
     def fit(cls, cells: np.ndarray, *, neighbours: int = NEIGHBOURS) -> KnnBootstrap:
-        """Find the neighbours in the first 50 principal components of the cells; all of them where there are fewer."""
+        """Find the neighbours in the first 20 principal components of the cells; all of them where there are fewer."""
         components = min(COMPONENTS, len(cells) - 1, cells.shape[1])
         pca = optional("sklearn.decomposition").PCA(components, svd_solver="randomized", random_state=0)
         scores = pca.fit_transform(cells)
@@ -58,4 +59,4 @@ def make(cells: CellSet, count: int, seed: int) -> Made:
     return fit_and_draw(lambda: KnnBootstrap.fit(cells.training), draw, count)
 
 
-PEER = Peer(make=make, settings={"neighbours": NEIGHBOURS})
+PEER = Peer(make=make, settings={"neighbours": NEIGHBOURS, "components": COMPONENTS})
