@@ -29,7 +29,7 @@ def device_folder(found: dict[str, Any]) -> Path:
 
 def parts(run: Path, folder: Path, *, on_cpu: bool) -> list[tuple[Path, list[str]]]:
     """(what it leaves, the arguments of python) of every part, the quick ones first."""
-    tool = ["-c", "from scrdit_jax.cli import main; main()", "benchmark"]
+    tool = ["-m", "scrdit_jax", "benchmark"]
     steps: list[tuple[Path, list[str]]] = [
         (folder / "accuracy.json", ["-m", "benchmarks.speed.accuracy", str(run)]),
         (folder / "linearity.json", ["-m", "benchmarks.speed.linearity"]),

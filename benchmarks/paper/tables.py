@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.paper.published import TABLE_1, TABLE_2, TABLE_3, published_type
 from scrdit_jax.benchmarking.store import Row
 from scrdit_jax.evaluation.comparison import Estimate, estimate_text
 from scrdit_jax.evaluation.tables import markdown_table
 
+# What scRDiT prints, by cell type: (KL divergence, Wasserstein distance, MMD) after so many "epochs" (table 1) and at
+# each "acceleration" (table 3), MMD of its "networks" (table 2). Its cells are GSE103322 and GSE181297.
+PUBLISHED = json.loads((Path(__file__).parent / "published.json").read_text())
 LABELS = {"dit-zn": "DiT with zero-negation", "dit": "DiT", "unet": "UNet", "dit-zn-standardised": "standardised"}
 SHOWN = {
     "zero_fraction": "zeros",
@@ -43,6 +47,11 @@ def page(rows: list[Row], about: dict[str, Any]) -> str:
         parts += _table_1(name, of_name, floor), _table_2(name, of_name, floor), _table_3(name, of_name, floor)
         parts += [_collapse(of_name)]
     return "\n".join(parts)
+
+
+def published(name: str, table: str) -> dict[str, Any]:
+    """The figures for the paper's cell type that a set of cells called `name` is of; empty if it is of none."""
+    return next((tables[table] for known, tables in PUBLISHED.items() if name.lower().startswith(known)), {})
 
 
 def main_rows(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -82,7 +91,7 @@ def _titled(title: str, header: list[str], lines: list[list[str]]) -> str:
     return f"### {title}\n\n" + markdown_table(header, lines)
 
 
-def _paper(values: tuple[float, ...] | None) -> str:
+def _paper(values: Sequence[float] | None) -> str:
     return " / ".join(f"{value:.3f}" for value in values) if values else "-"
 
 
@@ -91,9 +100,9 @@ def _real(floor: Row, *first: str) -> list[str]:
 
 
 def _table_1(name: str, rows: list[Row], floor: Row) -> str:
-    printed = TABLE_1.get(published_type(name) or "", {})
+    printed = published(name, "epochs")
     lines = [
-        [str(row["epochs"]), *(_score(row, score) for score in SHOWN), _paper(printed.get(row["epochs"]))]
+        [str(row["epochs"]), *(_score(row, score) for score in SHOWN), _paper(printed.get(str(row["epochs"])))]
         for row in main_rows(rows)["dit-zn"]
     ]
     header = ["epochs", *SHOWN.values(), "paper: KL / Wasserstein / MMD"]
@@ -101,7 +110,7 @@ def _table_1(name: str, rows: list[Row], floor: Row) -> str:
 
 
 def _table_2(name: str, rows: list[Row], floor: Row) -> str:
-    printed = TABLE_2.get(published_type(name) or "", {})
+    printed = published(name, "networks")
     main = main_rows(rows)
     shared = min(stages[-1]["epochs"] for system, stages in main.items() if system in ("unet", "dit", "dit-zn"))
     lines = []
@@ -117,7 +126,7 @@ def _table_2(name: str, rows: list[Row], floor: Row) -> str:
 
 
 def _table_3(name: str, rows: list[Row], floor: Row) -> str:
-    printed = TABLE_3.get(published_type(name) or "", {})
+    printed = published(name, "acceleration")
     last = main_rows(rows)["dit-zn"][-1]["epochs"]
     chosen = [r for r in rows if (r["system"], r["epochs"]) == ("dit-zn", last) and r["schedule"] != "uniform"]
     chosen = [row for row in chosen if not row.get("from_real")]
@@ -126,7 +135,7 @@ def _table_3(name: str, rows: list[Row], floor: Row) -> str:
         [
             f"{row['acceleration']}x", row["schedule"] if row["acceleration"] > 1 else "every", f"{row['eta']:g}",
             *(_score(row, score) for score in SHOWN), f"{np.mean(row['sampling_seconds']):.1f}",
-            _paper(printed.get(row["acceleration"]) if row["eta"] == 1 and row["schedule"] == "paper" else None),
+            _paper(printed.get(str(row["acceleration"])) if row["eta"] == 1 and row["schedule"] == "paper" else None),
         ]
         for row in chosen
     ]  # fmt: skip

@@ -15,7 +15,7 @@ def test_every_part_is_a_command_with_a_result_of_its_own(on_cpu, tmp_path):
     parts = everything.parts(tmp_path / "run", tmp_path / "out", on_cpu=on_cpu)
     assert len({out for out, _ in parts}) == len(parts) == (6 if on_cpu else 10)
     modules = {arguments[1] for _, arguments in parts if arguments[0] == "-m"}
-    assert modules == {f"benchmarks.speed.{name}" for name in ("accuracy", "linearity", "pytorch")}
+    assert modules == {"scrdit_jax", *(f"benchmarks.speed.{name}" for name in ("accuracy", "linearity", "pytorch"))}
     assert all(importlib.util.find_spec(module) for module in modules)
 
 

@@ -1,7 +1,6 @@
 """Several generators on a tiny data set: what is measured, that it goes on, and what is refused."""
 
 import json
-import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,12 +11,9 @@ import pytest
 from click.testing import CliRunner
 from scipy import sparse
 
-from benchmarks import peers
 from benchmarks.fidelity import __main__ as fidelity
 from benchmarks.fidelity import comparing, conditioning, figures, generators
 from benchmarks.fidelity.cell_sets import CellSet, Source
-from benchmarks.peers import PEERS, Skipped
-from scrdit_jax.errors import MissingExtra
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -222,59 +218,6 @@ def test_a_type_that_is_left_out_costs_its_markers(sides):
     part = comparing.score_cells("part", part, cells, 0)["markers"]
     assert whole["correlation"] > 0.8 > part["correlation"]
     assert part["error"] > 3 * whole["error"]
-
-
-def test_the_knn_bootstrap_is_scored_with_types_and_seen_to_be_near_training_cells(sides):
-    made = PEERS["knn-bootstrap"](sides[0], 120, 0)
-    row = comparing.score_cells("knn-bootstrap", made, sides[0], 0)
-    assert row["types_by"] == "generator" and set(row["types"]) == {"B cell", "T cell"}
-    assert row["memorisation"]["copied"] > row["memorisation"]["held_out_copied"]
-
-
-TOY_PEER = """
-import numpy as np
-
-from benchmarks.peers import Made, Peer
-
-
-def make(cells, count, seed):
-    rng = np.random.default_rng(seed)
-    noise = rng.normal(0, 0.1, (count, cells.training.shape[1]))
-    return Made(np.float32(cells.training[rng.integers(len(cells.training), size=count)] + noise))
-
-
-PEER = Peer(make=make, settings={"noise": 0.1})
-"""
-
-
-def test_a_new_peer_is_one_file(folder, tmp_path, monkeypatch):
-    (tmp_path / "toy_noise.py").write_text(TOY_PEER)
-    monkeypatch.setattr(peers, "__path__", [*peers.__path__, str(tmp_path)])
-    monkeypatch.setattr(figures, "pictures", lambda *given: {})
-    monkeypatch.delitem(sys.modules, "benchmarks.peers.toy_noise", raising=False)
-    assert list(PEERS) == ["copula", "knn-bootstrap", "scvi", "scvi-prior", "toy-noise"]
-    common = ("--data", folder / "log.h5ad", "--preset", folder / "tiny.json", "--seeds", 1, "--out", tmp_path / "out")
-    monkeypatch.setattr(fidelity, "ours_from_preset", lambda name, *given: generators.controls()[0])
-    result = call(folder, *common, "--peer", "toy-noise")
-    sys.modules.pop("benchmarks.peers.toy_noise", None)
-    assert result.exit_code == 0, result.output
-    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
-    (row,) = (row for row in rows if row["generator"] == "toy-noise")
-    assert row["made_by"]["settings"] == {"noise": 0.1}
-    assert "| toy-noise |" in result.output
-
-
-def test_scvi_says_why_it_cannot_be_used(sides, folder, tiny_config, monkeypatch):
-    def missing(module, *, extra):
-        raise MissingExtra(f"{module} is not installed; run: pip install 'scrdit_jax[{extra}]'")
-
-    monkeypatch.setattr(peers, "optional", missing)
-    for name in ("scvi", "scvi-prior"):
-        with pytest.raises(Skipped, match=r"scvi is not installed; run: pip install 'scrdit_jax\[fidelity\]'"):
-            PEERS[name](sides[0], 10, 0)
-    logged = CellSet.read(Source(str(folder / "log.h5ad")), tiny_config.data, "test", multiple_of=4)
-    with pytest.raises(Skipped, match="needs raw counts"):
-        _ = logged.training_counts
 
 
 def test_types_are_requested_and_classified_at_every_guidance(labelled_run, tmp_path, monkeypatch):

@@ -9,8 +9,7 @@ from click.testing import CliRunner
 
 from benchmarks.commands import slug
 from benchmarks.paper import __main__ as paper
-from benchmarks.paper import measuring, plan
-from benchmarks.paper.published import TABLE_1, TABLE_2, TABLE_3, published_type
+from benchmarks.paper import measuring, plan, tables
 
 TINY = replace(
     plan.QUICK,
@@ -90,11 +89,13 @@ def test_ddpm_is_what_eta_1_with_every_timestep_asks_for():
     assert plan.Sampler(10, 1.0, "paper").options["acceleration"] == 10
 
 
-def test_the_published_figures_are_whole():
-    assert set(TABLE_1) == set(TABLE_2) == set(TABLE_3)
-    assert all(set(rows) == {1, 10, 20, 50, 100} for rows in TABLE_3.values())
+def test_the_published_figures_are_complete():
+    for figures in tables.PUBLISHED.values():
+        assert set(figures["acceleration"]) == {"1", "10", "20", "50", "100"}
+        assert set(figures["networks"]) == {"unet", "dit", "dit-zn"}
+        assert all(len(scores) == 3 for scores in (*figures["epochs"].values(), *figures["acceleration"].values()))
     # What table 3 has at 10x is what table 2 calls best.
-    for cell_type in ("fibroblast", "keloid", "immune"):
-        assert TABLE_3[cell_type][10][2] == TABLE_2[cell_type]["dit-zn"]
-    assert published_type("Fibroblast") == "fibroblast" and published_type("Epithelial cell") is None
+    for name in ("Fibroblast", "keloid", "immune"):
+        assert tables.published(name, "acceleration")["10"][2] == tables.published(name, "networks")["dit-zn"]
+    assert tables.published("Epithelial cell", "epochs") == {}
     assert slug("CD4 T cells") == "cd4-t-cells"
