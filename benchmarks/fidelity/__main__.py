@@ -35,7 +35,7 @@ from scrdit_jax.config import DataConfig, RunConfig, SamplingConfig, load_preset
 from scrdit_jax.devices import describe_devices, use_every_core
 from scrdit_jax.errors import BadConfig
 from scrdit_jax.extras import optional, versions
-from scrdit_jax.families import load
+from scrdit_jax.families import load, models_of
 from scrdit_jax.generation.settings import coefficients_for
 from scrdit_jax.io.reading import EMBEDDED
 
@@ -70,7 +70,7 @@ def choose(
         names = [*presets, *map(str, runs)]
     changes = {"condition_on": condition_on} if condition_on else {}
     configs: list[RunConfig] = [load_preset(preset).with_settings(changes) for preset in presets]
-    of_runs = [load(run).config for run in runs]
+    of_runs = [models_of(load(run))[0].config for run in runs]
     found = [*controls(), *map(peer, peers)]
     for sampler in samplers or (Sampler(),):
         sampling, suffix = sampler.options, sampler.suffix

@@ -22,6 +22,7 @@ import scrdit_jax as scrdit
 from benchmarks.commands import as_json, one_line_errors, write_files
 from benchmarks.fidelity.generators import training_seconds
 from scrdit_jax.checkpoint import Model, Run, load_model
+from scrdit_jax.conditioning.request import Quotas
 from scrdit_jax.conditioning.variables import Variable
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.devices import describe_devices, use_every_core
@@ -29,7 +30,7 @@ from scrdit_jax.evaluation.by_type import score_types
 from scrdit_jax.evaluation.comparison import Estimate, compare, estimate_text
 from scrdit_jax.evaluation.metrics import dense
 from scrdit_jax.evaluation.tables import markdown_table
-from scrdit_jax.generation.counts import Counting
+from scrdit_jax.generation.counts import CountSampler
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.tuning import seconds_a_call
 
@@ -58,28 +59,26 @@ class Measured:
     @property
     def types(self) -> Variable:
         """The conditioning variable of cell types."""
-        return self.model.metadata.conditions[self.model.metadata.type_column]
+        table = self.model.conditions
+        return table.observed_variables[table.type_place]
 
     def rows(self, made: AnnData, guidance: float, quotas: Mapping[str, int]) -> list[dict[str, Any]]:
         """One row a type: its scores, and the tests of its library sizes and counts."""
-        rows, column, held_out = [], self.types.column, self.held_out
-        cells = dict(zip(self.types.names, self.types.cells, strict=True))
-        for scores in score_types(held_out, made, column, requested=quotas):
+        rows, column, table = [], self.types.name, self.model.conditions
+        for scores in score_types(self.held_out, made, column, requested=quotas):
             here = (made.obs[column] == scores.name).to_numpy()
-            there = (held_out.obs[column] == scores.name).to_numpy()
-            code = self.types.names.index(scores.name)
-            training = self.model.cells.library_size[
-                self.model.cells.labels[:, self.model.metadata.type_column] == code
-            ]
-            library = held_out.obs["library_size"][there]
+            there = (self.held_out.obs[column] == scores.name).to_numpy()
+            code = self.types.code(scores.name)
+            training = table.library_sizes({int(table.observed[table.type_place]): code})
+            library = self.held_out.obs["library_size"][there]
             drawn = depth_tests(made[here].copy(), library, self.totals[there], training)
-            real = cells[scores.name] + int(there.sum())
+            real = self.types.counts[code] + int(there.sum())
             rows.append({"guidance": guidance, "real_cells": real, **asdict(scores), **drawn})
         return rows
 
     def guided(self, guidance: float, cells: int, seeds: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """(a row for each type, what `cells` of each took and how the whole mixture scores)."""
-        quotas = dict.fromkeys(self.types.names, cells)
+        quotas = dict.fromkeys(self.types.categories, cells)
         started = time.perf_counter()
         made = scrdit.sample(self.run, per_type=quotas, guidance=guidance, output="counts", batch_size=BATCH)
         seconds = time.perf_counter() - started
@@ -123,9 +122,9 @@ def depth_tests(made: AnnData, library: np.ndarray, totals: np.ndarray, training
     Medians of p, the shares of redraws with p of KS_LEVEL or more, and p of the training cells' library sizes: real
     against real.
     """
-    pools, pvalues = (training,), []
+    pvalues = []
     for seed in range(SEEDS):
-        counts, drawn = Counting(pools, 10_000.0, None, seed).draw(made.X, 0, np.zeros(made.n_obs, int))
+        counts, drawn = CountSampler((training,), 10_000.0, None, seed).draw(made.X, 0, np.zeros(made.n_obs, int))
         sums = np.asarray(counts.sum(axis=1)).ravel()
         pvalues.append((ks_2samp(drawn, library).pvalue, ks_2samp(sums, totals).pvalue))
     pvalues = np.array(pvalues)
@@ -159,13 +158,13 @@ def mixture_scores(run: Path, held_out: AnnData, guidance: float, seed: int) -> 
 
 def gather_cost(model: Model) -> dict[str, float]:
     """Seconds of a batch of one condition, of eight (a row of the table for each cell), and guided."""
-    names = model.metadata.conditions[0].names
-    one, many = ((names[:1], 10**6),), tuple(((name,), BATCH // 8) for name in (names * 8)[:8])
-    if len(model.metadata.conditions) > 1:
+    if len(model.conditions.observed) > 1:
         return {}
+    types = len(model.conditions.observed_variables[0].categories)
+    one, many = Quotas(((0,),), (10**6,)), Quotas(tuple((i % types,) for i in range(8)), (BATCH // 8,) * 8)
     found = {}
-    for name, labels, guidance in (("one condition", one, 1.0), ("eight conditions", many, 1.0), ("guided", one, 2.0)):
-        engine = make_engine(model, SamplingConfig(steps=10, batch_size=BATCH, guidance=guidance), labels)
+    for name, quotas, guidance in (("one condition", one, 1.0), ("eight conditions", many, 1.0), ("guided", one, 2.0)):
+        engine = make_engine(model, SamplingConfig(steps=10, batch_size=BATCH, guidance=guidance), quotas)
         found[name] = seconds_a_call(lambda engine=engine: engine.dispatch(0), least_seconds=8.0)
     return found
 

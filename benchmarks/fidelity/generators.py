@@ -22,7 +22,7 @@ from scrdit_jax.config import OPERATIONAL, RunConfig
 from scrdit_jax.errors import BadConfig, ScrditError
 from scrdit_jax.evaluation.comparison import REAL, SHUFFLED, shuffle_genes
 from scrdit_jax.evaluation.metrics import dense
-from scrdit_jax.families import Family, is_family, load
+from scrdit_jax.families import FamilyFolder, is_family, load, models_of
 
 # A schedule: timesteps fitted to the model by `scrdit schedule` when cells are made.
 FIT = "fit"
@@ -101,7 +101,7 @@ def ours_from_preset(name: str, config: RunConfig, work: Path, sampling: Mapping
 
 def ours_from_run(name: str, path: Path, sampling: Mapping[str, Any]) -> Generator:
     """A run, or a family of runs, that is there already: seeds are of its cells alone."""
-    model = load(path)
+    model = models_of(load(path))[0]
 
     def make(cells: CellSet, count: int, seed: int) -> Made:
         here, there = cells.prepared.metadata, model.metadata
@@ -133,7 +133,7 @@ def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping
     # Cells of a model that is conditioned on the types come type by type.
     order = np.random.default_rng([seed, 9]).permutation(count)
     types = made.obs[key].astype(str).to_numpy()[order] if key in made.obs else None
-    runs = [Run(run / member) for member in (Family.read(run).members.values() if is_family(run) else [""])]
+    runs = [Run(run / member) for member in (FamilyFolder.read(run).members.values() if is_family(run) else [""])]
     # A model that was trained elsewhere has no log.
     logged = all(run.metrics_path.is_file() for run in runs)
     return Made(dense(made.X)[order], types, sum(map(training_seconds, runs)) if logged else None, count / seconds)

@@ -52,7 +52,9 @@ def train_to(model: Model, out: Path) -> float:
     config = model.config.with_settings({"steps": steps, "checkpoint_every": steps, "log_every": 100})
     config = replace(config, data=model.prepared.metadata.settings)
     started = time.perf_counter()
-    require_finished(loop.train(model.prepared, config, out, loop.Options(stop_after=round(model.epochs * per_epoch))))
+    require_finished(
+        loop.train(model.prepared, config, out, loop.TrainingOptions(stop_after=round(model.epochs * per_epoch)))
+    )
     return time.perf_counter() - started
 
 

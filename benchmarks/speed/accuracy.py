@@ -16,8 +16,11 @@ import numpy as np
 
 from benchmarks.commands import as_json, write_files
 from scrdit_jax.checkpoint import Model, load_model
+from scrdit_jax.conditioning.assignment import Assignment
+from scrdit_jax.conditioning.request import Quotas
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.devices import describe_devices, use_every_core
+from scrdit_jax.generation.composition import dense_batches
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.program import network_of
 from scrdit_jax.generation.settings import coefficients_for
@@ -36,18 +39,18 @@ def cells_of(model: Model, devices: list[jax.Device] | None = None, **options) -
     engine = make_engine(
         model, SamplingConfig(solver=SOLVER, steps=STEPS, batch_size=CELLS, **options), devices=devices
     )
-    return next(engine.batches(CELLS))
+    return next(dense_batches(engine, CELLS))
 
 
 def conditioned_one_by_one(model: Model) -> np.ndarray:
     """The same cells with the timestep and the condition of every cell embedded for itself, as in training."""
     (network, prediction), params = network_of(model), jax.device_put(model.params)
-    drawn = make_engine(model, SamplingConfig(solver=SOLVER, steps=STEPS, batch_size=CELLS)).told
-    labels = jnp.asarray(drawn.codes[drawn.rows(0, CELLS)]) if drawn.codes.size else None
+    assignment = Assignment.of(Quotas.unlabelled(CELLS), model.conditions, seed=0)
+    conditions = jnp.asarray(assignment.codes[assignment.rows(0, CELLS)]) if assignment.codes.size else None
     table = coefficients_for(model.config.diffusion, SamplingConfig(solver=SOLVER, steps=STEPS))
 
     def predict_clean(noisy, alpha_bar, timestep):
-        predicted = network.apply(params, noisy, jnp.full(len(noisy), timestep), labels)
+        predicted = network.apply(params, noisy, jnp.full(len(noisy), timestep), conditions)
         return prediction.clean(noisy, predicted, alpha_bar)
 
     keys = cell_keys(jax.random.key(0), jnp.arange(CELLS))

@@ -15,6 +15,7 @@ from scrdit_jax.benchmarking.run import random_model
 from scrdit_jax.benchmarking.timing import in_turn
 from scrdit_jax.config import SamplingConfig, load_preset
 from scrdit_jax.devices import describe_devices, use_every_core
+from scrdit_jax.generation.composition import dense_batches
 from scrdit_jax.generation.engine import make_engine
 
 SMALL = {"genes": 200, "genes_per_token": 20, "width": 32, "depth": 1, "heads": 2}
@@ -32,7 +33,7 @@ def main(out: Path, rounds: int) -> None:
 
     def sample(cells: int, times: int = 1) -> None:
         for _ in range(times):
-            for _batch in engine.batches(cells):
+            for _batch in dense_batches(engine, cells):
                 pass
 
     timings = in_turn([lambda: sample(CELLS[0], CELLS[1] // CELLS[0]), lambda: sample(CELLS[1])], rounds)

@@ -17,7 +17,6 @@ import click
 import jax
 import numpy as np
 import torch
-from scrdit_jax.networks.registry import flops_per_evaluation
 
 from benchmarks.commands import Refused, as_json, one_line_errors, write_files
 from benchmarks.speed import torch_dit
@@ -29,6 +28,7 @@ from scrdit_jax.devices import describe_devices, use_every_core
 from scrdit_jax.diffusion.predictions import is_distribution, make_prediction
 from scrdit_jax.generation.engine import Engine, make_engine
 from scrdit_jax.generation.settings import coefficients_for
+from scrdit_jax.networks import flops_per_evaluation
 from scrdit_jax.sampling.sampler import cell_keys, cell_noise
 from scrdit_jax.sampling.solvers import Coefficients
 
@@ -45,12 +45,12 @@ Sample = Callable[[int], np.ndarray]
 def unconditioned(model: Model) -> Model:
     """The model without its conditioning variables: both sides leave them out."""
     layers = {name: layer for name, layer in model.params["params"].items() if name != "label_embeddings"}
-    return replace(model, metadata=replace(model.metadata, conditions=(), groups=()), params={"params": layers})
+    return replace(model, metadata=replace(model.metadata, variables=()), params={"params": layers}, conditions=None)
 
 
 def start_of(engine: Engine, genes: int, cells: int) -> torch.Tensor:
     """The noise our sampler begins cells 0 to `cells` - 1 with, for the peer to begin with."""
-    keys = cell_keys(jax.random.key(engine.variants[0][3]), np.arange(cells, dtype=np.uint32))
+    keys = cell_keys(jax.random.key(engine.program.arguments[3]), np.arange(cells, dtype=np.uint32))
     return torch.from_numpy(np.array(cell_noise(keys, 0, genes)))
 
 

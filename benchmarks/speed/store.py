@@ -6,31 +6,33 @@ alone, fed from memory; and, for RUN as it is sampled by default, one .h5ad agai
 
 from __future__ import annotations
 
-import json
 import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import anndata
 import click
+import jax
 import numpy as np
 from scipy import sparse
 
 import scrdit_jax as scrdit
 from benchmarks.commands import as_json, in_own_process, write_files
-from scrdit_jax.checkpoint import load_model
-from scrdit_jax.conditioning.request import CellRequest, resolve
+from scrdit_jax.benchmarking.store import Row
+from scrdit_jax.checkpoint import Model, load_model
+from scrdit_jax.conditioning.assignment import Assignment
+from scrdit_jax.conditioning.request import CellRequest, Quotas, resolve
 from scrdit_jax.config import RunConfig, SamplingConfig
-from scrdit_jax.data.metadata import DatasetMetadata
-from scrdit_jax.generation.engine import Dispatched, Job, make_engine
+from scrdit_jax.generation.composition import CellSampler, dense_batches
+from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.manifest import Manifest
 from scrdit_jax.generation.pipeline import Throughput, make_shards
 from scrdit_jax.generation.plan import Plan
+from scrdit_jax.generation.request import SampleRequest
 from scrdit_jax.generation.store import Store
-from scrdit_jax.io.append import CellBlock, to_csr
+from scrdit_jax.sampling.sampler import Integrated
 
 GENES = 2000
 TINY = {
@@ -73,33 +75,32 @@ class Memory:
 
     def __init__(self, cells: np.ndarray) -> None:
         """A batch is as many as there are."""
-        self._cells, self.batch_size = cells, len(cells)
+        self.batch_size, self.devices = len(cells), jax.devices("cpu")[:1]
+        finite_steps = np.ones(len(cells), np.int32)
+        self._batch = Integrated(*jax.device_put((cells, finite_steps), self.devices[0]))
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Dispatched]:
-        """Each job at once."""
-        return (Dispatched(job, None, None) for job in jobs)
+    def dispatch(self, first: int, donated: jax.Array | None = None) -> Integrated:
+        """At once."""
+        return self._batch
 
-    def collect(self, dispatched: Dispatched) -> np.ndarray:
+    def fetch(self, batch: Integrated, first: int, count: int) -> np.ndarray:
         """The cells."""
-        return self._cells[: dispatched.job.count]
-
-    def block(self, cells: np.ndarray, first: int, count: int) -> CellBlock:
-        """The same, sparse."""
-        return CellBlock(to_csr(cells), np.zeros((count, 0), np.int32))
+        return np.asarray(batch.cells)[:count]
 
 
-def store_alone(
-    folder: Path, metadata: DatasetMetadata, zeros: float, cells: int, rounds: int = 3
-) -> dict[str, object]:
+def store_alone(folder: Path, model: Model, zeros: float, cells: int, rounds: int = 3) -> Row:
     """Cells a second of CSR, compression, digests and fsync, fed from memory; the median of several rounds."""
     random = np.random.default_rng(0)
     batch = random.gamma(2, 0.7, (1024, GENES)).astype(np.float32) * (random.random((1024, GENES)) > zeros)
-    record, rates = json.dumps(metadata.to_dict()), []
+    request = SampleRequest.of(model, Quotas.unlabelled(cells), SamplingConfig(**TINY_OPTIONS))
+    manifest = Manifest(request.provenance(model), Plan.make(cells, len(batch)), {})
+    sampler = CellSampler((Memory(batch),), (cells,), Assignment.of(request.quotas, None, 0), None)
+    rates = []
     for number in range(rounds):
         out = folder / f"alone{zeros}-{number}"
-        with Store(out, Manifest({"facts": record}, Plan.make(cells, len(batch)), {})) as store:
+        with Store(out, manifest) as store:
             started = time.perf_counter()
-            make_shards(Memory(batch), store, store.claim(store.missing()), Throughput())
+            make_shards(sampler, store, store.lock_each(store.missing()), Throughput())
             rates.append(cells / (time.perf_counter() - started))
             bytes_a_cell = sum(record.bytes for record in store.records()) / cells
         shutil.rmtree(out)
@@ -110,14 +111,13 @@ def store_alone(
 def writing_against_sampling(run: Path, folder: Path, cells: int, rounds: int) -> dict[str, object]:
     """Seconds of each, in turns in this process, both with the compiled engine at hand."""
     model, config = load_model(run), SamplingConfig()
-    _, labels = resolve(CellRequest(cells=cells), model)
-    engine = make_engine(model, config, labels)
-    for _ in engine.batches(2 * engine.batch_size):
+    engine = make_engine(model, config, resolve(CellRequest(cells=cells), model.conditions))
+    for _ in dense_batches(engine, 2 * engine.batch_size):
         pass
     alone, written = [], []
     for turn in range(rounds):
         started = time.perf_counter()
-        for _ in engine.batches(cells):
+        for _ in dense_batches(engine, cells):
             pass
         alone.append(time.perf_counter() - started)
         started = time.perf_counter()
@@ -147,9 +147,10 @@ def main(out: Path, run: Path | None, cells: int, alone_cells: int, turn_cells: 
     with tempfile.TemporaryDirectory(dir=out.absolute().parent) as name:
         folder = Path(name)
         tiny = tiny_run(folder)
-        metadata = load_model(tiny).metadata
         found: dict[str, object] = {"genes": GENES, "options": TINY_OPTIONS}
-        found["store_alone"] = [store_alone(folder, metadata, zeros, alone_cells) for zeros in (0.87, 0.9, 0.95)]
+        found["store_alone"] = [
+            store_alone(folder, load_model(tiny), zeros, alone_cells) for zeros in (0.87, 0.9, 0.95)
+        ]
         if run is not None:
             found["demo"] = writing_against_sampling(run, folder, turn_cells, rounds)
         found["runs"] = []

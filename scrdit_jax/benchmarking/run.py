@@ -26,7 +26,7 @@ from .cases import choose, standard_cases
 from .harness import Settings, benchmark, conditions
 from .results import open_results, write_report
 
-# About what zero-negated log expression has; with random weights only the speed is looked at.
+# About what zero-negated log expression has; with random weights only the speed is measured.
 SCALING = Scaling(-10.0, -8.0, 4.0)
 
 

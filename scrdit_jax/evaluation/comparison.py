@@ -32,11 +32,12 @@ def halves(cells: int | np.ndarray, seed: Seed, *, size: int | None = None) -> t
 
     Both have `size` cells, half of them all by default; one that is left over is in neither.
     """
-    count = cells if isinstance(cells, int) else len(cells)
+    numbered = isinstance(cells, int | np.integer)
+    count = int(cells) if numbered else len(cells)
     size = count // 2 if size is None else size
     order = np.random.default_rng(seed).permutation(count)
     reference, other = order[:size], order[size : 2 * size]
-    return (reference, other) if isinstance(cells, int) else (cells[reference], cells[other])
+    return (reference, other) if numbered else (cells[reference], cells[other])
 
 
 def shuffle_genes(cells: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -42,33 +42,33 @@ def tsne(
         perplexity=perplexity, random_state=seed, init="pca", max_iter=TSNE_ITERATIONS
     )
     with optional("threadpoolctl").threadpool_limits(1):  # threads that wait for each other 500 times are slower
-        places = embedding.fit_transform(pcs)
-    is_real = np.arange(len(places)) < len(real)
+        points = embedding.fit_transform(pcs)
+    is_real = np.arange(len(points)) < len(real)
     panels = 1 if cell_types is None else 2
     figure, axes = blank_figure(1, panels, width=5.2 * panels + (1.6 if panels == 2 else 0), height=5.0)
-    order = np.random.default_rng(seed).permutation(len(places))  # so that neither side hides the other
+    order = np.random.default_rng(seed).permutation(len(points))  # so that neither side hides the other
     colours = np.where(is_real, REAL, SYNTHETIC)
-    size = float(np.clip(6000 / len(places), 3, 14))
-    axes[0].scatter(*places[order].T, s=size, c=colours[order], alpha=0.6, linewidths=0)
+    size = float(np.clip(6000 / len(points), 3, 14))
+    axes[0].scatter(*points[order].T, s=size, c=colours[order], alpha=0.6, linewidths=0)
     for colour, label in ((REAL, f"real ({len(real):,})"), (SYNTHETIC, f"synthetic ({len(synthetic):,})")):
         axes[0].scatter([], [], s=40, c=colour, label=label, linewidths=0)
     axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, frameon=False, handletextpad=0.2)
     axes[0].set_title("t-SNE of both together")
     if cell_types is not None:
-        _type_panel(axes[1], places, is_real, np.asarray(cell_types[:max_cells], dtype=str), size)
+        _type_panel(axes[1], points, is_real, np.asarray(cell_types[:max_cells], dtype=str), size)
     for axis in axes:
         axis.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
         axis.spines[:].set_color(GREY)
     return to_png(figure)
 
 
-def _type_panel(axis: Axes, places: np.ndarray, is_real: np.ndarray, types: np.ndarray, size: float) -> None:
-    axis.scatter(*places[~is_real].T, s=size, c="#E6E6E6", linewidths=0, label="synthetic")
+def _type_panel(axis: Axes, points: np.ndarray, is_real: np.ndarray, types: np.ndarray, size: float) -> None:
+    axis.scatter(*points[~is_real].T, s=size, c="#E6E6E6", linewidths=0, label="synthetic")
     names, counts = np.unique(types, return_counts=True)
     names = names[np.argsort(-counts, kind="stable")]
     shown = names[: len(TYPE_COLOURS)]
     rest = ~np.isin(types, shown)
-    where = places[is_real]
+    where = points[is_real]
     if rest.any():
         label = f"{len(names) - len(shown)} other types"
         axis.scatter(*where[rest].T, s=size, c="#888888", linewidths=0, label=label)
@@ -110,17 +110,17 @@ def add_violins(axis: Axes, sides: Sequence[tuple[str, np.ndarray, str]]) -> Non
     """A violin for each (label, values, colour), with its median and quartiles."""
     axis.set_xticks(range(1, len(sides) + 1), [label for label, _, _ in sides])
     axis.set_xlim(0.4, len(sides) + 0.6)
-    for place, (_, side, colour) in enumerate(sides, start=1):
+    for position, (_, side, colour) in enumerate(sides, start=1):
         if len(side) < SMALLEST_PICTURE:
             continue
         if np.ptp(side) > 0:  # a density needs spread
-            body = axis.violinplot(side, [place], widths=0.75, showextrema=False, points=200)["bodies"][0]
+            body = axis.violinplot(side, [position], widths=0.75, showextrema=False, points=200)["bodies"][0]
             body.set(facecolor=colour, edgecolor=colour, alpha=0.45)
         low, middle, high = np.percentile(side, [25, 50, 75])
-        axis.vlines(place, low, high, color="#222222", linewidth=5)
-        axis.scatter([place], [middle], s=26, color="white", edgecolors="#222222", zorder=3)
+        axis.vlines(position, low, high, color="#222222", linewidth=5)
+        axis.scatter([position], [middle], s=26, color="white", edgecolors="#222222", zorder=3)
         axis.annotate(
-            f"median {middle:.3g}", (place, 1.0), (0, -4), xycoords=("data", "axes fraction"),
+            f"median {middle:.3g}", (position, 1.0), (0, -4), xycoords=("data", "axes fraction"),
             textcoords="offset points", ha="center", va="top", fontsize=9, color="#444444",
         )  # fmt: skip
     axis.margins(y=0.02)

@@ -61,11 +61,6 @@ class BackedMatrix:
             np.log1p(cells.data, out=cells.data)
         return cells
 
-    def max(self) -> float:
-        """The largest value, zeros included."""
-        starts = range(0, len(self.rows), MOST_ROWS)
-        return max((float(self[start : start + MOST_ROWS].max()) for start in starts), default=0.0)
-
     def _read(self, rows: np.ndarray) -> sparse.csr_matrix:
         first, last = int(rows[0]), int(rows[-1])
         with reading(self.source):

@@ -60,7 +60,8 @@ def test_moments_are_numpys_also_where_squares_would_lose_their_digits(x):
         np.testing.assert_allclose(moments.mean, values.mean(axis=0), rtol=1e-13)
         np.testing.assert_allclose(moments.variance, values.var(axis=0), rtol=1e-9)
     np.testing.assert_array_equal(found.expressing, (x > 0).sum(axis=0))
-    assert not found.large.any() and SelectionStatistics.of(x + 40).large.tolist() == [j == 4 for j in range(9)]
+    assert not found.large.any()
+    assert SelectionStatistics.of(x + 40).large.tolist() == [j == 4 for j in range(9)]
 
 
 def test_cells_are_judged_by_all_their_values():

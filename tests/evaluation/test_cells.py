@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-import scrdit_jax as scrdit
+import scrdit_jax
 from scrdit_jax.errors import BadInput
 from scrdit_jax.evaluation.cells import compared_cells
 from scrdit_jax.provenance import ModelRecord, Provenance
@@ -13,7 +13,7 @@ from scrdit_jax.provenance import ModelRecord, Provenance
 
 @pytest.fixture(scope="module")
 def synthetic(tiny_run):
-    return scrdit.sample(tiny_run, 40, steps=3)
+    return scrdit_jax.sample(tiny_run, 40, steps=3)
 
 
 def test_a_file_holds_training_and_held_out_cells(tiny_run, tiny_cells, synthetic):
@@ -39,14 +39,16 @@ def test_cells_that_are_not_those_of_the_training_are_no_originals(tiny_cells, s
 
 def test_a_streamed_run_keeps_its_training_cells(tiny_cells, tiny_config, tmp_path):
     tiny_cells.write_h5ad(tmp_path / "cells.h5ad")
-    run = scrdit.train(tmp_path / "cells.h5ad", out=tmp_path / "run", preset=tiny_config, stream=True)
-    synthetic = scrdit.sample(run, 40, steps=3)
+    run = scrdit_jax.train(tmp_path / "cells.h5ad", out=tmp_path / "run", preset=tiny_config, stream=True)
+    synthetic = scrdit_jax.sample(run, 40, steps=3)
     found, from_file = compared_cells(run.path, synthetic), compared_cells(tmp_path / "cells.h5ad", synthetic)
     assert list(found.training.obs_names) == list(from_file.training.obs_names)
     x = found.training.X[:, np.arange(24)]
     np.testing.assert_allclose(x[:10].toarray(), from_file.training.X[:10].toarray(), rtol=1e-5)
     # They stay on the disk, and are scored from there as from memory.
-    on_disk, in_memory = (scrdit.evaluate(real, synthetic, repeats=2) for real in (run.path, tmp_path / "cells.h5ad"))
+    on_disk, in_memory = (
+        scrdit_jax.evaluate(real, synthetic, repeats=2) for real in (run.path, tmp_path / "cells.h5ad")
+    )
     assert on_disk.memorisation.training_cells == found.training.n_obs
     for name, values in on_disk.memorisation.values.items():
         for candidate, estimate in values.items():
@@ -60,7 +62,7 @@ def test_a_streamed_run_keeps_its_training_cells(tiny_cells, tiny_config, tmp_pa
 
 
 def test_the_embedded_cells_are_at_hand(tiny_config, tmp_path):
-    prepared = scrdit.prepare("pbmc3k", preset=tiny_config, genes=40, cell_types=["NK cells"])
+    prepared = scrdit_jax.prepare("pbmc3k", preset=tiny_config, genes=40, cell_types=["NK cells"])
     (tmp_path / "run").mkdir()
     prepared.held_out.copy().write_h5ad(tmp_path / "run/held_out.h5ad")
     synthetic = prepared.held_out.copy()
@@ -101,3 +103,19 @@ def test_a_split_column_of_the_users_own_is_no_split(tiny_cells, synthetic):
     cells.obs["split"] = "fold 1"
     found = compared_cells(cells, synthetic)
     assert list(found.held_out.obs_names) == list(compared_cells(tiny_cells, synthetic).held_out.obs_names)
+
+
+def test_the_command_scores_memorisation_from_the_file_and_says_how_from_a_run(
+    scrdit, tiny_run, tiny_cells, synthetic, tmp_path
+):
+    tiny_cells.write_h5ad(tmp_path / "counts.h5ad")
+    synthetic.write_h5ad(tmp_path / "cells.h5ad")
+    status, text = scrdit("evaluate", "counts.h5ad", "cells.h5ad", "--out", "of_file", "--repeats", 1)
+    found = json.loads((tmp_path / "of_file/report.json").read_text())["memorisation"]
+    assert status == 0
+    assert "Nearer to a training cell than 95 % of held-out cells" in text
+    assert found["training_cells"] + found["held_out_cells"] == 90
+    status, text = scrdit("evaluate", tiny_run.path, "cells.h5ad", "--out", "of_run", "--repeats", 1)
+    assert status == 0
+    assert "Memorisation was not scored: a run does not keep its training cells; evaluate with the file" in text
+    assert json.loads((tmp_path / "of_run/report.json").read_text())["memorisation"] is None

@@ -70,10 +70,13 @@ def test_a_new_format_is_one_new_file(add_reader, scrdit, tiny_cells, tiny_confi
     )
     (tmp_path / "x.toy").write_text("\n".join(lines))
     status, text = scrdit("train", "x.toy", "--preset", "tiny.json", "--out", "run", "--steps", 1)
-    assert status == 0 and "raw counts recognised" in text, text
+    assert status == 0, text
+    assert "raw counts recognised" in text
     (tmp_path / "x.rds").write_text("words")
     status, text = scrdit("train", "x.rds", "--preset", "tiny.json", "--out", "other")
-    assert status == 2 and ".toy" in text and "Traceback" not in text
+    assert status == 2
+    assert ".toy" in text
+    assert "Traceback" not in text
     (tmp_path / "x.toy").write_text("cell0 GENE1=many")
     with pytest.raises(BadInput, match=r"x\.toy is no \.toy file that can be read, or is cut short .*'many'"):
         read_cells(tmp_path / "x.toy")

@@ -32,7 +32,8 @@ def test_cells_on_the_disk_are_prepared_to_the_same_bits(name, tiny_cells, tiny_
     changes = {"cell_type_key": "cell_type", "cell_types": ("B cell",), "min_cells": 1}
     memory = prepare(tmp_path / name, preset=tiny_config, stream=False, **changes)
     disk = prepare(tmp_path / name, preset=tiny_config, stream=True, **changes)
-    assert disk.on_disk and not memory.on_disk
+    assert disk.on_disk
+    assert not memory.on_disk
     assert disk.metadata == memory.metadata
     np.testing.assert_array_equal(disk.train.X[:].toarray(), memory.train.X.toarray())
     write_prepared(disk, tmp_path / "prepared.h5ad")

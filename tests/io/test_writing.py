@@ -23,7 +23,8 @@ def test_backed_cells_are_written_a_block_at_a_time(name, tiny_cells, tmp_path, 
     kept = np.arange(90) % 3 > 0
     write_cells(backed[kept], tmp_path / name)
     read = anndata.read_zarr(tmp_path / name) if name.endswith("zarr") else anndata.read_h5ad(tmp_path / name)
-    assert (cells.X[kept] != read.X).nnz == 0 and read.X.dtype == np.float32
+    assert (cells.X[kept] != read.X).nnz == 0
+    assert read.X.dtype == np.float32
     pd.testing.assert_frame_equal(read.obs, cells.obs[kept], check_categorical=False)
     pd.testing.assert_frame_equal(read.var, cells.var)
     assert list(read.uns["scrdit_notes"]) == ["a note"]
@@ -32,4 +33,5 @@ def test_backed_cells_are_written_a_block_at_a_time(name, tiny_cells, tmp_path, 
     assert read_cells(tmp_path / name).shape == (60, 40)
     if name.endswith("h5ad"):
         with h5py.File(tmp_path / name) as file:
-            assert file["X/data"].compression is None and "raw" not in file
+            assert file["X/data"].compression is None
+            assert "raw" not in file
