@@ -93,7 +93,8 @@ def test_adaln_zero_predicts_zero_before_training(summary_token):
     cells = jax.random.normal(jax.random.key(1), (2, GENES))
     params = jax.jit(network.init)(jax.random.key(0), cells, jnp.array([1, 2]))
     predicted = network.apply(params, cells, jnp.array([1, 2]))
-    assert predicted.shape == cells.shape and not np.any(predicted)
+    assert predicted.shape == cells.shape
+    assert not np.any(predicted)
 
 
 def test_the_papers_network_has_33_9_million_parameters():

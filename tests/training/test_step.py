@@ -157,9 +157,8 @@ def test_bfloat16_computes_in_it_and_keeps_float32(network, tiny_config, cells, 
     assert metrics.loss.dtype == jnp.float32
     assert float(metrics.loss) == pytest.approx(float(exact.loss), rel=0.02)
     program = str(jax.make_jaxpr(make_step(network, config, SCALING))(state, Batch(cells)))
-    assert "bf16" in program and "bf16" not in str(
-        jax.make_jaxpr(make_step(network, tiny_config, SCALING))(state, Batch(cells))
-    )
+    assert "bf16" in program
+    assert "bf16" not in str(jax.make_jaxpr(make_step(network, tiny_config, SCALING))(state, Batch(cells)))
 
 
 def test_cells_that_lie_on_the_devices_are_taken_by_their_numbers(network, tiny_config, cells):
@@ -192,7 +191,8 @@ def test_the_step_learns(network, tiny_config, cells, loss):
         losses.append(float(metrics.loss))
     begun, ended = np.mean(losses[:10]), np.mean(losses[-30:])
     # Minus a log-likelihood, in nats, has no lower end.
-    assert np.isfinite(losses).all() and ended < (0.6 * begun if loss == "squared-error" else begun - 0.8)
+    assert np.isfinite(losses).all()
+    assert ended < (0.6 * begun if loss == "squared-error" else begun - 0.8)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,8 @@ def test_stratified_levels_put_one_cell_in_each_stratum():
 
 def test_timesteps_are_drawn_with_the_probabilities_of_the_schedule():
     quantiles = np.asarray(_quantiles(jax.random.key(5), jnp.arange(4000), 4000, stratified=False))
-    assert quantiles.min() >= 0 and quantiles.max() < 1
+    assert quantiles.min() >= 0
+    assert quantiles.max() < 1
     assert abs(quantiles.mean() - 0.5) < 0.02
 
 
@@ -231,7 +232,9 @@ def test_warm_up_then_cosine_and_clipping():
         updates, state = optimizer.update({"w": jnp.full(1, 1e6)}, state, params)
         sizes.append(abs(float(updates["w"][0])))
     # Adam's step has the size of the rate while the gradient does not change.
-    assert sizes[0] < 0.011 and sizes[10] == pytest.approx(0.1, rel=0.02) and sizes[-1] < 0.001
+    assert sizes[0] < 0.011
+    assert sizes[10] == pytest.approx(0.1, rel=0.02)
+    assert sizes[-1] < 0.001
 
 
 def updates_of(config, params, gradients):
@@ -289,7 +292,8 @@ def test_the_training_step_lowers_for_every_platform(network, tiny_config, platf
     state = jax.eval_shape(lambda: initial_state(network, GENES, tiny_config.training))
     batch = Batch(jax.ShapeDtypeStruct((8, GENES), jnp.float32))
     exported = jax.export.export(jax.jit(make_step(network, tiny_config, SCALING)), platforms=platforms)(state, batch)
-    assert set(exported.platforms) == set(platforms) and len(exported.mlir_module_serialized) > 10_000
+    assert set(exported.platforms) == set(platforms)
+    assert len(exported.mlir_module_serialized) > 10_000
 
 
 def test_only_the_rows_of_labels_that_cells_bear_or_have_dropped_are_learnt(cells):
