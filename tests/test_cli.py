@@ -220,7 +220,7 @@ def test_mistakes_in_sampling_get_one_line(scrdit, tiny_run, tmp_path):
         (["--solver", "ddim", "--eta", 2], ["eta is 2", "at most 1"]),
         (["--solver", "ddpm", "--eta", 0.5], ["ddpm takes no eta"]),
         (["--eta", 0.5], ["distributional takes no eta"]),
-        (["--solver", "heun"], ["'heun'", "distributional, ddpm, ddim"]),
+        (["--solver", "heun"], ["'heun'", "ddim, ddpm, distributional"]),
         (["--acceleration", 0.5], ["acceleration is 0.5"]),
         (["--steps", 5, "--acceleration", 2], ["give one of them"]),
     ):

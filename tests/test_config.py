@@ -24,7 +24,9 @@ def test_the_paper_preset_is_the_papers():
     assert (config.network.genes_per_token, config.data.genes, config.data.zero_value) == (10, 2000, -10)
     assert (config.diffusion.prediction, config.diffusion.timesteps) == ("epsilon", 1000)
     assert (config.training.batch_size, config.training.learning_rate) == (16, 3e-4)
-    assert config.training.ema_decay is None and not config.data.standardize and not config.network.summary_token
+    assert config.training.ema_decay is None
+    assert not config.data.standardize
+    assert not config.network.summary_token
 
 
 def test_a_preset_can_be_a_file_of_ones_own(tmp_path):
@@ -104,7 +106,8 @@ def test_settings_saved_before_they_had_a_format_are_read():
 
 def test_settings_have_a_format_and_only_their_own_networks():
     values = RunConfig().to_dict()
-    assert values["format"] == 2 and values["network"] == {"architecture": "dit"} | {
+    assert values["format"] == 2
+    assert values["network"] == {"architecture": "dit"} | {
         field: getattr(RunConfig().network, field) for field in settings_of(DiTConfig)
     }
     values["network"]["channels"] = 64
@@ -118,7 +121,8 @@ def test_settings_have_a_format_and_only_their_own_networks():
 def test_another_architecture_keeps_what_both_networks_have():
     config = RunConfig().with_settings({"heads": 4, "width": 64, "first_timestep": 0, "steps": 3})
     unet = config.with_settings({"architecture": "unet", "channels": 16})
-    assert unet.network == UNetConfig(channels=16, heads=4, first_timestep=0) and unet.training.steps == 3
+    assert unet.network == UNetConfig(channels=16, heads=4, first_timestep=0)
+    assert unet.training.steps == 3
     assert unet.differences(config) == ["network.architecture: 'unet' here, 'dit' there"]
     with pytest.raises(BadConfig, match=r"no setting is called 'width'; there are .*channels"):
         unet.with_settings({"width": 32})

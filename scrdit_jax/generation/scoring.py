@@ -12,6 +12,7 @@ from ..conditioning.request import CellRequest, resolve
 from ..config import SamplingConfig
 from ..errors import MissingExtra
 from ..evaluation import metrics
+from ..evaluation.comparison import compare, halves
 from .request import SampleRequest
 from .sample import sample
 
@@ -21,7 +22,7 @@ SEED = 0
 
 
 class ModelScorer:
-    """CellBlock MMD (the paper's) and PCA-50 MMD of cells that a model makes now; the same for the same model.
+    """Block MMD (the paper's) and PCA-50 MMD of cells that a model makes now; the same for the same model.
 
     The held-out cells are split in halves, of MOST_CELLS at most: one is compared with as many synthetic cells, and,
     for the floor, with the other. Without the extra `evaluate` there is no PCA-50 MMD, which `missing` then says.
@@ -31,9 +32,7 @@ class ModelScorer:
         """`held_out` cells are on the model's scale, with its genes."""
         self._size = min(held_out.n_obs // 2, MOST_CELLS)
         order = np.sort(np.random.default_rng(SEED).permutation(held_out.n_obs)[: 2 * self._size])
-        cells = metrics.dense(held_out.X[order])
-        halves = np.random.default_rng(SEED + 1).permutation(2 * self._size)
-        self._half, self._other = cells[halves[: self._size]], cells[halves[self._size :]]
+        self._reference, self._other = halves(metrics.dense(held_out.X[order]), SEED + 1)
         self.missing: str | None = None
         self._floors = self._scores(self._other) if self._size >= FEWEST_CELLS else {}
 
@@ -49,9 +48,9 @@ class ModelScorer:
         }
 
     def _scores(self, cells: np.ndarray) -> dict[str, float]:
-        scores = {"mmd_blocks": metrics.mmd_blocks(self._half, cells)}
+        scores = compare(self._reference, cells, seed=SEED, names=("mmd_blocks",))
         try:
-            scores["mmd_pca"] = metrics.mmd_pca(self._half, cells)
+            scores |= compare(self._reference, cells, seed=SEED, names=("mmd_pca",))
         except MissingExtra as error:
             self.missing = str(error)
         return scores

@@ -47,7 +47,7 @@ class HeldOutLoss:
         needed."""
         self._whole = min(held_out.cells.shape[0], MOST_CELLS)
         self._size = min(batch_size, self._whole)
-        self._held_out, self._teacher_params = held_out, teacher_params
+        self._held_out, self._teacher_params = held_out, jax.device_put(teacher_params)
 
         @jax.jit
         def losses_of(params: Any, batch: Batch, positions: jax.Array, teacher_params: Any) -> jax.Array:

@@ -59,14 +59,16 @@ class FakeSampler(NamedTuple):
 
 def test_a_sampler_of_known_cost_is_timed_right():
     timing, batches = time_batches(FakeSampler(Clock(), clock_costs := [9.0, 2.0, 2.5, 2.0]), 4, clock=Clock())
-    assert timing.seconds == (0, 0, 0) and len(batches) == len(clock_costs)  # its own clock stood still
+    assert timing.seconds == (0, 0, 0)
+    assert len(batches) == len(clock_costs)
     clock = Clock()
     timing, _ = time_batches(FakeSampler(clock, clock_costs), 4, clock=clock)
     assert timing.seconds == pytest.approx((2.0, 2.5, 2.0))  # the first warms up
     found = rates(timing, batch_size=50, evaluations=20, flops=1000, matrix_rate=1e6)
     assert found["cells_per_second"] == pytest.approx({"median": 25.0, "low": 50 / 2.25, "high": 25.0})
     assert found["cell_evaluations_per_second"] == pytest.approx(500)
-    assert found["flops_per_second"] == pytest.approx(5e5) and found["share_of_matrix_product"] == pytest.approx(0.5)
+    assert found["flops_per_second"] == pytest.approx(5e5)
+    assert found["share_of_matrix_product"] == pytest.approx(0.5)
 
 
 def test_things_are_timed_in_turn_after_a_warm_up():
@@ -77,7 +79,8 @@ def test_things_are_timed_in_turn_after_a_warm_up():
 
     first, second = in_turn([make("a", 1.0), make("b", 3.0)], 3, clock=clock)
     assert "".join(order) == "ab" + "ababab"
-    assert first.seconds == pytest.approx((1, 1, 1)) and second.median == pytest.approx(3)
+    assert first.seconds == pytest.approx((1, 1, 1))
+    assert second.median == pytest.approx(3)
 
 
 def test_work_that_jax_has_only_begun_is_waited_for():
@@ -93,7 +96,8 @@ def test_work_that_jax_has_only_begun_is_waited_for():
 
 def test_quartiles_and_medians():
     timing = Timing((4.0, 1.0, 2.0, 3.0, 5.0))
-    assert timing.median == 3.0 and timing.quartiles == (2.0, 4.0)
+    assert timing.median == 3.0
+    assert timing.quartiles == (2.0, 4.0)
 
 
 def test_the_matrix_product_is_counted_over_all_devices():
@@ -102,11 +106,13 @@ def test_the_matrix_product_is_counted_over_all_devices():
 
 def test_the_cases_are_the_papers_and_few_steps_for_fast_solvers():
     names = [case.name for case in standard_cases(1000, fitted=True, draws=True)]
-    assert names[0] == "ddpm-1000" and len(set(names)) == len(names)
+    assert names[0] == "ddpm-1000"
+    assert len(set(names)) == len(names)
     assert {case.solver for case in standard_cases(1000, fitted=True, draws=True)} == set(SOLVERS)
     for solver in ("ddpm", "ddim", "dpmpp-2m", "dpmpp-2m-sde", "dpmpp-3m", "unipc"):
         assert {f"{solver}-{n}" for n in (100, 50, 20, 10)} <= set(names)
-    assert {"unipc-5", "dpmpp-2m-8", "unipc-15", "unipc-8-fitted"} <= set(names) and "ddim-5" not in names
+    assert {"unipc-5", "dpmpp-2m-8", "unipc-15", "unipc-8-fitted"} <= set(names)
+    assert "ddim-5" not in names
     assert {f"distributional-{n}" for n in (1, 2, 3, 4, 6, 8)} <= set(names)
     short = standard_cases(20, fitted=True, draws=False)[1:]
     assert all(2 <= case.steps <= 20 and case.solver != "distributional" for case in short)
@@ -151,9 +157,11 @@ def test_the_results_have_the_form_that_the_schema_says(finished):
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(broken, schema)
     assert [row["name"] for row in values["rows"]] == ["ddpm-20", "unipc-5", "unipc-5-fitted"]
-    assert values["rows"][2]["timesteps"][0] == 20 and len(values["rows"][2]["timesteps"]) == 5
+    assert values["rows"][2]["timesteps"][0] == 20
+    assert len(values["rows"][2]["timesteps"]) == 5
     assert (folder / "throughput.png").read_bytes().startswith(b"\x89PNG")
-    assert "| ddpm-20 | 20 |" in table and (folder / "table.md").read_text() == table
+    assert "| ddpm-20 | 20 |" in table
+    assert (folder / "table.md").read_text() == table
 
 
 def test_scores_stand_beside_their_floors_where_cells_were_held_out(tiny_run, tmp_path, few_cells_are_enough):
@@ -161,9 +169,11 @@ def test_scores_stand_beside_their_floors_where_cells_were_held_out(tiny_run, tm
     values = json.loads((tmp_path / "out" / RESULTS).read_text())
     jsonschema.validate(values, json.loads(SCHEMA_PATH.read_text()))
     (row,) = values["rows"]
-    assert len(row["quality"]["mmd_pca"]["values"]) == 2 and 0 <= row["quality"]["random_forest_auc"]["mean"] <= 1
+    assert len(row["quality"]["mmd_pca"]["values"]) == 2
+    assert 0 <= row["quality"]["random_forest_auc"]["mean"] <= 1
     assert set(values["found"]["floors"]) == {"real vs real", "genes shuffled"}
-    assert "*real vs real*" in table and "PCA-50 MMD" in table
+    assert "*real vs real*" in table
+    assert "PCA-50 MMD" in table
     assert (tmp_path / "out" / "quality.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -191,7 +201,9 @@ def test_a_preset_is_timed_with_random_weights(tiny_config, tmp_path):
     table = scrdit.benchmark(preset=tiny_config, out=tmp_path / "out", cases=["ddim-2"], repeats=1, batch_size=8)
     values = json.loads((tmp_path / "out" / RESULTS).read_text())
     jsonschema.validate(values, json.loads(SCHEMA_PATH.read_text()))
-    assert values["weights"] == "random" and values["rows"][0]["quality"] is None and "random weights" in table
+    assert values["weights"] == "random"
+    assert values["rows"][0]["quality"] is None
+    assert "random weights" in table
     with pytest.raises(BadConfig, match="give a run to benchmark, or a preset"):
         scrdit.benchmark(out=tmp_path / "none")
 
@@ -233,4 +245,5 @@ scrdit.benchmark(sys.argv[1], out=sys.argv[2], cases=["ddim-2", "unipc-2"], seed
     assert [row["name"] for row in first] == ["ddim-2"]
     assert start("go").wait() == 0
     rows = json.loads((tmp_path / "out" / RESULTS).read_text())["rows"]
-    assert [row["name"] for row in rows] == ["ddim-2", "unipc-2"] and rows[0] == first[0]
+    assert [row["name"] for row in rows] == ["ddim-2", "unipc-2"]
+    assert rows[0] == first[0]

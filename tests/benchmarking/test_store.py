@@ -22,7 +22,10 @@ def test_a_row_is_measured_once_and_is_on_the_disk(tmp_path):
     with pytest.raises(ZeroDivisionError):
         store.measured("b", lambda: 1 / 0)
     again = ResultStore(path, {"device": {"kind": "x"}})
-    assert "a" in again and "b" not in again and again.found("limit") == 3.5 and again.found("other") is None
+    assert "a" in again
+    assert "b" not in again
+    assert again.found("limit") == 3.5
+    assert again.found("other") is None
     assert again.measured("a", never, made_by={"seed": 0})["score"] == [1, 2]
     again.measured("b", lambda: {"score": float("nan")})
     assert [row["name"] for row in ResultStore(path).rows] == ["a", "b"]

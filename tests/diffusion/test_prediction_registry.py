@@ -39,7 +39,8 @@ PREDICTION = Clean
 def test_an_entry_says_what_its_values_are(name):
     kind = PREDICTIONS[name]
     prediction = make_prediction(name, Scaling(-10.0, -8.0, 4.0))
-    assert isinstance(prediction, kind) and hash(prediction) == hash(make_prediction(name, Scaling(-10.0, -8.0, 4.0)))
+    assert isinstance(prediction, kind)
+    assert hash(prediction) == hash(make_prediction(name, Scaling(-10.0, -8.0, 4.0)))
     assert prediction.is_distribution == kind.is_distribution == hasattr(prediction, "log_likelihood")
     bias = prediction.initial_bias(np.zeros((7, 3), np.float32))
     assert bias is None or bias.shape == (7, prediction.outputs)

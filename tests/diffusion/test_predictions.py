@@ -110,7 +110,8 @@ def test_zero_inflated_is_finite_with_finite_gradients_whatever_comes(t):
 
     for extreme in (-60.0, 0.0, 60.0):
         value, gradient = jax.value_and_grad(total)(jnp.full((1, 3, 3), extreme))
-        assert np.isfinite(value) and np.isfinite(gradient).all()
+        assert np.isfinite(value)
+        assert np.isfinite(gradient).all()
 
 
 def test_every_prediction_of_the_settings_can_be_made():
@@ -164,7 +165,8 @@ def test_noise_widens_zeros_and_values_alike():
 @pytest.mark.parametrize("log_odds", [-200.0, -90.0, 90.0, 200.0])
 def test_what_is_certain_is_drawn_so_and_stays_finite(log_odds):
     cells = drawn(said(log_odds, 2.0, -1.0, genes=300_000), noise=0.1)
-    assert np.isfinite(cells).all() and np.all((cells > 1.0) == (log_odds > 0))
+    assert np.isfinite(cells).all()
+    assert np.all((cells > 1.0) == (log_odds > 0))
 
 
 def test_a_drawn_cell_depends_on_its_key_alone():
@@ -211,7 +213,8 @@ def test_draws_at_a_level_that_tells_something_are_from_the_posterior(noise):
         return
     values = cells[cells != PREDICTED.zero]
     error = np.sqrt(present * (1 - present) / len(cells))
-    assert 0.1 < present < 0.9 and abs(len(values) / len(cells) - present) < 5 * error
+    assert 0.1 < present < 0.9
+    assert abs(len(values) / len(cells) - present) < 5 * error
     assert stats.kstest((values - centre) / deviation, "norm").pvalue > 0.01
 
 

@@ -54,7 +54,8 @@ def test_as_many_steps_as_timesteps_is_every_timestep(name):
 @pytest.mark.parametrize("steps", [1, 2, 4, 8, 25])
 def test_interior_steps_are_equal_in_log_snr_from_minus_6_to_1_to_within_half_a_timestep(steps):
     taus = make_timesteps("interior", THOUSAND, steps, least=1)
-    assert len(taus) == steps and np.all(np.diff(taus) < 0)
+    assert len(taus) == steps
+    assert np.all(np.diff(taus) < 0)
     levels = np.append(THOUSAND.log_snr, -np.inf)
     for i, t in enumerate(taus):
         wanted = -6.0 + 7.0 * i / max(steps - 1, 1)
@@ -67,7 +68,9 @@ def test_interior_steps_are_distinct_where_the_schedule_is_coarse(timesteps, bet
     schedule = linear_schedule(DiffusionConfig(timesteps=timesteps, beta_end=beta_end))
     for steps in range(1, timesteps + 1):
         taus = make_timesteps("interior", schedule, steps, least=1)
-        assert len(taus) == steps and np.all(np.diff(taus) < 0) and 1 <= taus[-1] <= taus[0] <= timesteps
+        assert len(taus) == steps
+        assert np.all(np.diff(taus) < 0)
+        assert 1 <= taus[-1] <= taus[0] <= timesteps
 
 
 def test_one_step_is_for_interior_alone():

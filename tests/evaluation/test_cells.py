@@ -19,7 +19,8 @@ def synthetic(tiny_run):
 def test_a_file_holds_training_and_held_out_cells(tiny_run, tiny_cells, synthetic):
     found = compared_cells(tiny_cells, synthetic)
     names = [list(cells.obs_names) for cells in (found.held_out, found.training)]
-    assert sorted([*names[0], *names[1]]) == sorted(tiny_cells.obs_names) and not set(names[0]) & set(names[1])
+    assert sorted([*names[0], *names[1]]) == sorted(tiny_cells.obs_names)
+    assert not set(names[0]) & set(names[1])
     from_run = compared_cells(tiny_run.path, synthetic)
     assert list(from_run.held_out.obs_names) == names[0]
     assert list(found.training.var_names) == list(from_run.held_out.var_names)
@@ -33,7 +34,8 @@ def test_a_run_says_to_give_the_file(tiny_run, synthetic):
 
 def test_cells_that_are_not_those_of_the_training_are_no_originals(tiny_cells, synthetic):
     found = compared_cells(tiny_cells[:70].copy(), synthetic)
-    assert found.training is None and found.held_out.n_obs > 10
+    assert found.training is None
+    assert found.held_out.n_obs > 10
     assert "is not the file the model was trained on" in found.no_training
 
 
@@ -58,7 +60,8 @@ def test_a_streamed_run_keeps_its_training_cells(tiny_cells, tiny_config, tmp_pa
     record["models"][0]["metadata"]["digest"] = "another"
     other.uns["scrdit"]["provenance"] = json.dumps(record)
     found = compared_cells(run.path, other)
-    assert found.training is None and "trained on other cells than the run" in found.no_training
+    assert found.training is None
+    assert "trained on other cells than the run" in found.no_training
 
 
 def test_the_embedded_cells_are_at_hand(tiny_config, tmp_path):
@@ -86,7 +89,8 @@ def test_cells_without_a_record_are_taken_as_they_are(tiny_run, tiny_cells, synt
     foreign = synthetic.copy()
     del foreign.uns["scrdit"]
     found = compared_cells(tiny_cells, foreign)
-    assert found.held_out.n_obs == 90 and found.training is None
+    assert found.held_out.n_obs == 90
+    assert found.training is None
     assert "do not say what they were trained on" in found.no_training
     assert compared_cells(tiny_run.path, foreign).training is None
 

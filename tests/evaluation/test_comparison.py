@@ -150,13 +150,15 @@ def test_figure(value, text):
 def test_estimates_without_a_value():
     assert estimate_text(Estimate(float("nan"), float("nan"))) == "n/a"
     assert str(Estimate(0.8712, 0.0123)) == "0.871 ± 0.012"
-    assert Estimate.of([1.0, 3.0]) == Estimate(2.0, 2**0.5) and Estimate.of([4.0]) == Estimate(4.0, 0.0)
+    assert Estimate.of([1.0, 3.0]) == Estimate(2.0, 2**0.5)
+    assert Estimate.of([4.0]) == Estimate(4.0, 0.0)
     assert Estimate(0.5, float("nan")).to_dict() == {"mean": 0.5, "sd": None}
 
 
 def test_halves_are_disjoint_and_whole_by_number_or_by_cell():
     reference, other = halves(11, 3)
-    assert len(reference) == len(other) == 5 and len({*reference, *other}) == 10
+    assert len(reference) == len(other) == 5
+    assert len({*reference, *other}) == 10
     cells = np.arange(22.0).reshape(11, 2)
     np.testing.assert_array_equal(halves(cells, 3)[0], cells[reference])
     np.testing.assert_array_equal(halves(cells, 3)[1], cells[other])
@@ -169,7 +171,8 @@ def test_the_floor_is_the_other_half_and_the_control_is_shuffled(real, pairs):
     found = comparison.floor_and_control(reference, other, seed=4, rng=np.random.default_rng(1))
     assert list(found) == [REAL, SHUFFLED]
     (first, floor), (second, shuffled) = pairs
-    assert first is second is reference and floor is other
+    assert first is second is reference
+    assert floor is other
     np.testing.assert_array_equal(np.sort(shuffled, axis=0), np.sort(other, axis=0))
     assert not rows_of(shuffled) & rows_of(other)
 

@@ -59,12 +59,16 @@ def typed_cells(rows, seed, wrong=False):
 def test_markers_are_scored_between_floor_and_control():
     real, good, bad = typed_cells(200, 0), typed_cells(150, 1), typed_cells(150, 2, wrong=True)
     scores = score_markers(*real, *good, repeats=3)
-    assert scores.types == ("A", "B", "C") and scores.cells_per_side == 100
+    assert scores.types == ("A", "B", "C")
+    assert scores.cells_per_side == 100
     for name in (SYNTHETIC, REAL):
-        assert scores.values["correlation"][name].mean > 0.95 and scores.values["error"][name].mean < 0.15
-    assert scores.values["correlation"][SHUFFLED].mean < 0.5 and scores.values["error"][SHUFFLED].mean > 0.5
+        assert scores.values["correlation"][name].mean > 0.95
+        assert scores.values["error"][name].mean < 0.15
+    assert scores.values["correlation"][SHUFFLED].mean < 0.5
+    assert scores.values["error"][SHUFFLED].mean > 0.5
     wrong = score_markers(*real, *bad, repeats=3).values
-    assert wrong["correlation"][SYNTHETIC].mean < 0 and wrong["error"][SYNTHETIC].mean > 1
+    assert wrong["correlation"][SYNTHETIC].mean < 0
+    assert wrong["error"][SYNTHETIC].mean > 1
     assert wrong["error"][REAL] == scores.values["error"][REAL]
 
 

@@ -61,8 +61,10 @@ def test_copies_are_told_from_new_cells_and_from_average_ones():
     fair = score_memorisation(training, held_out, new, seed=1).values
     copier = score_memorisation(training, held_out, training[:150], seed=1).values
     average = score_memorisation(training, held_out, 0.1 * new, seed=1).values
-    assert copier["copied_share"][SYNTHETIC].mean == 1 and copier["near_held_out"][SYNTHETIC].mean < 0.2
-    assert average["copied_share"][SYNTHETIC].mean > 0.5 and average["near_held_out"][SYNTHETIC].mean > 0.5
+    assert copier["copied_share"][SYNTHETIC].mean == 1
+    assert copier["near_held_out"][SYNTHETIC].mean < 0.2
+    assert average["copied_share"][SYNTHETIC].mean > 0.5
+    assert average["near_held_out"][SYNTHETIC].mean > 0.5
     for name in (SYNTHETIC, REAL):
         assert fair["copied_share"][name].mean < 0.12
         assert 0.4 < fair["nearest_is_training"][name].mean < 0.6
@@ -70,7 +72,8 @@ def test_copies_are_told_from_new_cells_and_from_average_ones():
     # The floor is that of held-out cells, whatever is scored; without synthetic cells it stands alone.
     floor = score_memorisation(training, held_out, None, seed=1).values
     assert floor["copied_share"] == {REAL: fair["copied_share"][REAL]} == {REAL: copier["copied_share"][REAL]}
-    assert floor["nearest_is_training"] == {REAL: fair["nearest_is_training"][REAL]} and not floor["near_held_out"]
+    assert floor["nearest_is_training"] == {REAL: fair["nearest_is_training"][REAL]}
+    assert not floor["near_held_out"]
 
 
 def test_the_components_are_those_of_the_training_cells_alone(monkeypatch):
@@ -91,4 +94,5 @@ def test_many_training_cells_are_drawn_from_for_the_components_and_all_are_measu
     monkeypatch.setattr(memorisation, "MOST_FITTED", 50)
     training = cells(400, 0, components=20)
     found = TrainingComponents.fit(training, components=3)
-    assert found.pca.n_samples_ == 50 and found.project(training).shape == (400, 3)
+    assert found.pca.n_samples_ == 50
+    assert found.project(training).shape == (400, 3)

@@ -10,6 +10,7 @@ from scrdit_jax.checkpoint import load_model
 from scrdit_jax.errors import BadConfig, BadInput, OutputExists
 from scrdit_jax.evaluation.metrics import dense
 from scrdit_jax.importing import pretrained
+from scrdit_jax.provenance import Provenance
 
 ABOUT = {"command": "scrdit train pbmc3k", "scores": {"random_forest_auc": 0.5}}
 
@@ -17,7 +18,7 @@ ABOUT = {"command": "scrdit train pbmc3k", "scores": {"random_forest_auc": 0.5}}
 @pytest.fixture(scope="module")
 def run(tiny_config, tmp_path_factory):
     out = tmp_path_factory.mktemp("pretrained") / "run"
-    return scrdit.train("pbmc3k", out=out, preset=tiny_config, groups=5, genes=40)
+    return scrdit.train("pbmc3k", out=out, preset=tiny_config, derive={"clusters": 5, "detected-genes": 8}, genes=40)
 
 
 @pytest.fixture
@@ -34,8 +35,8 @@ def test_what_was_packed_makes_the_same_cells(run, shipped, tmp_path):
     assert (there.config, there.metadata, there.step) == (here.config, here.metadata, here.step)
     np.testing.assert_array_equal(there.conditions.codes, here.conditions.codes)
     assert there.fitted == here.fitted and sorted(there.fitted) == list(range(1, 9))
-    record = scrdit.sample(again, 2, steps=3, batch_size=2).uns["scrdit"]
-    assert json.loads(record["timesteps"]) == list(here.fitted[3])
+    provenance = Provenance.from_uns(scrdit.sample(again, 2, steps=3, batch_size=2).uns)
+    assert provenance.timesteps == here.fitted[3]
     # A drawn gene near its threshold would be there or not: predicted means are continuous in the weights.
     options = {"solver": "dpmpp-2m", "steps": 4, "batch_size": 16, "output": "counts"}
     made, expected = (scrdit.sample(r, 32, **options) for r in (again, run))

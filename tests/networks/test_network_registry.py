@@ -69,7 +69,8 @@ def test_an_entry_is_a_network_with_settings_that_survive_json(name):
     network = make_network(config, 4 * config.gene_multiple, 3)
     cells, timesteps = jnp.zeros((2, network.genes)), jnp.array([1, 5])
     assert jax.eval_shape(network.init_with_output, jax.random.key(0), cells, timesteps)[0].shape == (*cells.shape, 3)
-    assert flops_per_evaluation(network) > 0 and len(attention_shape(network)) == 3
+    assert flops_per_evaluation(network) > 0
+    assert len(attention_shape(network)) == 3
 
 
 def test_a_file_in_the_folder_is_a_network_of_the_command_line(scrdit, tiny_cells, tiny_config, tmp_path, add_part):

@@ -98,7 +98,9 @@ def test_what_independent_draws_miss_of_correlated_genes_falls_with_the_number_o
         levels = noise_levels(SCHEDULE, make_timesteps("logsnr", SCHEDULE, steps)) if steps > 1 else levels_of(1)
         cells = walk_drawing(levels, rng.standard_normal((CELLS, 3)), draw, rng)
         errors.append(np.abs(np.cov(cells.T) - covariance).max())
-    assert errors[0] > 0.75 and np.all(np.diff(errors) < 0) and errors[-1] < 0.1
+    assert errors[0] > 0.75
+    assert np.all(np.diff(errors) < 0)
+    assert errors[-1] < 0.1
 
 
 def test_its_table_is_ancestral_sampling_with_the_posterior_variance():

@@ -54,7 +54,9 @@ def test_costs_are_the_errors_of_the_solvers_own_steps():
                 continue  # the last row forgets x, so that correction does not show in the table
             wanted = np.mean((step - x[s]) ** 2) / SCHEDULE.alpha_bars[levels_and_end[s]]
             assert costs[before + 1, t, s] == pytest.approx(wanted, rel=1e-6, abs=1e-13)
-    assert np.isinf(costs[0, 3, 5]) and np.isinf(costs[4, 3, 5]) and np.isinf(costs[2, 5, 5])
+    assert np.isinf(costs[0, 3, 5])
+    assert np.isinf(costs[4, 3, 5])
+    assert np.isinf(costs[2, 5, 5])
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 7])
@@ -73,7 +75,8 @@ def test_the_path_is_the_cheapest_of_all(steps):
         for t in range(r + 1, count):
             allowed[r + 1, t, t + 1 :] = costs[r + 1, t, t + 1 :] if (r >= 0 or t == 0) else np.inf
     found = cheapest_path(allowed, steps)
-    assert len(found) == steps and price(found) == pytest.approx(min(map(price, every)))
+    assert len(found) == steps
+    assert price(found) == pytest.approx(min(map(price, every)))
 
 
 @pytest.mark.parametrize("steps", [6, 10])
@@ -89,5 +92,6 @@ def test_fitted_steps_come_nearer_to_the_fine_run_than_even_ones(steps, walk):
         end = walk(unipc(noise_levels(SCHEDULE, taus)), start, two_modes)[-1]
         return np.mean((end - exact) ** 2)
 
-    assert fitted[0] == 1000 and len(fitted) == steps
+    assert fitted[0] == 1000
+    assert len(fitted) == steps
     assert error(fitted) < min(error(make_timesteps(name, SCHEDULE, steps)) for name in ("logsnr", "uniform"))

@@ -29,7 +29,8 @@ SOLVER = Solver(table=toy, options={"eta": Option(1.0)}, schedule="uniform", ste
 @pytest.mark.parametrize("name", SOLVERS)
 def test_what_a_solver_says_of_itself_can_be_had(name):
     solver = SOLVERS[name]
-    assert solver.order in (1, 2, 3) and solver.schedule in SCHEDULES
+    assert solver.order in (1, 2, 3)
+    assert solver.schedule in SCHEDULES
     assert solver.least_steps == (1 if solver.draws else 2)
     assert solver.steps is None or solver.steps >= solver.least_steps
     assert solver.benchmark_steps or solver.benchmark_accelerations
@@ -53,7 +54,9 @@ def test_a_file_in_the_folder_is_a_solver_of_the_command_line(scrdit, tiny_run, 
     assert status == 0, printed
     assert scrdit(*words, "--eta", 0, "--steps", 2, "--out", "b.h5ad")[0] == 0
     default, other = anndata.read_h5ad("a.h5ad"), anndata.read_h5ad("b.h5ad")
-    assert '"toy-solver"' in str(default.uns) and default.shape == (6, 24)
+    assert '"toy-solver"' in str(default.uns)
+    assert default.shape == (6, 24)
     assert (default.X != other.X).nnz
     status, printed = scrdit(*words, "--variance", "beta", "--out", "c.h5ad")
-    assert status == 2 and "solver toy-solver takes no variance" in printed
+    assert status == 2
+    assert "solver toy-solver takes no variance" in printed

@@ -59,8 +59,10 @@ def test_quotas_counts_and_files_of_a_family(family, tmp_path):
     of_t = set(cells.to_df().sum(axis=1)[(cells.obs["cell_type"] == "T cell").to_numpy()].astype(np.float32))
     assert set(file.obs.loc[file.obs["cell_type"] == "T cell", "library_size"]) <= of_t
     real = compared_cells(run.path, file).held_out
-    assert set(real.obs["cell_type"]) == {"B cell", "T cell"} and real.n_obs > 10
-    assert "family" in describe(run.path)[0] and "step 12 of 12" in describe(run.path)[1]
+    assert set(real.obs["cell_type"]) == {"B cell", "T cell"}
+    assert real.n_obs > 10
+    assert "family" in describe(run.path)[0]
+    assert "step 12 of 12" in describe(run.path)[1]
 
 
 def test_a_family_goes_on_where_it_stopped_and_refuses_another(family, tiny_config, tiny_cells):

@@ -55,7 +55,9 @@ def test_metrics_have_one_line_an_interval_even_after_a_crash(prepared, tiny_con
 
 def test_a_checkpoint_knows_everything_a_model_needs(tiny_run, tiny_config, prepared):
     model = load_model(tiny_run.path)
-    assert model.config == tiny_config and model.metadata == prepared.metadata and model.step == 12
+    assert model.config == tiny_config
+    assert model.metadata == prepared.metadata
+    assert model.step == 12
     assert model.metadata.cell_types.keys() == {"B cell", "T cell"}
     assert sum(model.metadata.cell_types.values()) == model.metadata.n_train
 
@@ -125,4 +127,5 @@ def test_divergence_stops_and_keeps_the_checkpoints_before(prepared, tiny_config
 def test_the_three_lines_of_python(tiny_cells, tiny_config, tmp_path):
     run = scrdit.train(tiny_cells, out=tmp_path / "run", preset=tiny_config, steps=2)
     cells = scrdit.sample(run, 10)
-    assert cells.shape == (10, 24) and set(cells.var_names) <= set(tiny_cells.var_names)
+    assert cells.shape == (10, 24)
+    assert set(cells.var_names) <= set(tiny_cells.var_names)

@@ -60,7 +60,7 @@ def train_student(tiny_cells, tiny_config, scrdit, tmp_path, add_part):
 
 
 def test_a_file_in_the_folder_is_an_objective_that_learns_from_a_teacher(train_student, tiny_run, tmp_path):
-    status, printed = train_student("--teacher", tiny_run.path, "--out", "student")
+    status, printed = train_student("--teacher", tiny_run.path, "--evaluate-every", 0.25, "--out", "student")
     assert status == 0, printed
     teacher, student = load_model(tiny_run.path), load_model(tmp_path / "student")
     assert student.config.training.teacher == str(tiny_run.path)
@@ -69,6 +69,8 @@ def test_a_file_in_the_folder_is_an_objective_that_learns_from_a_teacher(train_s
     assert 0 < max(moved) < 0.005
     line = json.loads((tmp_path / "student/metrics.jsonl").read_text().splitlines()[0])
     assert 0 < line["loss"] < 1
+    evaluated = json.loads((tmp_path / "student/evaluations.jsonl").read_text().splitlines()[0])
+    assert 0 < evaluated["held_out_loss"] < 1
 
 
 def test_what_cannot_be_a_teacher_is_refused(train_student, tiny_run, labelled_run, tmp_path):

@@ -61,15 +61,18 @@ def test_sigterm_saves_where_it_comes_and_the_run_ends_with_the_same_bits(prepar
     run = train(prepared, config, tmp_path / "run", TrainingOptions(scorer=lambda held_out: scorer))
     assert run.stopped.startswith("SIGTERM received at step ")
     stopped_at = load_model(run).step
-    assert 0 < stopped_at < 12 and f"step {stopped_at} of 12" in run.stopped
+    assert 0 < stopped_at < 12
+    assert f"step {stopped_at} of 12" in run.stopped
     assert signal.getsignal(signal.SIGTERM) == before
     again = train(prepared, config, tmp_path / "run")
-    assert again.stopped is None and digest(again) == digest(tiny_run)
+    assert again.stopped is None
+    assert digest(again) == digest(tiny_run)
 
 
 def test_time_that_is_over_stops_at_the_next_step(prepared, tiny_config, tmp_path):
     run = train(prepared, tiny_config, tmp_path / "run", TrainingOptions(max_minutes=1e-6))
-    assert run.stopped.startswith("the 1e-06 minutes are over at step 1 of 12") and load_model(run).step == 1
+    assert run.stopped.startswith("the 1e-06 minutes are over at step 1 of 12")
+    assert load_model(run).step == 1
 
 
 def test_more_steps_continue_a_run_of_constant_rate_to_the_bit(prepared, tiny_config, tmp_path):
@@ -78,7 +81,8 @@ def test_more_steps_continue_a_run_of_constant_rate_to_the_bit(prepared, tiny_co
     train(prepared, constant, tmp_path / "lengthened")
     lengthened = train(prepared, long, tmp_path / "lengthened")
     straight = train(prepared, long, tmp_path / "straight")
-    assert digest(lengthened) == digest(straight) and lengthened.config() == long
+    assert digest(lengthened) == digest(straight)
+    assert lengthened.config() == long
     with pytest.raises(RunMismatch, match=r"training\.steps: 12 here, 17 there"):
         train(prepared, constant, tmp_path / "straight")
 
@@ -94,7 +98,8 @@ def test_evaluations_go_on_after_a_stop_as_if_there_had_been_none(prepared, tiny
     train(prepared, config, tmp_path / "resumed", TrainingOptions(stop_after=7))
     resumed = train(prepared, config, tmp_path / "resumed")
     rows = read_lines(straight.evaluations_path)
-    assert len(rows) >= 3 and all(np.isfinite(row["held_out_loss"]) for row in rows)
+    assert len(rows) >= 3
+    assert all(np.isfinite(row["held_out_loss"]) for row in rows)
     assert rows == read_lines(resumed.evaluations_path)
     assert straight.curve_path.read_bytes().startswith(b"\x89PNG")
 
@@ -116,8 +121,10 @@ def test_the_best_checkpoint_is_kept_and_training_ends_when_it_gets_no_better(pr
 
 def test_a_spike_is_no_divergence_and_a_loss_that_stays_up_is():
     monitor = DivergenceMonitor([1.0] * 10)
-    assert not monitor.check(3 * SPIKE) and monitor.suspicious == 1
-    assert not monitor.check(1.1) and monitor.suspicious == 0
+    assert not monitor.check(3 * SPIKE)
+    assert monitor.suspicious == 1
+    assert not monitor.check(1.1)
+    assert monitor.suspicious == 0
     assert [monitor.check(3 * SPIKE) for _ in range(REPEATS)] == [False] * (REPEATS - 1) + [True]
     assert DivergenceMonitor([]).check(float("nan"))
     assert not any(DivergenceMonitor([]).check(loss) for loss in (5.0, 100.0, 3.0))  # too few to know what is usual
