@@ -71,7 +71,8 @@ WRITERS = {
 def test_every_input_format_goes_from_file_to_synthetic_cells(name, scrdit, tiny_cells, preset, tmp_path):
     WRITERS[name](tiny_cells, tmp_path / name)
     status, text = scrdit("train", name, "--preset", preset, "--out", "run")
-    assert status == 0 and "raw counts recognised" in text, text
+    assert status == 0, text
+    assert "raw counts recognised" in text, text
     status, text = scrdit("sample", "run", "--cells", 6, "--steps", 3, "--out", "out.h5ad")
     assert status == 0, text
     cells = anndata.read_h5ad(tmp_path / "out.h5ad")
@@ -82,7 +83,8 @@ def test_every_input_format_goes_from_file_to_synthetic_cells(name, scrdit, tiny
 
 def test_prepare_train_sample_evaluate_and_info(scrdit, cells_h5ad, preset, tmp_path):
     status, text = scrdit("prepare", cells_h5ad, "--preset", preset, "--out", "prepared.h5ad")
-    assert status == 0 and "held out" in text, text
+    assert status == 0, text
+    assert "held out" in text, text
     assert scrdit("info", "prepared.h5ad")[1].startswith("prepared cells: 90 x 24 genes")
     assert scrdit("train", "prepared.h5ad", "--preset", preset, "--out", "run")[0] == 0
     assert scrdit("train", "prepared.h5ad", "--preset", preset, "--out", "run")[0] == 0
@@ -96,22 +98,27 @@ def test_prepare_train_sample_evaluate_and_info(scrdit, cells_h5ad, preset, tmp_
         status, text = scrdit("sample", "run", "--cells", 60, "--out", "cells.h5ad", *options)
         assert status == 0, text
     status, text = scrdit("info", "cells.h5ad")
-    assert "60 synthetic cells x 24 genes" in text and "5 network evaluations" in text
+    assert "60 synthetic cells x 24 genes" in text
+    assert "5 network evaluations" in text
     assert "step 2 of 2" in scrdit("info", "run")[1]
     for real, out in (("run", "report"), (cells_h5ad, "report_of_file")):
         status, text = scrdit("evaluate", real, "cells.h5ad", "--out", out, "--repeats", 1)
-        assert status == 0 and "AUC" in text, text
+        assert status == 0, text
+        assert "AUC" in text, text
         report = json.loads((tmp_path / out / "report.json").read_text())
-        assert report and (tmp_path / out / "report.html").stat().st_size > 10_000
+        assert report
+        assert (tmp_path / out / "report.html").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v"])
 def test_every_other_prediction_trains_and_samples(prediction, scrdit, cells_h5ad, preset, tmp_path):
     status, text = scrdit("train", cells_h5ad, "--preset", preset, "--prediction", prediction, "--out", "run")
-    assert status == 0 and f"predicts {prediction}" in scrdit("info", "run")[1], text
+    assert status == 0, text
+    assert f"predicts {prediction}" in scrdit("info", "run")[1], text
     assert scrdit("sample", "run", "--cells", 5, "--solver", "unipc", "--steps", 6, "--out", "cells.h5ad")[0] == 0
     cells = anndata.read_h5ad(tmp_path / "cells.h5ad")
-    assert cells.shape == (5, 24) and np.isfinite(cells.X.data).all()
+    assert cells.shape == (5, 24)
+    assert np.isfinite(cells.X.data).all()
 
 
 def test_the_held_out_cells_of_a_file_are_those_of_the_run(tiny_run, tiny_cells, tmp_path):
@@ -121,9 +128,8 @@ def test_the_held_out_cells_of_a_file_are_those_of_the_run(tiny_run, tiny_cells,
     synthetic = scrdit_jax.sample(tiny_run, 30, steps=3)
     from_run = compared_cells(tiny_run.path, synthetic).held_out
     from_file = compared_cells(tiny_cells, synthetic).held_out
-    assert list(from_run.obs_names) == list(from_file.obs_names) and list(from_run.var_names) == list(
-        from_file.var_names
-    )
+    assert list(from_run.obs_names) == list(from_file.obs_names)
+    assert list(from_run.var_names) == list(from_file.var_names)
     np.testing.assert_allclose(from_run.X.toarray(), from_file.X.toarray(), rtol=1e-5)
 
 
@@ -194,7 +200,9 @@ def test_a_mistake_gets_one_line_and_leaves_nothing(name, scrdit, tiny_cells, pr
         words = [*words, "--preset", preset]
     before = sorted(tmp_path.iterdir())
     status, text = scrdit(*words, "--out", "run")
-    assert status == 2 and text.startswith("scrdit: ") and text.count("\n") == 1, text
+    assert status == 2, text
+    assert text.startswith("scrdit: "), text
+    assert text.count("\n") == 1, text
     assert all(word in text for word in expected), text
     assert sorted(tmp_path.iterdir()) == before
 
@@ -225,7 +233,9 @@ def test_mistakes_in_sampling_get_one_line(scrdit, tiny_run, tmp_path):
         (["--steps", 5, "--acceleration", 2], ["give one of them"]),
     ):
         status, text = scrdit("sample", tiny_run.path, "--cells", 3, "--out", "cells.h5ad", *words)
-        assert status == 2 and text.startswith("scrdit: ") and text.count("\n") == 1, text
+        assert status == 2, text
+        assert text.startswith("scrdit: "), text
+        assert text.count("\n") == 1, text
         assert all(word in text for word in expected), text
     for path, out, expected in (
         ("nowhere", "cells.h5ad", "is not there; give a folder made by 'scrdit train'"),
@@ -233,7 +243,9 @@ def test_mistakes_in_sampling_get_one_line(scrdit, tiny_run, tmp_path):
         (tiny_run.path, "cells.txt", ".h5ad or .zarr"),
     ):
         status, text = scrdit("sample", path, "--cells", 3, "--out", out)
-        assert status == 2 and expected in text and text.count("\n") == 1, text
+        assert status == 2, text
+        assert expected in text, text
+        assert text.count("\n") == 1, text
     assert not (tmp_path / "cells.h5ad").exists()
 
 
@@ -242,17 +254,23 @@ def test_a_fitted_schedule_is_written_and_sampled_with(scrdit, tiny_run, tmp_pat
     status, text = scrdit(*fit, "--steps", 4, "--out", "taus.json")
     record = json.loads((tmp_path / "taus.json").read_text())
     taus = record["timesteps"]
-    assert status == 0 and len(taus) == 4 and taus[0] == 20 and taus == sorted(set(taus), reverse=True), text
-    assert record["solver"] == "unipc" and text.startswith(" ".join(map(str, taus)))
+    assert status == 0, text
+    assert len(taus) == 4, text
+    assert taus[0] == 20, text
+    assert taus == sorted(set(taus), reverse=True), text
+    assert record["solver"] == "unipc"
+    assert text.startswith(" ".join(map(str, taus)))
     assert scrdit(*fit, "--steps", 4, "--out", "taus.json")[0] == 0
     assert json.loads((tmp_path / "taus.json").read_text()) == record
     words = ("sample", tiny_run.path, "--cells", 3, "--schedule", "taus.json", "--out", "cells.h5ad")
     status, text = scrdit(*words, "--solver", "distributional")
-    assert status == 2 and "fitted for solver unipc, not distributional; use --solver unipc" in text, text
+    assert status == 2, text
+    assert "fitted for solver unipc, not distributional; use --solver unipc" in text, text
     # The file says for which solver it is.
     assert scrdit(*words)[0] == 0
     record = anndata.read_h5ad(tmp_path / "cells.h5ad").uns["scrdit"]
-    assert list(Provenance.from_uns({"scrdit": record}).timesteps) == taus and record["solver"] == "unipc"
+    assert list(Provenance.from_uns({"scrdit": record}).timesteps) == taus
+    assert record["solver"] == "unipc"
     (tmp_path / "thesis.txt").write_text("years of work")
     for words, steps, out, expected in (
         (fit, 1, "t.json", "1 steps cannot be fitted, only 2 to 20"),
@@ -270,8 +288,11 @@ def test_a_fitted_schedule_is_written_and_sampled_with(scrdit, tiny_run, tmp_pat
         ),
     ):
         status, text = scrdit(*words, "--steps", steps, "--out", out)
-        assert status == 2 and expected in text and text.count("\n") == 1, text
-    assert (tmp_path / "thesis.txt").read_text() == "years of work" and not (tmp_path / "t.json").exists()
+        assert status == 2, text
+        assert expected in text, text
+        assert text.count("\n") == 1, text
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    assert not (tmp_path / "t.json").exists()
 
 
 def test_files_that_are_not_what_they_say(scrdit, preset, cells_h5ad, tmp_path):
@@ -282,7 +303,9 @@ def test_files_that_are_not_what_they_say(scrdit, preset, cells_h5ad, tmp_path):
     (tmp_path / "folder").mkdir()
     for name in ("text.h5ad", "cut.h5ad", "cells.xlsx", "words.csv", "folder"):
         status, text = scrdit("train", name, "--preset", preset, "--out", "run")
-        assert status == 2 and name in text and text.count("\n") == 1, text
+        assert status == 2, text
+        assert name in text, text
+        assert text.count("\n") == 1, text
     assert not (tmp_path / "run").exists()
 
 
@@ -294,12 +317,15 @@ def test_prepared_cells_keep_their_settings_and_a_denial_is_refused(scrdit, cell
         (["--held-out", 0.1], "prepared with held_out 0.4, not 0.1"),
     ):
         status, text = scrdit("train", "prepared.zarr", *words, *option, "--out", "run")
-        assert status == 2 and expected in text and text.count("\n") == 1, text
+        assert status == 2, text
+        assert expected in text, text
+        assert text.count("\n") == 1, text
     wide = json.loads(preset.read_text())
     wide["network"]["genes_per_token"] = 3
     (tmp_path / "wide.json").write_text(json.dumps(wide))
     status, text = scrdit("train", "prepared.zarr", "--preset", "wide.json", "--out", "run")
-    assert status == 2 and "20 genes, no multiple of 3 as the network needs" in text, text
+    assert status == 2, text
+    assert "20 genes, no multiple of 3 as the network needs" in text, text
     assert not (tmp_path / "run").exists()
     assert scrdit("train", "prepared.zarr", *words, "--genes", 20, "--seed", 5, "--out", "run")[0] == 0
     config = json.loads((tmp_path / "run/config.json").read_text())
@@ -315,7 +341,9 @@ def test_an_output_below_a_file_is_refused(scrdit, cells_h5ad, tiny_run, preset,
     ):
         status, text = scrdit(*words)
         error = text.splitlines()[-1]
-        assert status == 2 and error.startswith("scrdit: ") and "is a file, so" in error, text
+        assert status == 2, text
+        assert error.startswith("scrdit: "), text
+        assert "is a file, so" in error, text
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -323,20 +351,24 @@ def test_evaluating_other_genes_names_one(scrdit, tiny_run, tiny_cells, tmp_path
     assert scrdit("sample", tiny_run.path, "--cells", 30, "--steps", 3, "--out", "cells.h5ad")[0] == 0
     tiny_cells[:, :10].copy().write_h5ad(tmp_path / "few.h5ad")
     status, text = scrdit("evaluate", "few.h5ad", "cells.h5ad", "--out", "report")
-    assert status == 2 and "lacks" in text and "of the model's 24 genes" in text, text
+    assert status == 2, text
+    assert "lacks" in text, text
+    assert "of the model's 24 genes" in text, text
 
 
 def test_a_changed_run_is_refused_and_kept(scrdit, tiny_run, cells_h5ad, preset, tmp_path):
     shutil.copytree(tiny_run.path, tmp_path / "run")
     status, text = scrdit("train", cells_h5ad, "--preset", preset, "--out", "run")
-    assert status == 2 and "training.steps: 2 here, 12 there" in text, text
+    assert status == 2, text
+    assert "training.steps: 2 here, 12 there" in text, text
 
 
 def test_help_answers_without_importing_jax():
     code = "import sys; from scrdit_jax.cli import main; main(['train', '--help'], standalone_mode=False); "
     code += "assert not {'jax', 'anndata', 'numpy', 'scipy'} & set(sys.modules), sorted(sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "presets" in result.stdout and "Examples:" in result.stdout
+    assert "presets" in result.stdout
+    assert "Examples:" in result.stdout
 
 
 COMMANDS = ("demo", "prepare", "train", "sample", "verify", "assemble", "schedule", "evaluate", "info")
@@ -345,4 +377,5 @@ COMMANDS = ("demo", "prepare", "train", "sample", "verify", "assemble", "schedul
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_examples(command):
     result = CliRunner().invoke(main, [command, "--help"])
-    assert result.exit_code == 0 and f"  scrdit {command}" in result.output
+    assert result.exit_code == 0
+    assert f"  scrdit {command}" in result.output

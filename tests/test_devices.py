@@ -41,15 +41,20 @@ def test_a_batch_is_shared_out_over_as_many_devices_as_divide_it(batch, count):
 def test_memory_is_counted_in_plain_bytes():
     assert 1e6 < free_memory(jax.local_devices()[0]) < 1e14
     peak, whose = peak_memory()
-    assert 1e7 < peak < 1e12 and whose == "process"
+    assert 1e7 < peak < 1e12
+    assert whose == "process"
 
 
 def test_devices_are_described_in_plain_values():
     found = describe_devices()
-    assert found["platform"] == "cpu" and found["devices"] == 2 and found["kind"] and found["jax"] == jax.__version__
+    assert found["platform"] == "cpu"
+    assert found["devices"] == 2
+    assert found["kind"]
+    assert found["jax"] == jax.__version__
 
 
 def test_cores_that_were_made_devices_are_one_where_they_would_have_to_wait_for_each_other(monkeypatch):
     assert len(usable_devices(8, collectives=True)) == 2  # these two were asked for
     monkeypatch.setattr(devices, "_cores_are_devices", True)
-    assert len(usable_devices(8, collectives=True)) == 1 and len(usable_devices(8)) == 2
+    assert len(usable_devices(8, collectives=True)) == 1
+    assert len(usable_devices(8)) == 2

@@ -28,14 +28,16 @@ def test_what_fails_leaves_everything_as_it_was(tmp_path, error):
         with pytest.raises(error), atomic_write(path) as partial:  # noqa: PT012 - the block is what is tested
             write_folder(partial, "half")
             raise error
-    assert os.listdir(tmp_path) == ["b.zarr"] and (tmp_path / "b.zarr/inside.txt").read_text() == "old"
+    assert os.listdir(tmp_path) == ["b.zarr"]
+    assert (tmp_path / "b.zarr/inside.txt").read_text() == "old"
 
 
 def test_a_folder_comes_back_when_its_successor_cannot_be_moved_in(tmp_path):
     write_folder(tmp_path / "b.zarr", "old")
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "b.zarr"):
         pass  # nothing was written
-    assert os.listdir(tmp_path) == ["b.zarr"] and (tmp_path / "b.zarr/inside.txt").read_text() == "old"
+    assert os.listdir(tmp_path) == ["b.zarr"]
+    assert (tmp_path / "b.zarr/inside.txt").read_text() == "old"
 
 
 def test_a_file_where_a_folder_is_needed_is_named(tmp_path):

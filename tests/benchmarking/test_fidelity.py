@@ -82,8 +82,11 @@ def test_it_measures_every_row_once_and_goes_on(folder, tiny_run, tmp_path, monk
     assert (own["types_by"], classified["types_by"]) == ("generator", "classifier")
     assert set(own["types"]) == {"B cell", "T cell"}
     assert own["markers"]["error"] < rows["tiny", "genes shuffled"]["markers"]["error"] + 0.5
-    assert rows["log", "copula"]["types"] == {} and rows["log", "copula"]["markers"] is None
-    assert own["fit_seconds"] > 0 and classified["fit_seconds"] > 0 and own["cells_per_second"] > 0
+    assert rows["log", "copula"]["types"] == {}
+    assert rows["log", "copula"]["markers"] is None
+    assert own["fit_seconds"] > 0
+    assert classified["fit_seconds"] > 0
+    assert own["cells_per_second"] > 0
     assert rows["tiny", "real vs real"]["memorisation"]["copied"] is None
     text = (out / "table.md").read_text()
     assert all(part in text for part in ("## tiny", "## log", "| tiny † |", "skipped: was trained", "T cell"))
@@ -100,15 +103,14 @@ def test_rows_of_another_recipe_are_not_taken_for_this_one(folder, tmp_path, tin
     assert call(folder, *common).exit_code == 0
     preset.write_text(json.dumps(tiny_config.with_settings({"learning_rate": 0.001}).to_dict()))
     refused = call(folder, *common)
-    assert (
-        refused.exit_code == 2
-        and "is another one (made_by.settings.training.learning_rate 0.002, not 0.001)" in refused.output
-    )
+    assert refused.exit_code == 2
+    assert "is another one (made_by.settings.training.learning_rate 0.002, not 0.001)" in refused.output
     # The same with fewer evaluations, or on timesteps fitted to it, is another row, from the same training.
     preset.write_text(json.dumps(tiny_config.to_dict()))
     for sampler, name in (("distributional:5", "5 evaluations"), ("unipc:5:fit", "unipc, 5 evaluations, fit")):
         result = call(folder, *common, "--sampler", sampler)
-        assert result.exit_code == 0 and name in result.output
+        assert result.exit_code == 0
+        assert name in result.output
     assert len(set(trained)) == 1
 
 
@@ -120,7 +122,8 @@ def test_a_preset_is_trained_and_sampled_as_the_command_says(folder, tmp_path, t
         sampler = generators.Sampler.parse(text)
         generator = generators.ours_from_preset("mine", config, tmp_path, sampler.options)
         made[text] = generator.make(cells, 8, 0)
-        assert made[text].cells.shape == (8, 24) and made[text].fit_seconds > 0
+        assert made[text].cells.shape == (8, 24)
+        assert made[text].fit_seconds > 0
     assert len(list(tmp_path.iterdir())) == 1  # the samplers share the training
     assert not list(tmp_path.rglob("evaluations.jsonl"))  # which no held-out cell has a part in
     assert (made["unipc:3"].cells != made["unipc:3:fit"].cells).any()
@@ -147,7 +150,8 @@ def test_what_a_user_gets_wrong_is_one_line(folder, tmp_path, arguments, message
     preset = () if "--run" in arguments else ("--preset", "tiny.json")
     result = call(folder, *preset, *arguments, "--out", tmp_path / "out")
     assert result.exit_code == 2
-    assert message in result.output and len(result.output.strip().splitlines()) == 1
+    assert message in result.output
+    assert len(result.output.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -163,7 +167,8 @@ def test_validation_and_test_cells_share_the_held_out_ones_and_nothing_else(side
     validation, test = sides
     rows = [{cell.tobytes() for cell in cells.reference} for cells in sides]
     held_out = validation.prepared.held_out.X.toarray()
-    assert not rows[0] & rows[1] and rows[0] | rows[1] == {cell.tobytes() for cell in held_out}
+    assert not rows[0] & rows[1]
+    assert rows[0] | rows[1] == {cell.tobytes() for cell in held_out}
     assert len(validation.reference) + len(test.reference) == len(held_out)
     assert 0.3 < len(validation.reference) / len(held_out) < 0.7
     for cells in sides:
@@ -188,7 +193,8 @@ def test_counts_of_the_training_cells_are_those_of_the_file(sides, folder):
 def test_a_model_that_is_conditioned_on_the_types_gives_them_and_in_no_order(folder, tiny_config, labelled_run):
     cells = CellSet.read(Source(f"{folder}/labelled.h5ad"), tiny_config.data, "both", multiple_of=4)
     made = generators.ours_from_run("labelled", labelled_run.path, {}).make(cells, 60, 0)
-    assert made.cells.shape == (60, 24) and set(made.types) == {"B cell", "T cell"}
+    assert made.cells.shape == (60, 24)
+    assert set(made.types) == {"B cell", "T cell"}
     changes = np.count_nonzero(made.types[1:] != made.types[:-1])
     assert changes > 10  # as they come from the model: one
     assert made.fit_seconds > 0
@@ -199,7 +205,8 @@ def test_a_copier_is_told_from_new_cells(sides):
     copies = comparing.memorisation(cells.space.project(cells.training[:60]), cells, 0)
     floor = comparing.memorisation(None, cells, 0)
     assert copies["copied"] == 1
-    assert floor["copied"] is None and floor["held_out_copied"] < 0.2
+    assert floor["copied"] is None
+    assert floor["held_out_copied"] < 0.2
     assert copies["nearest_is_training"] > floor["held_out_nearest_is_training"]
 
 
@@ -231,7 +238,9 @@ def test_types_are_requested_and_classified_at_every_guidance(labelled_run, tmp_
     ]  # fmt: skip
     assert all(0 <= row["library_size_p"] <= 1 and 0 <= row["classified"] <= 1 for row in found["rows"])
     text = (out / "conditioning.md").read_text()
-    assert "| 1 | B cell |" in text and "| *real vs real* |" in text and "± 0.000 |" in text
+    assert "| 1 | B cell |" in text
+    assert "| *real vs real* |" in text
+    assert "± 0.000 |" in text
 
 
 def test_cells_of_a_training_that_was_stopped_are_no_row(folder, tmp_path, monkeypatch, trained):
@@ -247,6 +256,8 @@ def test_cells_of_a_training_that_was_stopped_are_no_row(folder, tmp_path, monke
     with monkeypatch.context() as patch:
         patch.setattr(generators.scrdit, "train", stopped)
         result = call(folder, *common)
-    assert result.exit_code == 2 and "asked to stop at step 3 of 12" in result.output
+    assert result.exit_code == 2
+    assert "asked to stop at step 3 of 12" in result.output
     result = call(folder, *common)
-    assert result.exit_code == 0 and len(trained) == 2
+    assert result.exit_code == 0
+    assert len(trained) == 2

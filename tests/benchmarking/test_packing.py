@@ -26,7 +26,8 @@ def results(tmp_path):
 def test_scores_are_means_and_deviations_over_the_seeds(results):
     found = pretrained.scores_of(results)["mean and deviation"]
     assert found["run"]["random_forest_auc"] == [pytest.approx(0.55), pytest.approx(0.05 * 2**0.5)]
-    assert found["copula"]["random_forest_auc"] == [0.7, 0.0] and "near_training" not in found["run"]
+    assert found["copula"]["random_forest_auc"] == [0.7, 0.0]
+    assert "near_training" not in found["run"]
 
 
 def test_a_file_without_scores_is_refused(tmp_path):
@@ -41,7 +42,9 @@ def test_the_command_packs_both(results, tiny_run, tmp_path):
     assert CliRunner().invoke(pretrained.main, [str(word) for word in words]).exit_code == 0
     with np.load(out, allow_pickle=False) as file:
         known = json.loads(bytes(file["about"]))
-    assert known["about"]["command"] == "scrdit train tiny" and known["about"]["scores"]["cells"] == "test"
+    assert known["about"]["command"] == "scrdit train tiny"
+    assert known["about"]["scores"]["cells"] == "test"
     words[0] = tmp_path / "nowhere"
     refused = CliRunner().invoke(pretrained.main, [str(word) for word in words])
-    assert refused.exit_code == 2 and "is not there" in refused.output
+    assert refused.exit_code == 2
+    assert "is not there" in refused.output

@@ -72,16 +72,20 @@ def test_it_measures_every_row_once_and_writes_tables_and_figures(trained, cells
     assert {system for system, *_ in measured} == set(plan.SYSTEMS)
     for row in rows:
         for scores in row["scores"]:
-            assert scores["mmd"] >= 0 and scores["kl"] >= 0 and 0 <= scores["zero_fraction"] <= 1
+            assert scores["mmd"] >= 0
+            assert scores["kl"] >= 0
+            assert 0 <= scores["zero_fraction"] <= 1
     text = (out / "tables.md").read_text()
     assert all(title in text for title in ("Table 1", "Table 2", "Table 3", "Why 100x collapses", "*real*"))
     for name in ("3a", "3b", "3c", "4a", "4b", "4c"):
         assert (out / f"figure_{name}.png").read_bytes().startswith(b"\x89PNG")
 
     refused = runner.invoke(paper.main, ["--quick", "--set", f"{cells_path}:B cell", "--out", str(out)])
-    assert refused.exit_code == 2 and "was measured under other conditions" in refused.output
+    assert refused.exit_code == 2
+    assert "was measured under other conditions" in refused.output
     unknown = runner.invoke(paper.main, ["--quick", "--set", f"{cells_path}:X", "--out", str(tmp_path / "x")])
-    assert unknown.exit_code == 2 and "no cell type 'X'" in unknown.output
+    assert unknown.exit_code == 2
+    assert "no cell type 'X'" in unknown.output
 
 
 def test_ddpm_is_what_eta_1_with_every_timestep_asks_for():

@@ -43,7 +43,8 @@ def test_differences_are_paired_by_seed():
 def test_every_idea_is_a_change_of_the_demo_preset():
     base = load_preset("demo")
     ideas = recipes.read_ideas(recipes.IDEAS)
-    assert ideas[0].name == recipes.BASELINE and ideas[0].config(base) == base
+    assert ideas[0].name == recipes.BASELINE
+    assert ideas[0].config(base) == base
     changed = [(idea.config(base), tuple(idea.sampling.items())) for idea in ideas]
     assert len(set(changed)) == len(ideas)
 
@@ -73,10 +74,12 @@ def test_ideas_are_trained_scored_and_added_to(folder, trained):
     result = call(*common, "--idea", "few")
     assert result.exit_code == 0, result.output
     # What is sampled otherwise is not trained anew: one run a seed serves both.
-    assert len(trained) == 4 and len(set(trained)) == 2
+    assert len(trained) == 4
+    assert len(set(trained)) == 2
     result = call(*common)
     assert result.exit_code == 0, result.output
-    assert len(trained) == 6 and len(set(trained)) == 4  # the idea that was not there
+    assert len(trained) == 6
+    assert len(set(trained)) == 4
     found = json.loads((folder / "out" / "results.json").read_text())
     named = [(r["generator"], r["seed"]) for r in found["rows"]]
     assert named == [(name, seed) for name in ("real vs real", "baseline", "wide", "few") for seed in (0, 1)]
@@ -84,7 +87,8 @@ def test_ideas_are_trained_scored_and_added_to(folder, trained):
     steps = {r["made_by"]["settings"]["training"]["steps"] for r in found["rows"] if "settings" in r["made_by"]}
     assert steps == {6}
     table = (folder / "out" / "table.md").read_text()
-    assert "| wide | width 24 | 6 | 2 |" in table and "- wide: more room" in table
+    assert "| wide | width 24 | 6 | 2 |" in table
+    assert "- wide: more room" in table
     line = next(line for line in table.splitlines() if line.startswith("| wide"))
     assert line.endswith(("kept |", "dropped |"))
 
@@ -135,7 +139,8 @@ def test_wrong_ideas_are_refused_before_anything_is_trained(folder, ideas, messa
     (folder / "mine.json").write_text(json.dumps(ideas))
     result = call("--ideas", "mine.json")
     assert result.exit_code == 2
-    assert message in result.output and len(result.output.strip().splitlines()) == 1
+    assert message in result.output
+    assert len(result.output.strip().splitlines()) == 1
     assert not (folder / "out").exists()
 
 

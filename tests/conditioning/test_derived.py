@@ -64,7 +64,8 @@ def test_detected_genes_bins_are_equally_frequent_classes_of_expressed_genes(mix
     expressed = np.diff(cells.indptr)
     sizes = variables_of(cells, CLUSTERS)[DETECTED_GENES].codes
     counts = np.bincount(sizes)
-    assert 5 <= len(counts) <= 8 and counts.min() > 0
+    assert 5 <= len(counts) <= 8
+    assert counts.min() > 0
     for low in range(len(counts) - 1):
         assert expressed[sizes == low].max() < expressed[sizes == low + 1].min()
     untied = sparse.csr_matrix(np.tri(400, 400, dtype=np.float32)[np.random.default_rng(0).permutation(400)])
@@ -127,7 +128,8 @@ def test_cells_on_a_disk_get_the_same_variables(mixture, tiny_config, tmp_path, 
     options = {"preset": tiny_config, "derive": WANTED, "normalize": "none"}
     memory = prepare(tmp_path / "cells.h5ad", **options, stream=False)
     disk = prepare(tmp_path / "cells.h5ad", **options, stream=True)
-    assert disk.on_disk and disk.metadata == memory.metadata
+    assert disk.on_disk
+    assert disk.metadata == memory.metadata
     variables = memory.metadata.variables
     assert [v.name for v in variables] == [CLUSTER, DETECTED_GENES, f"{PC_SCORE}1", f"{PC_SCORE}2"]
     assert [v.source for v in variables] == ["clusters", "detected-genes", "pc-scores", "pc-scores"]

@@ -36,7 +36,8 @@ def counts(wanted, *variables):
 def test_shares_add_up_and_are_the_nearest_whole_numbers(total):
     weights = np.array([3.0, 1.0, 1.0, 2.5, 0.0])
     shares = share_out(total, weights)
-    assert shares.sum() == total and np.all(np.abs(shares - total * weights / weights.sum()) < 1)
+    assert shares.sum() == total
+    assert np.all(np.abs(shares - total * weights / weights.sum()) < 1)
 
 
 def test_equal_remainders_go_to_the_first():
@@ -72,7 +73,8 @@ def test_real_cells_are_matched_exactly_or_in_proportion(tiny_cells):
     expected = {("T cell",): real["T cell"], ("B cell",): real["B cell"]}
     assert counts(CellRequest(match=tiny_cells), types) == expected
     ninth = counts(CellRequest(match=tiny_cells, cells=9), types)
-    assert sum(ninth.values()) == 9 and abs(ninth[("T cell",)] - real["T cell"] / 10) < 1
+    assert sum(ninth.values()) == 9
+    assert abs(ninth[("T cell",)] - real["T cell"] / 10) < 1
     with pytest.raises(UnknownCellType, match="AnnData in memory: the model knows no"):
         counts(CellRequest(match=tiny_cells), Variable("cell_type", ("T cell", "NK"), (5, 5)))
     with pytest.raises(BadInput, match="none of the model's columns donor in its obs"):
@@ -136,7 +138,8 @@ def test_conditions_by_the_index_of_the_cell():
     assert assignment.rows(0, 8).tolist() == [0, 0, 0, 1, 1, 0, 0, 0]
     assert assignment.rows(4, 2).tolist() == [1, 0]
     unlabelled = Assignment.of(Quotas.unlabelled(3), table(TYPES), 0)
-    assert unlabelled.rows(5, 3).tolist() == [0, 0, 0] and unlabelled.codes.shape == (1, 0)
+    assert unlabelled.rows(5, 3).tolist() == [0, 0, 0]
+    assert unlabelled.codes.shape == (1, 0)
 
 
 def test_observed_variables_need_not_come_first():
@@ -146,7 +149,8 @@ def test_observed_variables_need_not_come_first():
     quotas = resolve(CellRequest(cells=40, cell_types=("B",)), known)
     assert quotas.named(known.observed_variables) == [{"labels": ["B"], "cells": 40}]
     assignment = Assignment.of(quotas, known, seed=1)
-    assert assignment.codes.tolist() == [[0, 1], [1, 1]] and assignment.observed.tolist() == [[1], [1]]
+    assert assignment.codes.tolist() == [[0, 1], [1, 1]]
+    assert assignment.observed.tolist() == [[1], [1]]
     np.testing.assert_allclose(assignment.shares, [1 / 3, 2 / 3])
     assert set(assignment.rows(0, 40)) == {0, 1}
     assert known.library_sizes({1: 1, 0: 1}).tolist() == [3, 4]

@@ -19,15 +19,19 @@ def prepared(cells, config, *columns):
 def test_conditions_have_the_inputs_order_and_count_training_cells(labelled_cells, tiny_config):
     found = prepared(labelled_cells, tiny_config, "donor", "cell_type")
     donor, cell_type = found.metadata.variables
-    assert donor.categories == ("d2", "d1") and cell_type.name == "cell_type"
+    assert donor.categories == ("d2", "d1")
+    assert cell_type.name == "cell_type"
     train = found.train.obs
     assert donor.counts == tuple(int((train["donor"] == name).sum()) for name in donor.categories)
     assert list(found.cells.obs["donor"].cat.categories) == ["d2", "d1"]
     codes = encode(train, found.metadata.variables)
-    assert codes.shape == (len(train), 2) and codes.dtype == np.int32
+    assert codes.shape == (len(train), 2)
+    assert codes.dtype == np.int32
     assert [donor.categories[code] for code in codes[:, 0]] == list(train["donor"])
     again = DatasetMetadata.from_dict(json.loads(json.dumps(found.metadata.to_dict())))
-    assert again == found.metadata and again.categories == (2, 2) and again.type_variable == "cell_type"
+    assert again == found.metadata
+    assert again.categories == (2, 2)
+    assert again.type_variable == "cell_type"
 
 
 def test_numbers_as_labels_become_words(tiny_cells, tiny_config):

@@ -82,10 +82,14 @@ def test_anndata_reads_what_was_appended(tmp_path, executor, monkeypatch, name, 
             fill(growing)
     read = anndata.read_zarr(path) if path.suffix == ".zarr" else anndata.read_h5ad(path)
     whole = CellBlock.join(parts)
-    assert (whole.cells != read.X).nnz == 0 and read.X.shape == (400, 30) and read.X.has_canonical_format
-    assert read.obs_names[0] == "synthetic_0" and read.obs_names[-1] == "synthetic_399"
+    assert (whole.cells != read.X).nnz == 0
+    assert read.X.shape == (400, 30)
+    assert read.X.has_canonical_format
+    assert read.obs_names[0] == "synthetic_0"
+    assert read.obs_names[-1] == "synthetic_399"
     assert read.obs["kind"].cat.codes.to_numpy().tolist() == whole.labels[:, 0].tolist()
-    assert tuple(read.var_names) == GENES and read.uns["scrdit"]["a"] == 1
+    assert tuple(read.var_names) == GENES
+    assert read.uns["scrdit"]["a"] == 1
     if counts:
         assert (read.layers["counts"] != whole.counts).nnz == 0
         np.testing.assert_array_equal(read.obs["library_size"], whole.library_size)
@@ -102,7 +106,8 @@ def test_what_a_device_packs_is_the_same_cells(zeros):
     packed = Packed(*map(np.asarray, packed))
     found = unpack(packed, 30)
     np.testing.assert_array_equal(found.toarray(), dense)
-    assert found.has_canonical_format and found.nnz == np.count_nonzero(dense)
+    assert found.has_canonical_format
+    assert found.nnz == np.count_nonzero(dense)
 
 
 def test_a_device_that_packs_makes_the_same_cells_also_where_they_do_not_fit(tiny_run, monkeypatch):
@@ -118,7 +123,8 @@ def test_a_device_that_packs_makes_the_same_cells_also_where_they_do_not_fit(tin
         return sparse.vstack(parts).toarray(), kinds
 
     plain, kinds = made()
-    assert kinds == [np.ndarray] * 3 and len(plain) == 21
+    assert kinds == [np.ndarray] * 3
+    assert len(plain) == 21
     monkeypatch.setattr(composition, "packs_on_device", lambda engine: True)
     for share, kind in ((1.0, Packed), (0.05, np.ndarray)):
         monkeypatch.setattr(composition, "PACKED_SHARE", share)
@@ -131,4 +137,5 @@ def test_every_value_that_is_not_zero_becomes_a_stored_one():
     dense = np.array([[0, 1e-4, -1e-30, 3], [0, 0, 0, 0], [np.nan, 0, 2e-45, 0]], np.float32)
     found = to_csr(dense)
     np.testing.assert_array_equal(found.toarray(), dense)
-    assert found.nnz == 5 and found.has_canonical_format
+    assert found.nnz == 5
+    assert found.has_canonical_format

@@ -22,7 +22,8 @@ def test_a_count_has_the_right_mean_and_is_one_of_its_two_neighbours():
     counts, library = CountSampler((POOL,), 10_000.0, 3000.0, 5).draw(cells, 0, np.zeros(20_000, int))
     exact = 0.3 * np.expm1(values[0].astype(np.float64))
     dense = counts.toarray()
-    assert counts.dtype == np.int32 and np.all(library == 3000)
+    assert counts.dtype == np.int32
+    assert np.all(library == 3000)
     assert np.all((dense >= np.floor(exact)) & (dense <= np.ceil(exact)))
     np.testing.assert_allclose(dense.mean(axis=0), exact, atol=0.02)
     assert not np.any(counts.data == 0)
@@ -34,7 +35,8 @@ def test_library_sizes_are_those_of_the_cells_own_pool():
     _, library = CountSampler((POOL, np.array([7.0], np.float32)), 10_000.0, None, 0).draw(cells, 0, rows)
     assert np.all(library[rows == 1] == 7)
     drawn, counts = np.unique(library[rows == 0], return_counts=True)
-    assert drawn.tolist() == POOL.tolist() and counts.min() > 400
+    assert drawn.tolist() == POOL.tolist()
+    assert counts.min() > 400
 
 
 def test_a_cells_counts_do_not_depend_on_its_neighbours():
@@ -51,14 +53,17 @@ def test_a_cells_counts_do_not_depend_on_its_neighbours():
 def test_values_beyond_what_a_cell_can_hold_never_count_more_than_its_library():
     cells = sparse.csr_matrix(np.array([[12.0, 11.0], [0.0, 0.0]], np.float32))
     counts, _ = CountSampler((POOL,), 10_000.0, 1000.0, 0).draw(cells, 0, np.zeros(2, int))
-    assert abs(int(counts[0].sum()) - 1000) <= 2 and counts[1].nnz == 0
+    assert abs(int(counts[0].sum()) - 1000) <= 2
+    assert counts[1].nnz == 0
 
 
 def test_without_a_known_scale_the_depth_is_over_the_genes_there_are():
     cells = sparse.csr_matrix(np.array([[1.0, 2.0, 0.5], [0, 0, 0], [3.0, 0, 0]], np.float32))
     counts, _ = CountSampler((POOL,), None, 900.0, 0).draw(cells, 0, np.zeros(3, int))
     sums = np.asarray(counts.sum(axis=1)).ravel()
-    assert abs(int(sums[0]) - 900) <= 3 and sums[1] == 0 and sums[2] == 900
+    assert abs(int(sums[0]) - 900) <= 3
+    assert sums[1] == 0
+    assert sums[2] == 900
 
 
 def test_training_cells_lend_their_depth_by_type(labelled_run, labelled_cells):
@@ -69,7 +74,8 @@ def test_training_cells_lend_their_depth_by_type(labelled_run, labelled_cells):
     sums = labelled_cells.to_df().sum(axis=1)
     for pool, name in zip(pools, ("T cell", "B cell"), strict=True):
         there = sums[(labelled_cells.obs["cell_type"] == name).to_numpy()]
-        assert set(pool) <= set(there.astype(np.float32)) and len(pool) > 10
+        assert set(pool) <= set(there.astype(np.float32))
+        assert len(pool) > 10
         assert ks_2samp(pool, there).pvalue > 0.01
 
 

@@ -52,7 +52,8 @@ def test_cells_have_the_conditions_that_were_drawn(runs):
     table = coefficients_for(model.config.diffusion, SamplingConfig(solver="dpmpp-2m", steps=6))
     engine = make_engine(model, SamplingConfig(solver="dpmpp-2m", steps=6, batch_size=8))
     own = jnp.asarray(engine.assignment.codes[engine.assignment.rows(0, 16)])
-    assert own.shape == (16, 4) and len(np.unique(own, axis=0)) > 1
+    assert own.shape == (16, 4)
+    assert len(np.unique(own, axis=0)) > 1
 
     def predict_clean(noisy, alpha_bar, timestep):
         return prediction.clean(noisy, network.apply(params, noisy, jnp.full(16, timestep), own), alpha_bar)
@@ -122,7 +123,8 @@ def test_library_sizes_are_those_of_the_type_cluster_and_bin(runs):
 def test_a_family_derives_nothing(cells, tiny_config, tmp_path):
     run = scrdit.train(cells, out=tmp_path / "family", preset=tiny_config, derive=DERIVE, per_cell_type=True)
     made = scrdit.sample(run, 8, steps=3, batch_size=8)
-    assert made.n_obs == 8 and load_model(run.path / "B_cell").metadata.variables == ()
+    assert made.n_obs == 8
+    assert load_model(run.path / "B_cell").metadata.variables == ()
 
 
 def test_prepared_cells_keep_their_derived_variables(cells, runs, tiny_config, tmp_path):

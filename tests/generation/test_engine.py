@@ -32,7 +32,9 @@ def cells_of(model, cells: int, **options) -> np.ndarray:
 
 def test_batches_have_one_shape_and_the_tail_is_cut_off(model):
     engine = make_engine(model, SamplingConfig(solver="ddim", steps=4, batch_size=8))
-    assert engine.batch_size == 8 and len(engine.devices) == 2 and engine.evaluations == 4
+    assert engine.batch_size == 8
+    assert len(engine.devices) == 2
+    assert engine.evaluations == 4
     assert [len(batch) for batch in dense_batches(engine, 21)] == [8, 8, 5]
     assert engine.dispatch(16).cells.shape == (8, 24)
 
@@ -76,14 +78,16 @@ def test_bfloat16_stays_near_float32(model):
     single, half = cells_of(model, 64, **options), cells_of(model, 64, dtype="bfloat16", **options)
     assert not np.array_equal(single, half)
     # A value at the threshold may fall on either side of zero, so the bulk is compared.
-    assert np.median(np.abs(single - half)) < 0.05 and abs(single.mean() - half.mean()) < 0.05
+    assert np.median(np.abs(single - half)) < 0.05
+    assert abs(single.mean() - half.mean()) < 0.05
 
 
 def test_the_solver_computes_in_float32_whatever_the_network_does(model):
     engine = make_engine(model, SamplingConfig(steps=4, batch_size=8, dtype="bfloat16"))
     weights, (table, *_), rows, _ = engine.program.arguments
     assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {jnp.dtype("bfloat16")} == {table.dtype}
-    assert rows.a.dtype == np.float32 and engine.dispatch(0).cells.dtype == np.float32
+    assert rows.a.dtype == np.float32
+    assert engine.dispatch(0).cells.dtype == np.float32
 
 
 def test_the_table_of_conditioning_equals_conditioning_every_cell(model):
@@ -147,7 +151,8 @@ def test_a_batch_that_does_not_fit_names_the_largest_that_does(model, monkeypatc
     with pytest.raises(BadConfig, match=r"a batch of 512 cells needs .* the largest that fits is about (\d+)") as error:
         make_engine(model, config)
     largest = int(str(error.value).split("--batch-size ")[1].split(",")[0])
-    assert 100 < largest < 256 and largest % 2 == 0
+    assert 100 < largest < 256
+    assert largest % 2 == 0
     assert make_engine(model, SamplingConfig(steps=3, batch_size=largest)).batch_size == largest
 
 
@@ -169,4 +174,5 @@ def test_the_sampler_lowers_for_every_platform(model, dtype, draws):
 
     platforms = ["cpu", "cuda", "tpu"]
     exported = jax.export.export(jax.jit(run), platforms=platforms)(model.params, jnp.arange(4))
-    assert set(exported.platforms) == set(platforms) and len(exported.mlir_module_serialized) > 10_000
+    assert set(exported.platforms) == set(platforms)
+    assert len(exported.mlir_module_serialized) > 10_000

@@ -29,21 +29,26 @@ def test_a_finished_run_carries_them_and_sampling_takes_them(few, tiny_cells, ti
     model = load_model(run)
     assert list(model.fitted) == list(range(1, 9))
     for steps, taus in model.fitted.items():
-        assert len(taus) == steps and np.all(np.diff(taus) < 0) and taus[-1] >= 1
+        assert len(taus) == steps
+        assert np.all(np.diff(taus) < 0)
+        assert taus[-1] >= 1
     record = scrdit_jax.sample(run, 2, steps=3, batch_size=4).uns["scrdit"]
     assert json.loads(record["timesteps"]) == list(model.fitted[3])
     assert json.loads(record["sampling"])["schedule"] == "fitted"
     assert "carries timesteps fitted for 1, 2, 3" in "\n".join(scrdit_jax.api.describe(run.path))
     # One that was stopped before its end carries none.
     stopped = scrdit_jax.train(tiny_cells, out=tmp_path / "stopped", preset=tiny_config, max_minutes=1e-6)
-    assert stopped.stopped and not load_model(stopped).fitted
+    assert stopped.stopped
+    assert not load_model(stopped).fitted
     status, text = scrdit("schedule", run.path, "--steps", 5, "--out", "five.json")
-    assert status == 0 and text.endswith("written to five.json\n")
+    assert status == 0
+    assert text.endswith("written to five.json\n")
     words = ("--cells", 2, "--schedule", "five.json", "--batch-size", 4)
     status, text = scrdit("sample", run.path, *words, "--out", "x.h5ad")
     assert status == 0, text
     status, text = scrdit("sample", stopped.path, *words, "--out", "y.h5ad")
-    assert status == 2 and "five.json was fitted to another model" in text
+    assert status == 2
+    assert "five.json was fitted to another model" in text
 
 
 def test_the_better_ends_are_taken_and_the_usual_ones_where_nothing_is_better(few, tiny_run, monkeypatch):
@@ -70,7 +75,8 @@ def test_the_distance_of_cells_is_pca_50_mmd():
     real, near, far = rng.normal(0, 1, (60, 80)), rng.normal(0, 1, (60, 80)), rng.normal(0.5, 1, (60, 80))
     found = [fitting._distance(real, cells) for cells in (near, far)]
     # scikit-learn's components are by a random projection; these are exact.
-    assert found == pytest.approx([mmd_pca(real, cells) for cells in (near, far)], rel=0.05) and found[0] < found[1]
+    assert found == pytest.approx([mmd_pca(real, cells) for cells in (near, far)], rel=0.05)
+    assert found[0] < found[1]
 
 
 @pytest.mark.parametrize(("steps", "cells", "said"), [(0, 50, "0 steps"), (9, 50, "9 steps"), (4, 39, "there are 39")])

@@ -87,7 +87,8 @@ def test_only_guidance_pays_for_a_second_evaluation(model, labelled_run):
         return engine.program.compiled.cost_analysis()["flops"]
 
     # Conditions cost each cell its modulations: of a network of seven tokens, that is much.
-    assert 1 <= flops(1.0) / flops(0.0) < 1.2 and 1.7 < flops(2.0) / flops(1.0) < 2.3
+    assert 1 <= flops(1.0) / flops(0.0) < 1.2
+    assert 1.7 < flops(2.0) / flops(1.0) < 2.3
     made = [scrdit.sample(labelled_run, 4, steps=3, guidance=w, batch_size=4).uns["scrdit"] for w in (1.0, 2.0)]
     assert [record["network_evaluations"] for record in made] == [3, 6]
 
@@ -112,7 +113,8 @@ def test_labels_and_counts_leave_in_the_input_s_names(labelled_run, labelled_cel
         assert list(cells.obs[column].cat.categories) == list(labelled_cells.obs[column].cat.categories)
     assert set(cells.obs.loc[cells.obs["cell_type"] == "B cell", "donor"]) == {"d1"}
     counts = cells.layers["counts"]
-    assert counts.dtype == np.int32 and counts.min() >= 0
+    assert counts.dtype == np.int32
+    assert counts.min() >= 0
     np.testing.assert_array_equal(cells.obs["total_counts"], np.asarray(counts.sum(axis=1)).ravel())
 
 
@@ -144,12 +146,14 @@ def test_shards_are_continued_verified_repaired_and_assembled_with_their_labels(
     middle.write_bytes(middle.read_bytes()[:-1] + b"x")
     assert len(scrdit.verify(folder).problems) == 1
     repaired = scrdit.verify(folder, repair=labelled_run)
-    assert repaired.digest == digest and not repaired.notes
+    assert repaired.digest == digest
+    assert not repaired.notes
     middle.unlink()
     scrdit.generate(labelled_run, per_type=quotas, out=folder, **options)
     assert scrdit.verify(folder).digest == digest
     whole = anndata.read_h5ad(scrdit.assemble(folder, out=tmp_path / "whole.h5ad"))
-    assert whole.obs["cell_type"].value_counts().to_dict() == quotas and whole.layers["counts"].dtype == np.int32
+    assert whole.obs["cell_type"].value_counts().to_dict() == quotas
+    assert whole.layers["counts"].dtype == np.int32
 
 
 def test_the_digest_sees_a_label_and_a_count(labelled_run, tmp_path):

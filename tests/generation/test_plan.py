@@ -14,17 +14,20 @@ def test_every_cell_is_in_one_shard_and_every_batch_starts_at_a_multiple(cells, 
     plan = Plan.make(cells, batch_size)
     shards = plan.shards()
     assert [shard.index for shard in shards] == list(range(len(plan)))
-    assert shards[0].first == 0 and shards[-1].last == cells
+    assert shards[0].first == 0
+    assert shards[-1].last == cells
     assert all(one.last == two.first for one, two in itertools.pairwise(shards))
     batches = [batch for shard in shards for batch in shard.batches(batch_size)]
-    assert all(first % batch_size == 0 for first, _ in batches) and sum(count for _, count in batches) == cells
+    assert all(first % batch_size == 0 for first, _ in batches)
+    assert sum(count for _, count in batches) == cells
     assert all(count == batch_size for _, count in batches[:-1])
     assert max(shard.cells for shard in shards) <= max(65_536, batch_size)
 
 
 def test_fewer_cells_are_the_first_of_more():
     many, few = Plan.make(300, 8, near=64), Plan.make(100, 8, near=64)
-    assert few.shards()[0] == many.shards()[0] and few.shards()[1] == (1, 64, 100)
+    assert few.shards()[0] == many.shards()[0]
+    assert few.shards()[1] == (1, 64, 100)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 40])

@@ -33,7 +33,8 @@ def model(tiny_run):
 def test_the_number_of_evaluations_is_the_one_asked_for(options, evaluations):
     table = coefficients_for(DiffusionConfig(), SamplingConfig(**options))
     assert len(table.timestep) == evaluations
-    assert table.timestep[0] == 1000 and np.all(np.diff(table.timestep) < 0)
+    assert table.timestep[0] == 1000
+    assert np.all(np.diff(table.timestep) < 0)
     assert (table.a[-1], table.b[-1], table.s[-1]) == pytest.approx((0, 1, 0), abs=1e-12)
 
 
@@ -67,13 +68,18 @@ def test_a_cell_does_not_depend_on_how_many_are_made_or_in_what_batches(model, o
 
 def test_synthetic_cells_are_sparse_non_negative_and_carry_their_recipe(model, tiny_run):
     cells = scrdit.sample(tiny_run, 9, solver="ddim", steps=5, seed=3)
-    assert sparse.issparse(cells.X) and cells.X.format == "csr" and cells.X.dtype == np.float32
-    assert cells.X.data.min() > 0 and np.isfinite(cells.X.data).all()
-    assert tuple(cells.var_names) == model.metadata.genes and len(set(cells.obs_names)) == 9
+    assert sparse.issparse(cells.X)
+    assert cells.X.format == "csr"
+    assert cells.X.dtype == np.float32
+    assert cells.X.data.min() > 0
+    assert np.isfinite(cells.X.data).all()
+    assert tuple(cells.var_names) == model.metadata.genes
+    assert len(set(cells.obs_names)) == 9
     record = cells.uns["scrdit"]
     assert (record["solver"], record["network_evaluations"], record["seed"], record["cells"]) == ("ddim", 5, 3, 9)
     provenance = Provenance.from_uns(cells.uns)
-    assert provenance.timesteps[0] == 20 and len(provenance.timesteps) == 5
+    assert provenance.timesteps[0] == 20
+    assert len(provenance.timesteps) == 5
     assert (provenance.models[0].config, provenance.metadata) == (model.config, model.metadata)
 
 

@@ -68,7 +68,8 @@ def test_a_folder_holds_the_cells_that_memory_would(tiny_run, atlas):
     assert names == list(in_memory.obs_names)
     assert sorted(path.name for path in (atlas / "shards").iterdir())[::2] == [f"shard-0000{i}.h5ad" for i in range(6)]
     lines = scrdit.api.describe(atlas)
-    assert lines[0] == "700 synthetic cells x 24 genes" and lines[3].startswith("6 of 6 shards of 128 cells")
+    assert lines[0] == "700 synthetic cells x 24 genes"
+    assert lines[3].startswith("6 of 6 shards of 128 cells")
     assert scrdit.api.describe(atlas / "shards/shard-00005.h5ad")[0].startswith("cells 640 to 699 of 700 synthetic")
 
 
@@ -76,7 +77,8 @@ def test_zeros_and_order_survive_csr():
     dense = np.random.default_rng(0).normal(size=(7, 5)).clip(0).astype(np.float32)
     dense[3] = 0
     np.testing.assert_array_equal(to_csr(dense).toarray(), dense)
-    assert to_csr(dense).has_canonical_format and to_csr(dense[3:4]).nnz == 0
+    assert to_csr(dense).has_canonical_format
+    assert to_csr(dense[3:4]).nnz == 0
 
 
 def test_the_digest_is_that_of_the_cells_whatever_the_shards_were_written_with(tiny_run, digest, tmp_path, monkeypatch):
@@ -109,7 +111,8 @@ def test_what_was_begun_keeps_its_batch_size(tiny_run, tmp_path, monkeypatch):
 def test_the_same_request_continues_and_another_is_refused(tiny_run, atlas, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (atlas / "shards").iterdir()}
     summary = scrdit.generate(tiny_run, CELLS, out=atlas, **OPTIONS)
-    assert summary.made == 0 and str(summary) == f"700 cells in {atlas}"
+    assert summary.made == 0
+    assert str(summary) == f"700 cells in {atlas}"
     for changed, difference in (({"steps": 5}, "steps 4, not 5"), ({"seed": 3}, "seed 0, not 3")):
         with pytest.raises(OutputExists, match=rf"atlas holds the cells of another request \({difference}\); choose"):
             scrdit.generate(tiny_run, CELLS, out=atlas, **(OPTIONS | changed))
@@ -150,7 +153,8 @@ def test_a_full_disk_stops_with_one_line_and_goes_on_to_the_same_cells(tiny_run,
         with pytest.raises(DiskFull, match=r"no space left while writing .*a; free some and run the same command"):
             scrdit.generate(tiny_run, CELLS, out=out, **OPTIONS)
     # The fourth batch fails; by then MOST_WAITING more may wait to be written, and one be at the device.
-    assert len(batches) <= 4 + pipeline.MOST_WAITING + 1 < 11 and len(list((out / "shards").iterdir())) == 2
+    assert len(batches) <= 4 + pipeline.MOST_WAITING + 1 < 11
+    assert len(list((out / "shards").iterdir())) == 2
     assert "unfinished" in scrdit.api.describe(out)[-1]
     assert scrdit.generate(tiny_run, CELLS, out=out, **OPTIONS).made == CELLS - 128
     assert scrdit.verify(out).digest == digest
@@ -173,11 +177,13 @@ def test_a_flipped_byte_is_found_and_repaired(tiny_run, digest, tmp_path, place)
     path.write_bytes(data)
     (out / "shards/shard-00001.h5ad").unlink()
     found = scrdit.verify(out)
-    assert [problem[:7] for problem in found.problems] == ["shard 1", "shard 3"] and found.digest is None
+    assert [problem[:7] for problem in found.problems] == ["shard 1", "shard 3"]
+    assert found.digest is None
     with pytest.raises(OutputExists, match=r"shard \d of .* is damaged|holds 5 of 6 shards"):
         scrdit.assemble(out, out=tmp_path / "cells.h5ad")
     found = scrdit.verify(out, repair=tiny_run)
-    assert found.repaired and found.digest == digest
+    assert found.repaired
+    assert found.digest == digest
     assert not found.notes or place == "record"
     assert scrdit.verify(out).problems == ()
 
@@ -198,12 +204,14 @@ def test_the_assembled_file_is_an_anndata_like_any_other(tiny_run, atlas, tmp_pa
     in_memory = scrdit.sample(tiny_run, CELLS, steps=4, batch_size=64)
     if name.endswith("h5ad"):
         backed = anndata.read_h5ad(path, backed="r")
-        assert backed.isbacked and backed.shape == (CELLS, 24)
+        assert backed.isbacked
+        assert backed.shape == (CELLS, 24)
         np.testing.assert_array_equal(backed[650:660].to_memory().X.toarray(), in_memory.X[650:660].toarray())
         backed.file.close()
     cells = anndata.read_h5ad(path) if name.endswith("h5ad") else anndata.io.read_zarr(path)
     np.testing.assert_array_equal(cells.X.toarray(), in_memory.X.toarray())
-    assert list(cells.obs_names) == list(in_memory.obs_names) and list(cells.var_names) == list(in_memory.var_names)
+    assert list(cells.obs_names) == list(in_memory.obs_names)
+    assert list(cells.var_names) == list(in_memory.var_names)
     assert dict(cells.uns["scrdit"]) == in_memory.uns["scrdit"]
     scanpy.pp.calculate_qc_metrics(cells, inplace=True, percent_top=None)
     assert (cells.obs["n_genes_by_counts"] == in_memory.X.getnnz(axis=1)).all()
@@ -254,7 +262,8 @@ def test_a_process_that_is_given_its_number_waits_for_nobody(tiny_run, digest, t
     summary = scrdit.generate(
         tiny_run, CELLS, out=tmp_path / "a", distributed=True, processes=3, process_id=1, **OPTIONS
     )
-    assert summary.made == CELLS and scrdit.verify(summary.path).digest == digest
+    assert summary.made == CELLS
+    assert scrdit.verify(summary.path).digest == digest
 
 
 def killed_until_done(run, out, kills, *, cells, options, seed):
@@ -287,7 +296,8 @@ def test_killed_at_any_moment_it_ends_with_the_cells_of_an_undisturbed_run(tiny_
     killed_until_done(tiny_run, tmp_path / "killed", kills, cells=cells, options=options, seed=os.getpid())
     undisturbed = scrdit.generate(tiny_run, cells, out=tmp_path / "undisturbed", **options).path
     found = scrdit.verify(tmp_path / "killed")
-    assert found.problems == () and found.digest == scrdit.verify(undisturbed).digest
+    assert found.problems == ()
+    assert found.digest == scrdit.verify(undisturbed).digest
     ranges = [json.loads(path.read_text()) for path in sorted((tmp_path / "killed/shards").glob("*.json"))]
     covered = np.concatenate([np.arange(r["first"], r["first"] + r["cells"]) for r in ranges])
     np.testing.assert_array_equal(covered, np.arange(cells))
@@ -317,7 +327,10 @@ def test_verify_on_the_command_line_says_what_is_wrong(tiny_run, tmp_path):
     out = scrdit.generate(tiny_run, 300, out=tmp_path / "a", **OPTIONS).path
     (out / "shards/shard-00002.json").unlink()
     result = CliRunner().invoke(main, ["verify", str(out)])
-    assert result.exit_code == 2 and "shard 2: missing" in result.output and "--repair RUN" in result.output
+    assert result.exit_code == 2
+    assert "shard 2: missing" in result.output
+    assert "--repair RUN" in result.output
     result = CliRunner().invoke(main, ["verify", str(out), "--repair", str(tiny_run.path)])
-    assert result.exit_code == 0 and "1 made again; 300 cells in 3 shards are sound" in result.output
+    assert result.exit_code == 0
+    assert "1 made again; 300 cells in 3 shards are sound" in result.output
     assert issubclass(OutputExists, ScrditError)

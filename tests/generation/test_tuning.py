@@ -27,7 +27,8 @@ def test_the_smallest_batch_that_is_nearly_the_fastest_is_chosen():
 
 
 def test_the_sweep_ends_when_two_more_sizes_bring_nothing():
-    assert not stops_paying([1.0]) and not stops_paying([1.0, 1.0])
+    assert not stops_paying([1.0])
+    assert not stops_paying([1.0, 1.0])
     assert not stops_paying([1.0, 1.0, 1.2])
     assert stops_paying([1.0, 1.01, 1.0])
 
@@ -51,16 +52,19 @@ def test_attention_is_timed_and_what_a_device_cannot_do_is_not_an_error(tiny_run
     model = load_model(tiny_run)
     network = make_engine(model, SamplingConfig(steps=2, batch_size=8)).network
     seconds = tuning.attention_seconds(network, "bfloat16")
-    assert seconds["xla"] > 0 and seconds["cudnn"] is None  # there is no cuDNN on a CPU
+    assert seconds["xla"] > 0
+    assert seconds["cudnn"] is None
     assert network.attention == "xla"
 
 
 def test_the_batch_size_is_found_once_and_then_remembered(tiny_run, cache, monkeypatch):
     model = load_model(tiny_run)
     found = make_engine(model, SamplingConfig(steps=2)).batch_size
-    assert found % 2 == 0 and found >= 8
+    assert found % 2 == 0
+    assert found >= 8
     record = json.loads(next((cache / "choices").iterdir()).read_text())
-    assert record["key"]["width"] == 16 and [size for size, _ in record["value"]][:2] == [8, 16]
+    assert record["key"]["width"] == 16
+    assert [size for size, _ in record["value"]][:2] == [8, 16]
     monkeypatch.setattr(tuning, "seconds_a_call", None)  # a second sweep would fail
     assert make_engine(model, SamplingConfig(steps=2)).batch_size == found
 

@@ -29,12 +29,14 @@ def shipped(run, tmp_path, monkeypatch):
 
 
 def test_what_was_packed_makes_the_same_cells(run, shipped, tmp_path):
-    assert pretrained.names() == ["pbmc3k"] and pretrained.about("pbmc3k") == ABOUT
+    assert pretrained.names() == ["pbmc3k"]
+    assert pretrained.about("pbmc3k") == ABOUT
     again = scrdit.pretrained("pbmc3k", out=tmp_path / "run")
     here, there = load_model(run), load_model(again)
     assert (there.config, there.metadata, there.step) == (here.config, here.metadata, here.step)
     np.testing.assert_array_equal(there.conditions.codes, here.conditions.codes)
-    assert there.fitted == here.fitted and sorted(there.fitted) == list(range(1, 9))
+    assert there.fitted == here.fitted
+    assert sorted(there.fitted) == list(range(1, 9))
     provenance = Provenance.from_uns(scrdit.sample(again, 2, steps=3, batch_size=2).uns)
     assert provenance.timesteps == here.fitted[3]
     # A drawn gene near its threshold would be there or not: predicted means are continuous in the weights.
@@ -78,12 +80,15 @@ def test_the_model_that_ships_is_small_and_says_where_it_comes_from():
     path = pretrained.FOLDER / "pbmc3k.npz"
     assert path.stat().st_size <= 8_000_000
     known = pretrained.about("pbmc3k")
-    assert known["command"].startswith("scrdit train pbmc3k") and known["scores"]
+    assert known["command"].startswith("scrdit train pbmc3k")
+    assert known["scores"]
     json.dumps(known)
 
 
 def test_the_command(scrdit, shipped):
     status, printed = scrdit("demo", "--pretrained", "--cells", 60, "--out", "demo")
-    assert status == 0 and "report.html" in printed
+    assert status == 0
+    assert "report.html" in printed
     status, printed = scrdit("demo", "--pretrained", "--steps", 5)
-    assert status == 2 and "give one of them" in printed
+    assert status == 2
+    assert "give one of them" in printed

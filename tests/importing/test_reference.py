@@ -65,7 +65,8 @@ def test_positions_that_are_our_sines_and_cosines_are_not_stored(state):
     ours = state | {"pos_embed": np.array([codes], np.float32)}
     config, genes = reference_network(ours, heads=HEADS)
     params = reference_params(ours, config)
-    assert config.positions == "sincos" and "position_codes" not in params["params"]
+    assert config.positions == "sincos"
+    assert "position_codes" not in params["params"]
     # The network that stores them is the one that agrees with PyTorch.
     stored = dataclasses.replace(config, positions="learned")
     oracle = np.load(ORACLES / "reference_dit.npz")
@@ -96,13 +97,15 @@ def test_an_imported_run_samples_and_tells_where_it_came_from(tmp_path):
     command = ["import-torch", str(STATE), "--out", str(out), "--heads", "3", "--genes", str(genes)]
     result = CliRunner().invoke(cli.main, command)
     assert result.exit_code == 0, result.output
-    assert "60 genes" in result.output and "reference_dit.safetensors" in result.output
+    assert "60 genes" in result.output
+    assert "reference_dit.safetensors" in result.output
     model, oracle = load_model(out), np.load(ORACLES / "reference_dit.npz")
     ours = predicted(model.config.network, 60, model.params, oracle["cells"], oracle["timesteps"] + 1)
     np.testing.assert_allclose(ours, oracle["predicted"], atol=1e-4)
     cells = scrdit.sample(out, 5, solver="ddim", eta=1.0, acceleration=100, schedule="paper")
     assert list(cells.var_names) == genes.read_text().split()
-    assert cells.shape == (5, 60) and cells.X.min() >= 0
+    assert cells.shape == (5, 60)
+    assert cells.X.min() >= 0
     assert Provenance.from_uns(cells.uns).metadata.scaling.zero_value == -10
     with pytest.raises(OutputExists, match="there already"):
         scrdit.import_torch(STATE, out=out, heads=3)
@@ -156,7 +159,8 @@ def test_bad_files_are_one_line_and_leave_nothing(state, tmp_path):
             save_file(content, path)
         with pytest.raises((BadInput, GeneMismatch), match=match) as caught:
             scrdit.import_torch(path, out=out, heads=HEADS, **options)
-        assert "\n" not in str(caught.value) and not out.exists()
+        assert "\n" not in str(caught.value)
+        assert not out.exists()
 
     refused("cannot be read as .safetensors", whole[:-1000])
     refused("cannot be read as .safetensors", b"PK\x03\x04 no such thing")
@@ -194,7 +198,8 @@ def test_gene_names_that_cannot_be_right_are_refused(tmp_path, name, text, match
     (tmp_path / name).write_text(text)
     with pytest.raises(BadInput, match=match) as caught:
         scrdit.import_torch(STATE, out=tmp_path / "run", heads=HEADS, genes=tmp_path / name)
-    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("wrong", "match"), [("GENE3", "'GENE3' more than once"), ("", "''"), (7, "7, which is none")])
