@@ -14,7 +14,7 @@ from ..config import DataConfig, RunConfig, load_preset
 from ..data.preparing import Prepared, is_prepared, prepared_from, write_prepared
 from ..data.sources import load_prepared, too_large
 from ..devices import bind_processes, use_every_core
-from ..errors import BadConfig
+from ..errors import BadConfig, BadInput
 from ..extras import optional
 from ..generation.fitting import fit_carried
 from ..generation.scoring import ModelScorer
@@ -151,13 +151,17 @@ def train(
     if distributed:
         bind_processes(coordinator, processes, process_id)
     start_jax()
-    prepared = data
-    if not isinstance(data, Prepared):
-        prepared = prepare(data, preset=preset, transpose=transpose, stream=stream, **changes)
-    to_copy = prepared.on_disk and not isinstance(data, Prepared) and not is_prepared(prepared.cells)
+    notes: tuple[str, ...] = ()
+    source: Prepared | Callable[[Run], Prepared]
+    if isinstance(data, Prepared):
+        source = prepared = data
+    else:
+        source = prepared = prepare(data, preset=preset, transpose=transpose, stream=stream, **changes)
+        if prepared.on_disk and not is_prepared(prepared.cells):
+            source = partial(_copied, prepared)
+            notes = (too_large(data) or "the cells stay on the disk, as asked",)
     if on_notes is not None:
-        where = (too_large(data) or "the cells stay on the disk, as asked",) if to_copy else ()
-        on_notes((*prepared.metadata.notes, *where))
+        on_notes((*prepared.metadata.notes, *notes))
     config = replace(config, data=prepared.metadata.settings)
     options = _options(config, max_minutes, tensorboard)
     if per_cell_type:
@@ -165,7 +169,6 @@ def train(
             raise BadConfig("a family is trained from memory, and these cells are streamed; leave --per-cell-type out")
         on_note = (lambda note: None) if on_notes is None else (lambda note: on_notes((note,)))
         return train_family(prepared, config, out, options, on_note=on_note)
-    source = partial(_copied, prepared) if to_copy else prepared
     return loop.train(source, config, out, options)
 
 
@@ -183,12 +186,13 @@ def _options(config: RunConfig, max_minutes: float | None, tensorboard: bool) ->
 
 def _copied(prepared: Prepared, run: Run) -> Prepared:
     """Copy streamed cells into the run directory, only the chosen genes, normalised once; the copy, on the disk."""
-    if run.cells_path.exists():
-        there = prepared_from(open_cells(run.cells_path))
-        if there.metadata == prepared.metadata:
-            return replace(there, marginals=prepared.marginals)
-    write_prepared(prepared, run.cells_path)
-    return replace(prepared_from(open_cells(run.cells_path)), marginals=prepared.marginals)
+    there = open_cells(run.cells_path) if run.cells_path.exists() else None
+    if there is None or prepared_from(there).metadata != prepared.metadata:
+        write_prepared(prepared, run.cells_path)
+        there = open_cells(run.cells_path)
+    if there is None:
+        raise BadInput(f"{run.cells_path} cannot be streamed; delete it and type the same command again")
+    return replace(prepared_from(there), marginals=prepared.marginals)
 
 
 def import_torch(

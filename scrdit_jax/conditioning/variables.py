@@ -73,7 +73,8 @@ def categorical(cells: Cells, columns: Iterable[str], source: str) -> Cells:
     changed = {column: _checked(cells, column, source) for column in columns}
     if not changed:
         return cells
-    return make_cells(cells.X, cells.obs.assign(**changed), cells.var, dict(cells.uns))
+    table: Any = cells  # anndata allows tables on the disk, which these are not
+    return make_cells(table.X, table.obs.assign(**changed), table.var, dict(table.uns))
 
 
 def _checked(cells: Cells, column: str, source: str) -> pd.Categorical:

@@ -44,5 +44,5 @@ def timestep_probabilities(schedule: NoiseSchedule, config: TrainingConfig) -> n
     edges = np.concatenate([log_snr[:1], (log_snr[:-1] + log_snr[1:]) / 2, log_snr[-1:]])
     exponents = -0.5 * ((log_snr - config.log_snr_mean) / config.log_snr_std) ** 2
     # Relative to the largest: a normal that misses the schedule must not underflow everywhere.
-    weights = np.exp(exponents - exponents.max()) * -np.diff(edges)
+    weights = np.exp(exponents - np.max(exponents)) * -np.diff(edges)
     return weights / weights.sum()

@@ -86,9 +86,9 @@ def cheapest_path(costs: np.ndarray, steps: int) -> np.ndarray:
         total = reached[:, :, None] + costs[:, :, :count]
         choices.append(np.argmin(total, axis=0))
         reached = np.concatenate([np.full((1, count), np.inf), np.min(total, axis=0)])
-    before, level = np.unravel_index(np.argmin(reached + costs[:, :, count]), reached.shape)
-    path = [int(level)]
+    before, level = map(int, np.unravel_index(np.argmin(reached + costs[:, :, count]), reached.shape))
+    path = [level]
     for choice in reversed(choices):
-        before, level = choice[before - 1, level], before - 1
-        path.append(int(level))
+        before, level = int(choice[before - 1, level]), before - 1
+        path.append(level)
     return np.array(path[::-1])

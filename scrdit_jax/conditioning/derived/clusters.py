@@ -46,9 +46,9 @@ def _largest_first(scores: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """Centres without those of too few cells, one after another, and in the order of their cells."""
     while True:
         counts = np.bincount(vq(scores, centres)[0], minlength=len(centres))
-        if len(centres) == 1 or counts.min() >= LEAST_CELLS:
+        if len(centres) == 1 or np.min(counts) >= LEAST_CELLS:
             return centres[np.argsort(-counts, kind="stable")]
-        centres = np.delete(centres, counts.argmin(), axis=0)
+        centres = np.delete(centres, np.argmin(counts), axis=0)
 
 
 DERIVED = Derived("clusters", find, coarse=True)
