@@ -151,7 +151,7 @@ def _difference(name: str, there: Any, wanted: Any) -> str:
         key = next(key for key in wanted if there.get(key) != wanted[key])
         return _difference(key, there.get(key), wanted[key])
     if name == "models" and len(there) == len(wanted):
-        return _difference("model", *next(pair for pair in zip(there, wanted, strict=True) if pair[0] != pair[1]))
+        return "model " + _difference("", *next(p for p in zip(there, wanted, strict=True) if p[0] != p[1]))
     return f"{name} {str(there)[:60]}, not {str(wanted)[:60]}"
 
 

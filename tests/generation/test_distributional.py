@@ -78,17 +78,21 @@ def test_a_network_that_tells_the_marginals_gives_cells_of_these_marginals(model
     random, cells = np.random.default_rng(steps), 4096
     shares, means, spreads = random.uniform(0.02, 0.98, 24), random.uniform(3, 6, 24), random.uniform(0.2, 0.5, 24)
     said = np.stack([np.log(shares / (1 - shares)), means, np.log(spreads)], axis=-1).astype(np.float32)
-    state = initial_state(network_of(model)[0], 24, model.config.training, gene_bias=said)
-    told = Model(model.config, model.metadata, jax.device_get(state.params), 0)
+
+    def at_marginals(params, _):
+        return {"params": params["params"] | {"gene_bias": jnp.asarray(said)}}
+
+    state = initial_state(network_of(model)[0], 24, model.config.training, initial_params=at_marginals)
+    stating = Model(model.config, model.metadata, jax.device_get(state.params), 0)
     levels = noise_levels(linear_schedule(model.config.diffusion), np.array([20, 15, 9, 4])[:steps])
     config = SamplingConfig(batch_size=512, steps=steps)
-    engine = make_engine(told, config, coefficients=distributional(levels))
+    engine = make_engine(stating, config, coefficients=distributional(levels))
     made = np.concatenate(list(dense_batches(engine, cells)))
     present = made > 0
     assert np.all(np.abs(present.mean(axis=0) - shares) < 4.5 * np.sqrt(shares * (1 - shares) / cells))
     # One test for all values: of 24 at 1 %, one in five would fail by chance.
     assert stats.kstest(((made - means) / spreads)[present], "norm").pvalue > 0.01
-    # Genes are told nothing of each other.
+    # Genes are independent of each other.
     correlation = np.corrcoef(present.T) - np.eye(24)
     assert np.abs(correlation).max() < 4.5 / np.sqrt(cells)
 

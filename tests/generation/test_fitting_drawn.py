@@ -1,7 +1,5 @@
 """Timesteps fitted by the cells that a sampler ends at."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -11,6 +9,7 @@ from scrdit_jax.diffusion.schedule import linear_schedule
 from scrdit_jax.errors import BadTimesteps
 from scrdit_jax.generation import fitting
 from scrdit_jax.io.reading import read_cells
+from scrdit_jax.provenance import Provenance
 from scrdit_jax.training.metric_logger import DivergenceMonitor
 
 
@@ -32,9 +31,9 @@ def test_a_finished_run_carries_them_and_sampling_takes_them(few, tiny_cells, ti
         assert len(taus) == steps
         assert np.all(np.diff(taus) < 0)
         assert taus[-1] >= 1
-    record = scrdit_jax.sample(run, 2, steps=3, batch_size=4).uns["scrdit"]
-    assert json.loads(record["timesteps"]) == list(model.fitted[3])
-    assert json.loads(record["sampling"])["schedule"] == "fitted"
+    provenance = Provenance.from_uns(scrdit_jax.sample(run, 2, steps=3, batch_size=4).uns)
+    assert provenance.timesteps == model.fitted[3]
+    assert provenance.sampling["schedule"] == "fitted"
     assert "carries timesteps fitted for 1, 2, 3" in "\n".join(scrdit_jax.api.describe(run.path))
     # One that was stopped before its end carries none.
     stopped = scrdit_jax.train(tiny_cells, out=tmp_path / "stopped", preset=tiny_config, max_minutes=1e-6)

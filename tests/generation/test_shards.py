@@ -20,6 +20,7 @@ import scrdit_jax as scrdit
 from scrdit_jax.conditioning.request import Quotas
 from scrdit_jax.errors import BadConfig, BadInput, DiskFull, OutputExists, ScrditError
 from scrdit_jax.generation import pipeline
+from scrdit_jax.generation.engine import Engine
 from scrdit_jax.generation.fill import fill
 from scrdit_jax.io.append import to_csr
 from scrdit_jax.sampling.sampler import cell_keys, cell_noise
@@ -133,7 +134,7 @@ def test_other_weights_are_another_request(tiny_run, atlas):
     model = load_model(tiny_run)
     params = jax.tree.map(lambda leaf: leaf + 1e-6, model.params)
     changed = type(model)(model.config, model.metadata, params, model.step)
-    with pytest.raises(OutputExists, match=r"another request \(model [0-9a-f]{60}"):
+    with pytest.raises(OutputExists, match=r"another request \(model digest [0-9a-f]{60}"):
         fill(changed, Quotas.unlabelled(CELLS), SamplingConfig(steps=4, batch_size=64), atlas)
 
 
@@ -148,8 +149,8 @@ def test_a_full_disk_stops_with_one_line_and_goes_on_to_the_same_cells(tiny_run,
     out = tmp_path / "a"
     with monkeypatch.context() as patch:
         patch.setattr(pipeline.ShardWriter, "_finish", full)
-        dispatch = pipeline.Engine.dispatch
-        patch.setattr(pipeline.Engine, "dispatch", lambda *args: batches.append(args[1]) or dispatch(*args))
+        dispatch = Engine.dispatch
+        patch.setattr(Engine, "dispatch", lambda *args: batches.append(args[1]) or dispatch(*args))
         with pytest.raises(DiskFull, match=r"no space left while writing .*a; free some and run the same command"):
             scrdit.generate(tiny_run, CELLS, out=out, **OPTIONS)
     # The fourth batch fails; by then MOST_WAITING more may wait to be written, and one be at the device.
@@ -161,7 +162,7 @@ def test_a_full_disk_stops_with_one_line_and_goes_on_to_the_same_cells(tiny_run,
 
 
 def test_a_run_that_cannot_fit_is_refused_after_one_batch(tiny_run, tmp_path, monkeypatch):
-    monkeypatch.setattr("scrdit_jax.files.shutil.disk_usage", lambda path: SimpleNamespace(free=10_000))
+    monkeypatch.setattr("scrdit_jax.io.atomic.shutil.disk_usage", lambda path: SimpleNamespace(free=10_000))
     with pytest.raises(DiskFull, match=r"no space left to write .*a: 0\.\d MB are needed, 0\.0 MB are free"):
         scrdit.generate(tiny_run, CELLS, out=tmp_path / "a", **OPTIONS)
     assert list((tmp_path / "a/shards").iterdir()) == []
