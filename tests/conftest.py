@@ -11,8 +11,13 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
     " --xla_llvm_disable_expensive_passes=true"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
-# What tests find out about the machine is no business of the user's own cache.
-os.environ["SCRDIT_CACHE"] = tempfile.mkdtemp(prefix="scrdit_test_cache_")
+# What tests find out about the machine is no business of the user's own cache. Workers and the processes that tests
+# start share it, and the compiled programs: the same tiny ones are needed by many, and compiling once is enough.
+SHARED = os.environ.setdefault("SCRDIT_TEST_CACHE", tempfile.mkdtemp(prefix="scrdit_tests_"))
+os.environ["SCRDIT_CACHE"] = os.path.join(SHARED, "measured")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(SHARED, "programs")
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import anndata
 import jax
@@ -26,10 +31,6 @@ from scrdit_jax.cli import main
 from scrdit_jax.config import RunConfig
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# The same tiny programs are compiled by many tests; once is enough.
-jax.config.update("jax_compilation_cache_dir", tempfile.mkdtemp(prefix="scrdit_test_programs_"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(scope="module", autouse=True)
