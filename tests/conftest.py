@@ -1,6 +1,8 @@
 """Strict JAX, two fake CPU devices, and one tiny trained run that many tests share."""
 
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 
@@ -13,9 +15,11 @@ os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
 os.environ["JAX_PLATFORMS"] = "cpu"
 # What tests find out about the machine is no business of the user's own cache. Workers and the processes that tests
 # start share it, and the compiled programs: the same tiny ones are needed by many, and compiling once is enough.
-SHARED = os.environ.setdefault("SCRDIT_TEST_CACHE", tempfile.mkdtemp(prefix="scrdit_tests_"))
-os.environ["SCRDIT_CACHE"] = os.path.join(SHARED, "measured")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(SHARED, "programs")
+if "SCRDIT_TEST_CACHE" not in os.environ:
+    os.environ["SCRDIT_TEST_CACHE"] = tempfile.mkdtemp(prefix="scrdit_tests_")
+    atexit.register(shutil.rmtree, os.environ["SCRDIT_TEST_CACHE"], ignore_errors=True)
+os.environ["SCRDIT_CACHE"] = os.path.join(os.environ["SCRDIT_TEST_CACHE"], "measured")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = os.path.join(os.environ["SCRDIT_TEST_CACHE"], "programs")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
