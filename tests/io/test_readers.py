@@ -1,5 +1,6 @@
 """The registry of readers: a new format is one new file, and only what a file can cause is said of the file."""
 
+import gc
 import json
 import shutil
 import sys
@@ -12,6 +13,7 @@ from scipy import sparse
 
 import scrdit_jax.io.readers as readers
 from scrdit_jax.errors import BadInput
+from scrdit_jax.io.backed import BackedCells
 from scrdit_jax.io.reading import bytes_in_memory, formats, open_cells, read_cells
 from scrdit_jax.registry import READERS
 
@@ -104,6 +106,10 @@ def nodes_of(path) -> list[str]:
     return [name for name in found if not name.startswith("uns")]
 
 
+def open_files() -> int:
+    return h5py.h5f.get_obj_count(h5py.h5f.OBJ_ALL, h5py.h5f.OBJ_FILE)
+
+
 def write_10x(path) -> None:
     with h5py.File(path, "w") as file:
         by_cell = sparse.csr_matrix(np.eye(3, dtype=np.float32))
@@ -116,12 +122,20 @@ def write_10x(path) -> None:
             )
 
 
-@pytest.mark.parametrize("name", ["cells.h5ad", "cells.h5"])
+@pytest.mark.parametrize("name", ["cells.h5ad", "dense.h5ad", "cells.h5"])
 def test_whatever_is_wrong_in_an_hdf5_file_is_said_of_the_file(name, tmp_path, tiny_cells):
     """Every part of it missing, of another kind or of another length: never a traceback."""
     whole = tmp_path / name
-    tiny_cells.write_h5ad(whole) if name == "cells.h5ad" else write_10x(whole)
+    match name:
+        case "cells.h5ad":
+            tiny_cells.write_h5ad(whole)
+        case "dense.h5ad":
+            anndata.AnnData(tiny_cells.X.toarray(), obs=tiny_cells.obs, var=tiny_cells.var).write_h5ad(whole)
+        case "cells.h5":
+            write_10x(whole)
     read_cells(whole)
+    gc.collect()
+    others = open_files()
     broken = tmp_path / f"broken_{name}"
     for node in nodes_of(whole):
         for new in (None, "group", np.zeros(2), np.array([b"word"]), 7):
@@ -133,11 +147,14 @@ def test_whatever_is_wrong_in_an_hdf5_file_is_said_of_the_file(name, tmp_path, t
                     made = file.create_group(node) if isinstance(new, str) else file.create_dataset(node, data=new)
                     made.attrs.update(attributes)
             for read in (read_cells, open_cells, bytes_in_memory):
-                refused = None
+                refused = cells = None
                 try:
-                    read(broken)
+                    cells = read(broken)
                 except BadInput as error:
                     refused = str(error)
+                # Of a file that was refused, or read whole, nothing stays open: it can be mended and written again.
+                assert isinstance(cells, BackedCells) or open_files() <= others
+                del cells
                 # What a reader does not need may be missing; anything but BadInput fails the test by itself.
                 assert refused is None or ("\n" not in refused and str(broken) in refused)
 

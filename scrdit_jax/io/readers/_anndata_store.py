@@ -47,8 +47,10 @@ def backed_cells_of(group: Group, path: Path) -> BackedCells | None:
     """The cells with X left on the disk; None where it is not stored by rows."""
     if "X" not in group or isinstance(group.get("obs"), h5py.Dataset):
         return None
-    if group["X"].attrs.get("encoding-type") not in ("csr_matrix", "array"):
-        return None
+    encoding, shape = group["X"].attrs.get("encoding-type"), getattr(group["X"], "shape", None)
+    dense = encoding == "array" and shape is not None and len(shape) == 2
+    if not dense and (encoding != "csr_matrix" or shape is not None):
+        return None  # what is wrong, if anything is, comes out as it is read whole
     return cells_of(group, path, backed=True)
 
 

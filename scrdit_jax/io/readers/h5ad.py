@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import anndata
@@ -26,7 +27,11 @@ def _read(path: Path) -> AnnData:
 
 def _open(path: Path) -> BackedCells | None:
     # Without a cache of its own HDF5 reads what is asked for, and not whole chunks.
-    return backed_cells_of(h5py.File(path, rdcc_nbytes=0), path)
+    with contextlib.ExitStack() as closing:
+        cells = backed_cells_of(closing.enter_context(h5py.File(path, rdcc_nbytes=0)), path)
+        if cells is not None:
+            closing.pop_all()  # the cells' matrix is read from it
+    return cells
 
 
 def _bytes_in_memory(path: Path) -> int:
