@@ -73,18 +73,21 @@ def scrdit(tmp_path, monkeypatch):
 @pytest.fixture
 def add_part(tmp_path, monkeypatch):
     """Puts a file `name`.py with this text into a `package` of parts, for one test: see scrdit_jax.registry."""
+    added = []
 
     def add(package, name, text):
         folder = tmp_path / "parts" / package.__name__
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.py").write_text(text)
-        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
-        # What is imported meanwhile is forgotten afterwards.
-        module = f"{package.__name__}.{name}"
-        monkeypatch.setitem(sys.modules, module, None)
-        del sys.modules[module]
+        if str(folder) not in package.__path__:
+            monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+        added.append((package, name))
 
-    return add
+    yield add
+    # What was imported meanwhile is forgotten.
+    for package, name in added:
+        sys.modules.pop(f"{package.__name__}.{name}", None)
+        vars(package).pop(name, None)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """A new metric is one new file: the report, its page and its table have it."""
 
 import json
-import sys
 
 import pytest
 
@@ -27,26 +26,8 @@ METRICS = (
 """
 
 
-@pytest.fixture
-def add_metric(tmp_path, monkeypatch):
-    """Write a module of metrics into a folder that the package then looks in, too."""
-    folder = tmp_path / "parts"
-    folder.mkdir()
-    monkeypatch.setattr(metrics, "__path__", [*metrics.__path__, str(folder)])
-    added = []
-
-    def add(name, text):
-        (folder / f"{name}.py").write_text(text)
-        added.append(name)
-
-    yield add
-    for name in added:
-        sys.modules.pop(f"{metrics.__name__}.{name}", None)
-        vars(metrics).pop(name, None)
-
-
-def test_a_metric_in_a_new_file_is_in_the_report(scrdit, add_metric, tiny_run, tmp_path):
-    add_metric("a_toy", TOY.format(table="Leading scores"))
+def test_a_metric_in_a_new_file_is_in_the_report(scrdit, add_part, tiny_run, tmp_path):
+    add_part(metrics, "a_toy", TOY.format(table="Leading scores"))
     scrdit_jax.sample(tiny_run, 40, steps=3).write_h5ad(tmp_path / "cells.h5ad")
     status, text = scrdit("evaluate", tiny_run.path, "cells.h5ad", "--out", "report", "--repeats", 1)
     assert status == 0, text
@@ -57,16 +38,16 @@ def test_a_metric_in_a_new_file_is_in_the_report(scrdit, add_metric, tiny_run, t
     assert "Toy: difference of means" in (tmp_path / "report/report.html").read_text()
 
 
-def test_tables_keep_their_order_and_new_ones_come_last(add_metric):
+def test_tables_keep_their_order_and_new_ones_come_last(add_part):
     before = [metric.name for metric in metrics.all_metrics()]
-    add_metric("a_toy", TOY.format(table="My scores"))
+    add_part(metrics, "a_toy", TOY.format(table="My scores"))
     assert [metric.name for metric in metrics.all_metrics()] == [*before, "toy_difference"]
     assert list(metrics.metric_tables()) == [*metrics.TABLES, "My scores"]
     assert list(METRICS) == ["a-toy", "further", "leading", "paper"]
 
 
-def test_two_metrics_of_one_name_are_refused(add_metric):
-    add_metric("first_toy", TOY.format(table="x"))
-    add_metric("second_toy", TOY.format(table="x"))
+def test_two_metrics_of_one_name_are_refused(add_part):
+    add_part(metrics, "first_toy", TOY.format(table="x"))
+    add_part(metrics, "second_toy", TOY.format(table="x"))
     with pytest.raises(BadConfig, match="two metrics are called 'toy_difference'; rename one"):
         metrics.all_metrics()

@@ -3,7 +3,6 @@
 import gc
 import json
 import shutil
-import sys
 
 import anndata
 import h5py
@@ -44,26 +43,8 @@ READER = Reader(formats=".toy", sniff=lambda path: has_suffix(path, ".toy"), rea
 """
 
 
-@pytest.fixture
-def add_reader(tmp_path, monkeypatch):
-    """Puts a new file among the readers, for this test."""
-    folder = tmp_path / "parts"
-    folder.mkdir()
-    monkeypatch.setattr(readers, "__path__", [*readers.__path__, str(folder)])
-    added = []
-
-    def add(name, text):
-        (folder / f"{name}.py").write_text(text)
-        added.append(f"{readers.__name__}.{name}")
-
-    yield add
-    for name in added:
-        sys.modules.pop(name, None)
-        vars(readers).pop(name.rpartition(".")[2], None)
-
-
-def test_a_new_format_is_one_new_file(add_reader, scrdit, tiny_cells, tiny_config, tmp_path):
-    add_reader("toy", TOY)
+def test_a_new_format_is_one_new_file(add_part, scrdit, tiny_cells, tiny_config, tmp_path):
+    add_part(readers, "toy", TOY)
     (tmp_path / "tiny.json").write_text(json.dumps(tiny_config.to_dict()))
     rows = zip(tiny_cells.obs_names, tiny_cells.X.toarray(), strict=True)
     lines = (
@@ -91,8 +72,8 @@ def test_readers_are_listed_in_the_order_in_which_they_are_asked():
 
 
 @pytest.mark.parametrize("bug", ["None.cells", "undefined", "1 / 0"])
-def test_mistakes_of_a_reader_are_not_blamed_on_the_file(add_reader, tmp_path, bug):
-    add_reader("toy", BROKEN.replace("BUG", bug))
+def test_mistakes_of_a_reader_are_not_blamed_on_the_file(add_part, tmp_path, bug):
+    add_part(readers, "toy", BROKEN.replace("BUG", bug))
     path = tmp_path / "x.toy"
     path.write_text("words")
     with pytest.raises((AttributeError, NameError, ZeroDivisionError)):
