@@ -25,6 +25,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from .conditioning.table import ConditionTable
 from .config import RunConfig
 from .data.metadata import DatasetMetadata
+from .data.saved_conditions import arrays_of, conditions_of, conditions_of_format_2
 from .errors import BadConfig, RunMismatch, writing
 from .io.atomic import atomic_write, require_space
 
@@ -32,7 +33,7 @@ from .io.atomic import atomic_write, require_space
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 
 FAMILY = "family.json"
-FORMAT = 2
+FORMAT = 3
 SCORE = "held_out_score"
 
 
@@ -208,11 +209,11 @@ class Checkpoints:
         }
         if state.ema is not None:
             items["ema"] = ocp.args.StandardSave(state.ema)
-        cells = {} if conditions is None else _arrays_of(conditions)
-        if cells:
-            items["cells"] = ocp.args.StandardSave(cells)
+        arrays = {} if conditions is None else arrays_of(conditions)
+        if arrays:
+            items["conditions"] = ocp.args.StandardSave(arrays)
         # Its threads would each print a traceback where they run out of space half-way.
-        require_space(self.run.checkpoints_path, sum(leaf.nbytes for leaf in jax.tree.leaves((state, cells))))
+        require_space(self.run.checkpoints_path, sum(leaf.nbytes for leaf in jax.tree.leaves((state, arrays))))
         with writing(self.run.checkpoints_path):
             self._manager.save(
                 int(state.step), args=ocp.args.Composite(**items), metrics=None if score is None else {SCORE: score}
@@ -248,7 +249,7 @@ class Checkpoints:
         """(settings, metadata, everything in model.json) of the newest checkpoint; format 1 had no number."""
         record = self._restore(ocp.args.Composite(model=ocp.args.JsonRestore()))["model"]
         version = record.get("format", 1)
-        if version not in (1, FORMAT):
+        if version not in range(1, FORMAT + 1):
             raise RunMismatch(
                 f"the checkpoints of {self.run.path} have format {version}, not 1 to {FORMAT}; update scrdit_jax"
             )
@@ -264,15 +265,22 @@ class Checkpoints:
         """The newest checkpoint as a Model on the default device."""
         config, metadata, record = self._record()
         name = "params" if config.training.ema_decay is None else "ema"
-        items = {name: ocp.args.StandardRestore()}
-        # None are known of a model that was trained elsewhere.
-        if (self.run.checkpoints_path / str(self.latest()) / "cells").is_dir():
-            items["cells"] = ocp.args.StandardRestore()
-        found = self._restore(ocp.args.Composite(**items))
-        params, cells = jax.tree.map(np.asarray, (found[name], found.get("cells")))
-        conditions = None if cells is None else conditions_of(cells, metadata)
+        found = self._restore(ocp.args.Composite(**{name: ocp.args.StandardRestore()}))
+        params, conditions = jax.tree.map(np.asarray, found[name]), self._conditions(metadata)
         fitted = {int(steps): tuple(taus) for steps, taus in record.get("fitted", {}).items()}
         return Model(config, metadata, params, record["step"], conditions, fitted)
+
+    def conditions(self) -> ConditionTable | None:
+        """What the newest checkpoint says of new cells' conditions; None for a model that was trained elsewhere."""
+        return self._conditions(self.origin()[1])
+
+    def _conditions(self, metadata: DatasetMetadata) -> ConditionTable | None:
+        there = self.run.checkpoints_path / str(self.latest())
+        for name, read in (("conditions", conditions_of), ("cells", conditions_of_format_2)):
+            if (there / name).is_dir():
+                found = self._restore(ocp.args.Composite(**{name: ocp.args.StandardRestore()}))[name]
+                return read(jax.tree.map(np.asarray, found), metadata)
+        return None
 
     def _restore(self, args: ocp.args.Composite) -> Any:
         step = self.latest()
@@ -286,18 +294,6 @@ class Checkpoints:
                 f"checkpoint {step} of {self.run.path} cannot be read ({' '.join(first)[:200]}); "
                 f"delete {self.run.checkpoints_path / str(step)} to use the one before"
             ) from error
-
-
-def _arrays_of(conditions: ConditionTable) -> dict[str, np.ndarray]:
-    """As they are saved; orbax keeps no empty arrays, so no variables are one column of -1."""
-    codes = conditions.codes if conditions.variables else np.full((len(conditions.codes), 1), -1, np.int32)
-    return {"library_size": conditions.library_size, "labels": codes}
-
-
-def conditions_of(cells: Mapping[str, np.ndarray], metadata: DatasetMetadata) -> ConditionTable:
-    """The table from the arrays that a checkpoint or a packed model has of its training cells."""
-    codes = cells["labels"] if metadata.variables else np.zeros((metadata.n_train, 0), np.int32)
-    return ConditionTable(metadata.variables, codes, cells["library_size"], metadata.type_variable)
 
 
 def _of_this_process(state: Any) -> Any:

@@ -71,10 +71,9 @@ class Family:
 
     @cached_property
     def conditions(self) -> ConditionTable:
-        """The training cells of all members, with their type as the one condition."""
-        library_size = np.concatenate([model.conditions.library_size for model in self.models])
-        codes = np.repeat(np.arange(len(self.models), dtype=np.int32), self.variable.counts)[:, None]
-        return ConditionTable((self.variable,), codes, library_size, self.variable.name)
+        """Their type as the one condition; the states of its cells are each member's own."""
+        codes = np.arange(len(self.models), dtype=np.int32)[:, None]
+        return ConditionTable((self.variable,), codes, np.asarray(self.variable.counts), self.variable.name)
 
 
 Trained = Model | Family

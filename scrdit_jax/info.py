@@ -109,6 +109,6 @@ def _describe_run(run: Run) -> list[str]:
         *([f"carries timesteps fitted for {', '.join(map(str, model.fitted))} steps"] if model.fitted else []),
         *([f"the best held-out score is that of step {best}"] if best is not None else []),
         *([f"cell types: {types}"] if types else []),
-        *(f"conditioned on {v.name}: {', '.join(v.categories)}" for v in metadata.observed),
+        *(f"conditioned on {v.name}: {', '.join(v.categories)}" for v in metadata.variables),
         *metadata.notes,
     ]

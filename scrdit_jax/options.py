@@ -57,6 +57,8 @@ class SettingChanges(TypedDict, total=False):
     log_snr_std: float | None
     stratified_levels: bool
     label_dropout: float
+    state_noise: float
+    conditions: str
     dtype: str
     accumulate: int
     evaluate_every: float | None

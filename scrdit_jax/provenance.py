@@ -166,7 +166,7 @@ def _from_format_1(record: Mapping[str, Any]) -> Provenance:
     return Provenance(
         cells=int(record["cells"]),
         quotas=tuple({"labels": names, "cells": count} for names, count in labels),
-        variables=model.metadata.observed,
+        variables=model.metadata.variables,
         sampling=json.loads(str(record["sampling"])),
         timesteps=tuple(json.loads(str(record["timesteps"]))),
         network_evaluations=int(record["network_evaluations"]),

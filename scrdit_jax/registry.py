@@ -57,4 +57,4 @@ PREDICTIONS: Registry = Registry("scrdit_jax.diffusion.predictions", "PREDICTION
 OBJECTIVES: Registry = Registry("scrdit_jax.training.objectives", "OBJECTIVE", "objective")
 READERS: Registry = Registry("scrdit_jax.io.readers", "READER", "reader")
 METRICS: Registry = Registry("scrdit_jax.evaluation.metrics", "METRICS", "metric")
-DERIVED: Registry = Registry("scrdit_jax.conditioning.derived", "DERIVED", "derived variable")
+DERIVED: Registry = Registry("scrdit_jax.conditioning.derived", "DERIVED", "derived number")

@@ -25,7 +25,7 @@ data_options = options(
     click.option("--condition-on", multiple=True, metavar="COLUMN", help="Condition on this column; repeatable."),
     click.option(
         "--derive", multiple=True, type=Counts(DERIVED), metavar="NAME=N",
-        help="Condition on variables found in the cells, such as clusters=32; repeatable.  none: on none.",
+        help="Condition on numbers found in the cells, such as pc-scores=12; repeatable.  none: on none.",
     ),
     click.option("--genes", type=int, help="How many genes to model.  [default: the preset's]"),
     click.option("--gene-selection", type=click.Choice(GENE_SELECTIONS), help="hvg: highly variable; cv: eq. 1."),

@@ -57,7 +57,7 @@ def require_cells(cells: int) -> None:
 class Quotas:
     """Cells in the order in which they are generated: `counts` of those with `codes`, quota by quota.
 
-    `codes` has for each quota one code for each observed variable; none, (), for cells without labels.
+    `codes` has for each quota one code for each variable; none, (), for cells without labels.
     """
 
     codes: tuple[Codes, ...]
@@ -81,7 +81,7 @@ class Quotas:
         return sum(self.counts)
 
     def named(self, variables: Sequence[Variable]) -> list[dict[str, Any]]:
-        """[{"labels": [a category of each of the observed `variables`], "cells": count}, ...] for files."""
+        """[{"labels": [a category of each of the `variables`], "cells": count}, ...] for files."""
         return [
             {"labels": [v.categories[code] for v, code in zip(variables, codes, strict=False)], "cells": count}
             for codes, count in zip(self.codes, self.counts, strict=True)
@@ -111,9 +111,9 @@ def resolve(request: CellRequest, table: ConditionTable | None) -> Quotas:
     """The quotas that `request` means for a model with the `table` of its training cells (None: none is known).
 
     A variable that the request does not mention gets, for each category of the others, the training cells'
-    proportions. Cells of a model without observed variables bear no labels.
+    proportions. Cells of a model without variables bear no labels.
     """
-    if table is None or not len(table.observed):
+    if table is None or not table.variables:
         if request.cell_types or request.per_type is not None or request.match is not None:
             raise BadConfig(
                 "this model was trained without labels, so no type can be asked for; train with --condition-on COLUMN "
@@ -128,7 +128,7 @@ def resolve(request: CellRequest, table: ConditionTable | None) -> Quotas:
     if not request.cell_types:
         return Quotas.of(_spread({}, _asked(request), combinations))
     place = table.type_place
-    codes = [table.observed_variables[place].code(name) for name in request.cell_types]
+    codes = [table.variables[place].code(name) for name in request.cell_types]
     shares = share_out(_asked(request), np.ones(len(codes)))
     return Quotas.of(
         run
@@ -159,7 +159,7 @@ def _from_table(
     request: CellRequest, per_type: PerType, table: ConditionTable, combinations: Mapping[Codes, int]
 ) -> list[tuple[Codes, int]]:
     source, rows = _read_table(per_type, table)
-    variables = {variable.name: (i, variable) for i, variable in enumerate(table.observed_variables)}
+    variables = {variable.name: (i, variable) for i, variable in enumerate(table.variables)}
     runs, seen = [], set()
     for where, row in rows:
         labels = {column: name for column, name in row.items() if column != CELLS}
@@ -185,7 +185,7 @@ def _from_table(
 
 def _read_table(table: PerType, known: ConditionTable) -> tuple[str, Iterable[tuple[str, dict[str, Any]]]]:
     """(what to call it, (where, {column: category, "cells": number}) of each row)."""
-    columns = [variable.name for variable in known.observed_variables]
+    columns = [variable.name for variable in known.variables]
     if isinstance(table, pd.DataFrame):
         source, header = "the table", [str(name) for name in table.columns]
         rows = [(f"row {i}", [str(v) for v in values]) for i, values in enumerate(table.itertuples(index=False), 1)]
@@ -235,7 +235,7 @@ def _matching(
 ) -> list[tuple[Codes, int]]:
     """In the proportions of real cells; as many of them, unless a number is given."""
     cells, source = load_cells(match)
-    variables = table.observed_variables
+    variables = table.variables
     shared = [i for i, variable in enumerate(variables) if variable.name in cells.obs]
     if not shared:
         raise BadInput(f"{source} has none of the model's columns {listed(v.name for v in variables)} in its obs")

@@ -1,72 +1,74 @@
-"""What the training cells say of the conditioning variables: which categories go together, how often, at what depth."""
+"""What the training cells say of new ones' conditions: which categories go together, how often, in what states."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
+from .prior import Prior, fit_prior, given
+from .state import StateSpace
 from .variables import Variable
 
 
 @dataclass(frozen=True, eq=False)
 class ConditionTable:
-    """A row for each training cell: `codes` (cell, variable) int32 of its categories, in the order of `variables`, and
-    its `library_size` (cell,) float32.
+    """The combinations of categories that training cells have: `codes` (combination, variable) int32 in ascending
+    order, and how many `cells` (combination,) have each; one empty combination without variables.
 
-    `type_variable` is the name of the observed variable that holds the cell types, None without observed variables.
+    States of new cells lie in `space` and come from `prior`, whose rows are the combinations; both None where cells
+    have no state. `type_variable` names the variable that holds the cell types, None without variables.
     """
 
     variables: tuple[Variable, ...]
     codes: np.ndarray
-    library_size: np.ndarray
+    cells: np.ndarray
     type_variable: str | None = None
+    space: StateSpace | None = None
+    prior: Prior | None = None
 
-    @cached_property
-    def observed(self) -> np.ndarray:
-        """Places of the observed variables among all, ascending."""
-        return np.flatnonzero([variable.observed for variable in self.variables])
-
-    @cached_property
-    def derived(self) -> np.ndarray:
-        """Places of the derived variables among all, ascending."""
-        return np.flatnonzero([not variable.observed for variable in self.variables])
-
-    @property
-    def observed_variables(self) -> tuple[Variable, ...]:
-        """The observed variables, in order."""
-        return tuple(self.variables[i] for i in self.observed)
+    @classmethod
+    def fit(
+        cls,
+        variables: tuple[Variable, ...],
+        codes: np.ndarray,
+        states: np.ndarray,
+        *,
+        type_variable: str | None,
+        space: StateSpace,
+        conditions: str,
+        seed: int,
+    ) -> ConditionTable:
+        """Of training cells' `codes` (cell, variable) and `states` (cell, column); `conditions` names the prior."""
+        found, which, cells = np.unique(codes, axis=0, return_inverse=True, return_counts=True)
+        if not variables:
+            found, which, cells = np.zeros((1, 0), np.int32), np.zeros(len(codes), int), np.array([len(codes)])
+        prior = None
+        if states.shape[1]:
+            prior = fit_prior(conditions, states, which.ravel(), len(found), seed=seed)
+        return cls(variables, found.astype(np.int32), cells.astype(np.int64), type_variable, space, prior)
 
     @property
     def type_place(self) -> int:
-        """Which of the observed variables holds the cell types."""
-        return next(i for i, variable in enumerate(self.observed_variables) if variable.name == self.type_variable)
+        """Which of the variables holds the cell types."""
+        return next(i for i, variable in enumerate(self.variables) if variable.name == self.type_variable)
 
     def combinations(self) -> dict[tuple[int, ...], int]:
-        """How many training cells have each combination of observed categories, by code, in ascending order."""
-        found, counts = np.unique(self.codes[:, self.observed], axis=0, return_counts=True)
-        return {tuple(map(int, codes)): int(count) for codes, count in zip(found, counts, strict=True)}
+        """How many training cells have each combination of categories, by code, in ascending order."""
+        return {tuple(map(int, codes)): int(count) for codes, count in zip(self.codes, self.cells, strict=True)}
 
-    def derived_given(self, observed: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(codes (row, derived variable), shares (row,) that add up to 1) among training cells with these `observed`
-        codes; where there are none, among those of the cell type; else among all."""
-        known = self.codes[:, self.observed]
-        cells = np.ones(len(known), bool)
-        tries = [(known == np.asarray(observed)).all(axis=1)]
+    def alike(self, codes: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Numbers of the combinations whose training cells new cells of these `codes` are like: the same combination;
+        where no training cell has it, those of the cell type; else all. All, too, for cells without codes."""
+        everything = np.arange(len(self.codes))
+        if len(codes) < len(self.variables) or not self.variables:
+            return everything
+        same = [np.flatnonzero((self.codes == np.asarray(codes)).all(axis=1))]
         if self.type_variable is not None:
-            tries.append(known[:, self.type_place] == observed[self.type_place])
-        cells = next((same for same in tries if same.any()), cells)
-        codes, counts = np.unique(self.codes[cells][:, self.derived], axis=0, return_counts=True)
-        return codes, counts / counts.sum()
+            same.append(np.flatnonzero(self.codes[:, self.type_place] == codes[self.type_place]))
+        return next((numbers for numbers in same if len(numbers)), everything)
 
-    def library_sizes(self, fixed: Mapping[int, int]) -> np.ndarray:
-        """Sorted library sizes of the training cells with these codes {place: code}.
-
-        Where none has all of them, the first are given up one after another, in the order of `fixed`.
-        """
-        places, codes = list(fixed), np.array(list(fixed.values()), np.int32)
-        known = self.codes[:, places]
-        tries = [(known[:, i:] == codes[i:]).all(axis=1) for i in range(len(places) + 1)]
-        return np.sort(self.library_size[next(same for same in tries if same.any())])
+    def prior_for(self, codes: np.ndarray) -> Prior | None:
+        """The prior of new cells: its row r is for those of `codes[r]` (row, variable)."""
+        return None if self.prior is None else given(self.prior, [self.alike(row) for row in codes], self.cells)

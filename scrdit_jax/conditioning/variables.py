@@ -1,4 +1,4 @@
-"""Conditioning variables: columns of obs with categories, observed in the input or derived from the cells."""
+"""Conditioning variables: columns of obs with categories."""
 
 from __future__ import annotations
 
@@ -17,25 +17,15 @@ from ..io.checking import listed
 # One cell shows what it is, not what its category has in common.
 LEAST_CELLS = 2
 MOST_CATEGORIES = 4096
-OBSERVED = "observed"
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A column `name` of obs with its `categories`, in order, and the `counts` of training cells in each.
-
-    `source` is "observed" for a column of the input, else the kind of derived variable (see conditioning.derived).
-    """
+    """A column `name` of obs with its `categories`, in order, and the `counts` of training cells in each."""
 
     name: str
     categories: tuple[str, ...]
     counts: tuple[int, ...]
-    source: str = OBSERVED
-
-    @property
-    def observed(self) -> bool:
-        """Whether it is a column of the input, whose categories can be asked for by name."""
-        return self.source == OBSERVED
 
     def code(self, category: str) -> int:
         """The number of `category`; UnknownCellType, with those like it, if the model does not know it."""
@@ -54,15 +44,7 @@ class Variable:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Variable:
         """The inverse of `to_dict`."""
-        return cls(values["name"], tuple(values["categories"]), tuple(values["counts"]), values["source"])
-
-    @classmethod
-    def from_format_1(cls, values: Mapping[str, Any]) -> Variable:
-        """As it was saved before formats had versions: the source follows from the column's name."""
-        name = values["column"]
-        known = {"scrdit_kind": "clusters", "scrdit_size": "detected-genes"}
-        source = "pc-scores" if name.startswith("scrdit_place_") else known.get(name, OBSERVED)
-        return cls(name, tuple(values["names"]), tuple(values["cells"]), source)
+        return cls(values["name"], tuple(values["categories"]), tuple(values["counts"]))
 
 
 def categorical(cells: Cells, columns: Iterable[str], source: str) -> Cells:
@@ -105,9 +87,7 @@ def _checked(cells: Cells, column: str, source: str) -> pd.Categorical:
     return found
 
 
-def find_variables(
-    training: pd.DataFrame, columns: Iterable[str], input_name: str, *, source: str = OBSERVED
-) -> tuple[Variable, ...]:
+def find_variables(training: pd.DataFrame, columns: Iterable[str], input_name: str) -> tuple[Variable, ...]:
     """The variables in categorical `columns` of the training cells; BadInput where a category has none of them."""
     found = []
     for column in columns:
@@ -118,7 +98,7 @@ def find_variables(
                 f"{input_name}: all cells of {name!r} in obs[{column!r}] fell to the held-out ones; merge the label "
                 "with another, leave it out, or give another --seed or --held-out"
             )
-        found.append(Variable(column, tuple(map(str, counts.index)), tuple(map(int, counts)), source))
+        found.append(Variable(column, tuple(map(str, counts.index)), tuple(map(int, counts))))
     return tuple(found)
 
 

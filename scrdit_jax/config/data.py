@@ -19,8 +19,8 @@ class DataConfig:
     """How cells become training vectors. Genes are counted after selection; `held_out` is a share of cells.
 
     `condition_on` are columns of obs that the model is conditioned on, and whose categories can be asked for. `derive`
-    are variables that are found in the cells, conditioned on too, and drawn for each new cell, with how many of each:
-    {"clusters": 32, "detected-genes": 8, "pc-scores": 20} (see conditioning.derived). With `clip`, an expressed gene of
+    are numbers that are found in the cells, conditioned on too, and drawn for each new cell, with how many of each:
+    {"pc-scores": 12, "detected-genes": 1} (see conditioning.derived). With `clip`, an expressed gene of
     a new cell keeps within what training cells have of that gene.
     """
 
@@ -51,6 +51,8 @@ class DataConfig:
         for kind, count in _pairs(self.derive):
             require_choice("derive", kind, DERIVED)
             require_whole(f"derive of {kind}", count, 1)
+            if count > DERIVED[kind].most:
+                raise BadConfig(f"derive asks for {count} {kind}; there are {DERIVED[kind].most} at most")
         require(isinstance(self.clip, bool), "clip", self.clip, "true or false")
         require_whole("seed", self.seed, 0)
         if self.zero_value is not None:
@@ -70,14 +72,14 @@ def _pairs(derive: Any) -> tuple[tuple[str, int], ...]:
     try:
         return tuple((str(kind), count) for kind, count in pairs)
     except (TypeError, ValueError):
-        raise BadConfig(f'derive is {derive!r}; write it as {{"clusters": 32, "pc-scores": 20}}') from None
+        raise BadConfig(f'derive is {derive!r}; write it as {{"pc-scores": 12, "detected-genes": 1}}') from None
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the data with `derive`, where format 1 had `groups` and `components`."""
+    """Settings of the data without what former formats had; BadConfig where they were for a model that kept a row of
+    each training cell."""
     values = dict(values)
-    groups, components = values.pop("groups", 0), values.pop("components", 0)
-    if groups:
-        pc_scores = {"pc-scores": components} if components else {}
-        values["derive"] = {"clusters": groups, "detected-genes": 8, **pc_scores}
+    groups, _ = values.pop("groups", 0), values.pop("components", 0)
+    if groups or any(kind == "clusters" for kind, _ in _pairs(values.get("derive", ()))):
+        raise BadConfig("they are of a model that keeps a row of each training cell, which is no longer read")
     return values

@@ -15,7 +15,8 @@ from .data import DataConfig, upgraded
 
 LEARNING_RATE_SCHEDULES = ("constant", "cosine")
 # Of to_dict's JSON. Format 1, which has no such number, had the settings of all networks in one section.
-FORMAT = 2
+FORMAT = 3
+CONDITIONS = ("prior", "bootstrap")
 # Training settings that may differ when a run is continued: with others it comes to the same model, or to rounding.
 OPERATIONAL = ("accumulate", "evaluate_every", "patience", "checkpoint_every", "keep", "log_every")
 
@@ -81,7 +82,10 @@ class DiffusionConfig:
 class TrainingConfig:
     """One run of the optimiser. `log_snr_mean`/`log_snr_std` draw noise levels from a normal over log-SNR;
     without them timesteps are uniform (paper, section 2.4). `label_dropout` is the share of cells whose labels are
-    withheld from a conditional model, so that it can also predict without (Ho & Salimans 2022). `loss` names what is
+    withheld from a conditional model, so that it can also predict without (Ho & Salimans 2022). States that it is
+    conditioned on have normal noise added, of `state_noise` of their deviation over the training cells, in training and
+    in sampling; `conditions` says what states of new cells come from: a learnt "prior", or training cells by
+    "bootstrap", whose own states the model then holds. `loss` names what is
     minimised (training.objectives): the squared error of what is predicted (scRDiT eq. 10), or, of a prediction that is
     a distribution, minus its log-likelihood. An objective that has one learns from a `teacher`, the path of a run.
 
@@ -104,6 +108,8 @@ class TrainingConfig:
     log_snr_std: float | None = None
     stratified_levels: bool = False
     label_dropout: float = 0.1
+    state_noise: float = 0.2
+    conditions: str = "prior"
     dtype: str = "float32"
     accumulate: int = 1
     evaluate_every: float | None = None
@@ -123,6 +129,8 @@ class TrainingConfig:
         require_choice("learning_rate_schedule", self.learning_rate_schedule, LEARNING_RATE_SCHEDULES)
         require_real("weight_decay", self.weight_decay, 0)
         require_real("label_dropout", self.label_dropout, 0, 1)
+        require_real("state_noise", self.state_noise, 0, 10)
+        require_choice("conditions", self.conditions, CONDITIONS)
         if self.gradient_clip is not None:
             require_real("gradient_clip", self.gradient_clip, 0, open_low=True)
         if self.ema_decay is not None:
@@ -182,7 +190,7 @@ class RunConfig:
             raise BadConfig(f"{source}: format {version!r} is not known here (1 to {FORMAT} are); update scrdit_jax")
         _require_known(values, SECTIONS, source)
         network = values.pop("network", {})
-        if version == 1 and isinstance(values.get("data"), Mapping):
+        if version < FORMAT and isinstance(values.get("data"), Mapping):
             values["data"] = upgraded(values["data"])
         sections = {n: _section(SECTIONS[n], section, f"{source}: {n}") for n, section in values.items()}
         network = make_network_config(network, source=f"{source}: network", strict=version > 1)

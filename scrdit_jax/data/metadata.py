@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..conditioning.state import StateColumn
 from ..conditioning.variables import Variable
 from ..config import DataConfig
 from ..errors import BadInput
@@ -13,7 +14,7 @@ from .normalizing import Normalization
 from .scaling import Scaling
 
 METADATA_KEY = "scrdit_prepared"
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +23,8 @@ class DatasetMetadata:
 
     `genes` are in the model's order; `cell_types` counts training cells by name; `settings` are what was asked for,
     with the share and the seed of the split; `digest` is of the cells as they came; `notes` are sentences for the user.
-    `variables` are what a model of these cells is conditioned on.
+    `variables` are columns of categories that a model of these cells is conditioned on, `state` what a cell's state is
+    made of.
     """
 
     genes: tuple[str, ...]
@@ -37,11 +39,12 @@ class DatasetMetadata:
     digest: str
     notes: tuple[str, ...] = ()
     variables: tuple[Variable, ...] = ()
+    state: tuple[StateColumn, ...] = ()
 
     @property
-    def observed(self) -> tuple[Variable, ...]:
-        """The variables that are columns of the input."""
-        return tuple(variable for variable in self.variables if variable.observed)
+    def conditioned_states(self) -> int:
+        """How many numbers of a cell's state, the first, a network is conditioned on."""
+        return sum(column.conditioned for column in self.state)
 
     @property
     def categories(self) -> tuple[int, ...]:
@@ -50,8 +53,8 @@ class DatasetMetadata:
 
     @property
     def type_variable(self) -> str | None:
-        """The observed variable that holds the cell types: `cell_type_key`, else the first; None without any."""
-        names = [variable.name for variable in self.observed]
+        """The variable that holds the cell types: `cell_type_key`, else the first; None without any."""
+        names = [variable.name for variable in self.variables]
         return self.cell_type_key if self.cell_type_key in names else next(iter(names), None)
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,13 +66,21 @@ class DatasetMetadata:
         """The inverse of `to_dict`, also after a trip through JSON; reads format 1, which had no number, too."""
         values = dict(values)
         version = values.pop("format", 1)
-        if version == 1:
-            conditions, groups = values.pop("conditions", ()), values.pop("groups", ())
-            variables = tuple(map(Variable.from_format_1, (*conditions, *groups)))
-        elif version == FORMAT:
-            variables = tuple(map(Variable.from_dict, values["variables"]))
-        else:
+        if version not in range(1, FORMAT + 1):
             raise BadInput(f"metadata of format {version}, not 1 to {FORMAT}: install a newer scrdit_jax to read it")
+        if version == 1:
+            of_cells, columns = values.pop("groups", ()), values.pop("conditions", ())
+            columns = [{"name": c["column"], "categories": c["names"], "counts": c["cells"]} for c in columns]
+        else:
+            columns = values["variables"]
+            of_cells = [c for c in columns if c.get("source", "observed") != "observed"]
+        if of_cells:
+            raise BadInput(
+                "the model keeps a row of each of its training cells, as those of versions before 0.3 did, and is no "
+                "longer read: train it again, and it will keep none"
+            )
+        variables = tuple(map(Variable.from_dict, columns))
+        state = tuple(StateColumn(**column) for column in values.get("state", ()))
         return cls(
             **values
             | {
@@ -80,5 +91,6 @@ class DatasetMetadata:
                 "settings": DataConfig.from_saved(values["settings"]),
                 "notes": tuple(values["notes"]),
                 "variables": variables,
+                "state": state,
             }
         )

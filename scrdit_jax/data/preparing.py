@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,11 +15,12 @@ from anndata import AnnData
 from scipy import sparse
 
 from ..conditioning.derived import is_derived
+from ..conditioning.state import LIBRARY_SIZE, StateSpace
 from ..conditioning.variables import Variable, categorical, find_variables
 from ..config import DataConfig
 from ..errors import BadConfig, BadInput, GeneMismatch, OutputExists, UnknownCellType
 from ..io.backed import BackedMatrix, Cells, make_cells
-from ..io.checking import Matrix, check_cells, listed, notes_of, with_notes
+from ..io.checking import Matrix, check_cells, listed, notes_of, row_blocks, with_notes
 from ..io.writing import check_suffix, write_cells
 from ..registry import DERIVED
 from .chosen_genes import fit_chosen_genes
@@ -35,7 +37,10 @@ DEFAULT_CELL_TYPE_KEY = "cell_type"
 @dataclass(frozen=True)
 class Prepared:
     """Cells on the log scale with the chosen genes (X CSR float32, `obs.split`, `obs.library_size`), their metadata
-    and, where they were just prepared, the training cells' `marginals`."""
+    and, where they were just prepared, the training cells' `marginals`.
+
+    Their states are columns of obs; the axes that those are measured along are columns of var.
+    """
 
     cells: Cells
     metadata: DatasetMetadata
@@ -44,6 +49,20 @@ class Prepared:
     def gene_marginals(self) -> np.ndarray:
         """The marginals of the training cells, (gene, 3) float32: found when they were prepared, or now."""
         return gene_marginals(self.train.X) if self.marginals is None else self.marginals
+
+    @property
+    def space(self) -> StateSpace:
+        """What the cells' states are made of."""
+        along = [column.name for column in self.metadata.state if column.name in self.cells.var]
+        return StateSpace(self.metadata.state, self.cells.var[along].to_numpy(np.float32))
+
+    def in_space(self, space: StateSpace) -> Prepared:
+        """The same cells with their states in another `space`, such as that of a checkpoint: all cells are read."""
+        library = self.cells.obs["library_size"].to_numpy()
+        blocks = zip(row_blocks(self.cells.X), row_blocks(library), strict=True)
+        states = np.concatenate([space.states(block, sizes) for block, sizes in blocks])
+        metadata = replace(self.metadata, state=space.columns)
+        return Prepared(_with_states(self.cells, space, states), metadata, self.marginals)
 
     @property
     def on_disk(self) -> bool:
@@ -84,13 +103,11 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
     variables = find_variables(cells.obs[~held_out], config.condition_on, source)
 
     x = _rows(cells.X[:, columns])
-    fitted = fit_chosen_genes(x, held_out, config)
+    library = cells.obs["library_size"].to_numpy()
+    fitted = fit_chosen_genes(x, library, held_out, config, counts=normalization.were_counts)
     split = pd.Categorical(np.where(held_out, "held_out", "train"), categories=["train", "held_out"])
     obs = _plain(_without_derived(cells.obs).assign(split=split))
-    for kind, found in fitted.derived.items():
-        obs = obs.assign(**found)
-        variables += find_variables(obs[~held_out], tuple(found), source, source=kind)
-    chosen = make_cells(x, obs, _plain(cells.var.iloc[columns]))
+    chosen = _with_states(make_cells(x, obs, _plain(cells.var.iloc[columns])), fitted.space, fitted.states)
     metadata = DatasetMetadata(
         genes=tuple(chosen.var_names),
         normalization=normalization,
@@ -102,8 +119,9 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
         settings=config,
         source=source,
         digest=digest,
-        notes=(*notes, *sentences, *_conditioned_on(variables)),
+        notes=(*notes, *sentences, *_conditioned_on(variables, fitted.space)),
         variables=variables,
+        state=fitted.space.columns,
     )
     return Prepared(chosen, metadata, fitted.marginals)
 
@@ -119,30 +137,41 @@ def _held_out(cells: Cells, config: DataConfig, source: str) -> np.ndarray:
     return held_out
 
 
-def _conditioned_on(variables: tuple[Variable, ...]) -> list[str]:
+def _conditioned_on(variables: tuple[Variable, ...], space: StateSpace) -> list[str]:
     """A sentence, where there is anything to say."""
-    words = [f"{v.name} ({len(v.categories)} categories)" for v in variables if v.observed]
-    for kind in dict.fromkeys(v.source for v in variables if not v.observed):
-        categories = [len(v.categories) for v in variables if v.source == kind]
-        several = f" in {max(categories)} bins" if len(categories) > 1 else ""
-        words.append(f"{categories[0] if len(categories) == 1 else len(categories)} {DERIVED[kind].title}{several}")
+    words = [f"{v.name} ({len(v.categories)} categories)" for v in variables]
+    given = [column.source for column in space.columns if column.conditioned]
+    for kind in dict.fromkeys(given):
+        count = given.count(kind)
+        words.append(f"{count} {DERIVED[kind].title}" if count > 1 else DERIVED[kind].title)
     return ["conditioned on " + ", ".join(words)] if words else []
 
 
-def _without_derived(obs: pd.DataFrame) -> pd.DataFrame:
-    return obs.drop(columns=[name for name in obs if is_derived(name)])
+def _with_states(cells: Cells, space: StateSpace, states: np.ndarray) -> Cells:
+    """The same cells with `states` (cell, column) in obs, and the axes in var."""
+    table: Any = cells
+    names = [column.name for column in space.columns]
+    along = [column.name for column in space.columns if DERIVED[column.source].axes is not None]
+    obs = _without_derived(table.obs).assign(**dict(zip(names, states.T, strict=True)))
+    var = _without_derived(table.var).assign(**dict(zip(along, space.axes.T, strict=True)))
+    return make_cells(table.X, obs, var, dict(table.uns))
+
+
+def _without_derived(table: pd.DataFrame) -> pd.DataFrame:
+    return table.drop(columns=[name for name in table if is_derived(name)])
 
 
 def of_type(prepared: Prepared, name: str) -> Prepared:
-    """Only the cells of one cell type, with the genes and the scaling of all, and without derived variables."""
+    """Only the cells of one cell type, with the genes and the scaling of all; conditioned on nothing."""
     metadata = prepared.metadata
     cells = prepared.cells[(prepared.cells.obs[metadata.cell_type_key] == name).to_numpy()].copy()
     held_out = int((cells.obs["split"] == "held_out").sum())
-    cells.obs = _without_derived(cells.obs)
+    state = tuple(replace(column, conditioned=False) for column in metadata.state if column.source == LIBRARY_SIZE)
     metadata = replace(
         metadata,
         cell_types={name: cells.n_obs - held_out},
         variables=(),
+        state=state,
         n_train=cells.n_obs - held_out,
         n_held_out=held_out,
         settings=replace(metadata.settings, cell_type_key=metadata.cell_type_key, cell_types=(name,), derive=()),
@@ -202,7 +231,11 @@ def prepared_from(adata: Cells) -> Prepared:
     cells = make_cells(_rows(adata.X), adata.obs.copy(), adata.var.copy())
     split = cells.obs["split"].value_counts() if "split" in cells.obs else {}
     found = (split.get("train", 0), split.get("held_out", 0))
-    if tuple(cells.var_names) != metadata.genes or found != (metadata.n_train, metadata.n_held_out):
+    if metadata.normalization.were_counts and not metadata.state:
+        raise BadInput("these cells were prepared by a version before 0.3, without their states; prepare them again")
+    states_there = all(column.name in cells.obs for column in metadata.state)
+    counted = found == (metadata.n_train, metadata.n_held_out)
+    if tuple(cells.var_names) != metadata.genes or not counted or not states_there:
         raise BadInput(
             f"prepared cells were changed since: {found[0]} training and {found[1]} held-out cells x {cells.n_vars} "
             f"genes, {metadata.n_train} and {metadata.n_held_out} x {len(metadata.genes)} recorded; prepare them again"

@@ -13,18 +13,23 @@ import numpy as np
 from ..conditioning.assignment import Assignment
 from ..families import Family, Trained
 from ..io.append import CellBlock, to_csr
-from ..sampling.sampler import Integrated
 from . import tuning
 from .counts import CountSampler, make_count_sampler
 from .engine import Engine, make_engine
 from .packing import Packed, packer, unpack
 from .plan import Shard
+from .program import Batch
 from .request import SampleRequest, is_guided
 
 # Of the values that cells of a device may have, how many are made room for where batches are packed there.
 PACKED_SHARE = 0.4
 
-Collected = np.ndarray | Packed
+
+class Collected(NamedTuple):
+    """A batch's cells on the host, dense or packed, and their library sizes (cell,)."""
+
+    cells: np.ndarray | Packed
+    library_size: np.ndarray
 
 
 class Job(NamedTuple):
@@ -41,7 +46,7 @@ class Dispatched(NamedTuple):
     """A batch on its way; `packed` where the device packs it; `idle` if it was done before the next was dispatched."""
 
     job: Job
-    batch: Integrated
+    batch: Batch
     packed: Packed | None
     idle: bool = False
 
@@ -73,22 +78,23 @@ class CellSampler:
     def block(self, job: Job, collected: Collected) -> CellBlock:
         """The job's cells, sparse, with the codes of their observed conditions and, where wanted, counts."""
         inside = slice(job.first - job.batch, job.first - job.batch + job.count)
-        if isinstance(collected, np.ndarray):
-            matrix = to_csr(collected[inside])
+        if isinstance(collected.cells, np.ndarray):
+            matrix = to_csr(collected.cells[inside])
         else:
-            matrix = unpack(collected, job.engine.network.genes)
+            matrix = unpack(collected.cells, job.engine.network.genes)
             matrix = matrix if job.count == self.batch_size else matrix[inside]
-        rows = self.assignment.rows(job.first, job.count)
-        counts, library = (None, None) if self.counts is None else self.counts.draw(matrix, job.first, rows)
-        return CellBlock(matrix, self.assignment.observed[rows], counts, library)
+        labels = self.assignment.codes[self.assignment.rows(job.first, job.count)]
+        if self.counts is None:
+            return CellBlock(matrix, labels)
+        return CellBlock(matrix, labels, *self.counts.draw(matrix, job.first, collected.library_size[inside]))
 
 
 def make_sampler(trained: Trained, request: SampleRequest) -> CellSampler:
     """The engines for `request`; without a batch size in it, with the one that was measured to be fastest here."""
     quotas, sampling = request.quotas, request.sampling
     is_guided(trained, sampling)
-    assignment = Assignment.of(quotas, trained.conditions, sampling.seed)
-    counts = make_count_sampler(trained, sampling, assignment)
+    assignment = Assignment.of(quotas)
+    counts = make_count_sampler(trained, sampling)
     if not isinstance(trained, Family):
         engine = make_engine(trained, sampling, quotas)
         return CellSampler((engine,), (sys.maxsize,), assignment, counts)
@@ -111,7 +117,8 @@ def dispatch_ahead(jobs: Iterable[Job]) -> Iterator[Dispatched]:
         engine = job.engine
         batch = engine.dispatch(job.batch, spare)
         packed = packer(engine.placement, _room(engine))(batch.cells) if packs_on_device(engine) else None
-        for array in jax.tree.leaves((batch.finite_steps, batch.cells if packed is None else packed)):
+        fetched = (batch.finite_steps, batch.library_size, batch.cells if packed is None else packed)
+        for array in jax.tree.leaves(fetched):
             array.copy_to_host_async()
         spare = None
         if before is not None:
@@ -125,13 +132,13 @@ def dispatch_ahead(jobs: Iterable[Job]) -> Iterator[Dispatched]:
 def collect(dispatched: Dispatched) -> Collected:
     """A dispatched batch on the host, once it is done, in memory of its own; Diverged if a value is not finite."""
     job, batch = dispatched.job, dispatched.batch
-    used = job.first - job.batch + job.count
+    used, library_size = job.first - job.batch + job.count, np.array(batch.library_size)
     if dispatched.packed is not None:
         packed = Packed(*map(np.asarray, dispatched.packed))
         if packed.per_device.max() <= packed.values.shape[1]:
             job.engine.require_finite(batch, job.batch, used)
-            return packed
-    return job.engine.fetch(batch, job.batch, used).copy()
+            return Collected(packed, library_size)
+    return Collected(job.engine.fetch(batch, job.batch, used).copy(), library_size)
 
 
 def dense_batches(engine: Engine, cells: int) -> Iterator[np.ndarray]:

@@ -17,17 +17,17 @@ from ..conditioning.request import Quotas
 from ..config import SamplingConfig
 from ..devices import usable_devices
 from ..errors import Diverged
-from ..sampling.sampler import Integrated
 from ..sampling.solvers import Coefficients, find_solver
 from . import tuning
-from .program import Guide, Method, Placement, Program, Sampled, make_program, network_of, place, prepare
+from .conditions import new_conditions, states_of, target_sum_of
+from .program import Batch, Guide, Method, Placement, Program, Sampled, make_program, network_of, place, prepare
 from .request import is_guided
 from .settings import coefficients_for, resolve_sampling
 
 
 @dataclass(frozen=True)
 class Engine:
-    """A compiled program and the conditions of each cell."""
+    """A compiled program, and which conditions each cell has."""
 
     program: Program
     assignment: Assignment
@@ -71,17 +71,17 @@ class Engine:
         """A buffer for a batch, to `dispatch` into."""
         return jax.device_put(np.zeros((self.batch_size, self.network.genes), np.float32), self.shared_out)
 
-    def dispatch(self, first: int, donated: jax.Array | None = None) -> Integrated:
+    def dispatch(self, first: int, donated: jax.Array | None = None) -> Batch:
         """Begin the batch of cells `first`, `first` + 1, ...; returns at once. `donated` is used up."""
-        conditions = self.assignment.codes[self.assignment.rows(first, self.batch_size)]
-        return self.program(first, conditions, self.empty() if donated is None else donated)
+        rows = self.assignment.rows(first, self.batch_size)
+        return self.program(first, rows, self.empty() if donated is None else donated)
 
-    def fetch(self, batch: Integrated, first: int, count: int) -> np.ndarray:
+    def fetch(self, batch: Batch, first: int, count: int) -> np.ndarray:
         """The first `count` cells of a batch on the host, once it is done; Diverged if a value is not finite."""
         self.require_finite(batch, first, count)
         return np.asarray(batch.cells)[:count]
 
-    def require_finite(self, batch: Integrated, first: int, count: int) -> None:
+    def require_finite(self, batch: Batch, first: int, count: int) -> None:
         """Diverged, with the steps at which it happened, if one of the first `count` cells is not finite."""
         finite_steps = np.asarray(batch.finite_steps)[:count]
         if np.any(finite_steps < self.evaluations):
@@ -122,15 +122,14 @@ def make_engine(
         coefficients = coefficients_for(model.config.diffusion, sampling, model)
     batch_size = sampling.batch_size or tuning.fastest_batch_size(model, sampling.dtype)
     placement = place(usable_devices(batch_size) if devices is None else devices)
-    assignment = Assignment.of(quotas or Quotas.unlabelled(1), model.conditions, sampling.seed)
+    assignment = Assignment.of(quotas or Quotas.unlabelled(1))
     method = Method(find_solver(sampling.solver).draws, bool(np.any(coefficients.s > 0)))
     program = make_program(
-        Sampled(network, prediction, model.metadata.scaling, method),
+        Sampled(network, prediction, model.metadata.scaling, method, states_of(model), target_sum_of(model)),
         _arguments(model, network, sampling, assignment, coefficients, placement),
         coefficients=coefficients,
         placement=placement,
         batch_size=batch_size,
-        variables=assignment.codes.shape[1],
     )
     return Engine(program, assignment)
 
@@ -151,8 +150,9 @@ def _arguments(
     guided = is_guided(model, sampling)
     params = jax.device_put(model.params, on_each)
     weights, table = prepare(params, timesteps, network=network, dtype=sampling.dtype)
-    guide = Guide(table)
-    if assignment.codes.size > 0 and sampling.guidance != 0:
+    conditions = jax.device_put(new_conditions(model, assignment.codes), on_each)
+    guide = Guide(table, conditions=conditions)
+    if (conditions.codes is not None or network.states) and sampling.guidance != 0:
         guidance = jax.device_put(np.float32(sampling.guidance), on_each) if guided else None
-        guide = Guide(table if guided else None, params, guidance)
+        guide = Guide(table if guided else None, params, guidance, conditions)
     return weights, guide, steps, seed

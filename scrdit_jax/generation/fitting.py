@@ -25,6 +25,7 @@ from ..sampling.sampler import cell_keys, cell_noise
 from ..sampling.solvers import noise_levels
 from ..sampling.solvers.distributional import distributional
 from .composition import dense_batches
+from .conditions import drawn_as_training_cells
 from .engine import make_engine
 from .program import network_of
 from .settings import default_dtype, resolve_sampling
@@ -67,7 +68,7 @@ def fit_unipc(model: Model, steps: int, *, seed: int = 0) -> np.ndarray:
     """`steps` descending timesteps with the least error of UniPC along a run of 64 steps with 64 cells.
 
     The levels to choose from are those of that run, at equal distances in log-SNR; the error is taken over 300 genes.
-    The cells have the conditions of training cells drawn at random.
+    The cells have conditions in the training cells' proportions.
     Raises BadTimesteps if `steps` is not within 2 and their number.
     """
     schedule = linear_schedule(model.config.diffusion)
@@ -78,21 +79,20 @@ def fit_unipc(model: Model, steps: int, *, seed: int = 0) -> np.ndarray:
     genes = network.genes
     levels = noise_levels(schedule, make_timesteps("logsnr", schedule, most))
     params = jax.device_put(model.params)
-    conditions = None
-    if model.metadata.variables:
-        drawn = np.random.default_rng([seed, 1]).integers(len(model.conditions.codes), size=CELLS)
-        conditions = jnp.asarray(model.conditions.codes[drawn])
+    keys = cell_keys(jax.random.key(seed), jnp.arange(CELLS))
+    known = drawn_as_training_cells(model, keys)
+    prediction = prediction.for_cells(jnp.log(known.library_size))
 
     @jax.jit
     def predict(noisy, timestep, alpha_bar):
-        return prediction.clean(noisy, network.apply(params, noisy, timestep, conditions), alpha_bar)
+        return prediction.clean(noisy, network.apply(params, noisy, timestep, known.labels, known.states), alpha_bar)
 
     def predict_clean(noisy: np.ndarray, i: int) -> np.ndarray:
         alpha_bar = jnp.full((1, 1), levels.alpha_bars[i], jnp.float32)
         clean = predict(jnp.asarray(noisy, jnp.float32), jnp.asarray(levels.timesteps[i : i + 1]), alpha_bar)
         return np.asarray(clean, np.float64)
 
-    start = np.asarray(cell_noise(cell_keys(jax.random.key(seed), jnp.arange(CELLS)), 0, genes), np.float64)
+    start = np.asarray(cell_noise(keys, 0, genes), np.float64)
     keep = np.sort(np.random.default_rng(seed).permutation(genes)[:GENES])
     chosen = cheapest_path(step_errors(trace(predict_clean, start, levels, keep)), steps)
     return levels.timesteps[chosen]

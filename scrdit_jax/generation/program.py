@@ -20,8 +20,9 @@ from ..devices import device_kind, free_memory
 from ..diffusion.predictions import Prediction, make_prediction
 from ..errors import BadConfig
 from ..networks import CONDITIONING_LAYERS, make_network
-from ..sampling.sampler import Integrated, PredictClean, cell_keys, draw_keys, integrate
+from ..sampling.sampler import PredictClean, cell_keys, draw_keys, integrate
 from ..sampling.solvers import Coefficients
+from .conditions import Conditions, NewConditions, States, draw_conditions
 
 CELLS_AXIS = "cells"
 # Kept free for what the compiler's account leaves out: the runtime's own buffers, the cells on their way to the host.
@@ -31,8 +32,9 @@ USABLE_MEMORY = 0.8
 def network_of(model: Model) -> tuple[nn.Module, Prediction]:
     """A model's network, without its weights, and what its outputs mean."""
     prediction = make_prediction(model.config.diffusion.prediction, model.metadata.scaling)
-    genes, categories = len(model.metadata.genes), model.metadata.categories
-    return make_network(model.config.network, genes, prediction.outputs, labels=categories), prediction
+    known = model.metadata
+    conditions = {"labels": known.categories, "states": known.conditioned_states}
+    return make_network(model.config.network, len(known.genes), prediction.outputs, **conditions), prediction
 
 
 @partial(jax.jit, static_argnames=("network", "dtype"))
@@ -61,15 +63,17 @@ def evaluate(
 
 
 class Guide(NamedTuple):
-    """Modulations without conditions (step, 1, ...), or the params, float32, that make them of a cell's conditions;
+    """Modulations without conditions (step, 1, ...), or the params, float32, that make them of a cell's `conditions`;
     with guidance both, and its weight ().
 
-    Those of conditions are computed as a step comes: kept for every step they would take gigabytes.
+    Those of conditions are computed as a step comes: kept for every step they would take gigabytes. States are drawn in
+    any case: counts are made with their library size.
     """
 
     table: jax.Array | None = None
     params: Any = None
     guidance: jax.Array | None = None
+    conditions: NewConditions = NewConditions()
 
 
 class Method(NamedTuple):
@@ -80,12 +84,25 @@ class Method(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """What a program computes, static under `jit`: the network, what its outputs mean, the scale, the solver's kind."""
+    """What a program computes, static under `jit`: the network, what its outputs mean, the scale, the solver's kind,
+    and how states are made. Where the network is given the library size of cells that are log1p of counts, `target_sum`
+    is what those were scaled to: cells then come out as log1p of whole counts."""
 
     network: nn.Module
     prediction: Prediction
     scaling: Scaling
     method: Method
+    states: States
+    target_sum: float | None = None
+
+
+class Batch(NamedTuple):
+    """Cells (cell, gene) float32 on the log scale, after how many evaluations each was still finite (cell,) int32, and
+    its library size (cell,) float32, NaN where there is none."""
+
+    cells: jax.Array
+    finite_steps: jax.Array
+    library_size: jax.Array
 
 
 @partial(jax.jit, static_argnames="sampled", donate_argnames="donated", keep_unused=True)
@@ -95,17 +112,18 @@ def sample_batch(
     coefficients: Coefficients,
     seed: jax.Array,
     cell_indices: jax.Array,
-    conditions: jax.Array | None,
+    rows: jax.Array,
     donated: jax.Array,
     *,
     sampled: Sampled,
-) -> Integrated:
-    """Cells (cell, gene) on the log scale, zeros restored, for global `cell_indices` (cell,); see `prepare`.
+) -> Batch:
+    """Cells on the log scale, zeros restored, for global `cell_indices` (cell,); see `prepare`.
 
-    `conditions` (cell, variable) are codes; None for cells without any. The solver's state is float32. The result
+    `rows` (cell,) int32 say which row of the guide's conditions is a cell's. The solver's state is float32. The result
     takes the place of `donated` (cell, gene), whose values do not matter.
     """
     keys = cell_keys(jax.random.key(seed), cell_indices)
+    conditions = draw_conditions(guide.conditions, rows, keys, sampled.states)
     predict_clean = _clean_cells(weights, guide, keys, conditions, sampled)
     method = sampled.method
     # A drawn clean cell brings the step's noise with it: b (m0 + s/b z) = b m0 + s z.
@@ -113,18 +131,29 @@ def sample_batch(
     steps = (coefficients.timestep, guide.table, noise)
     added = method.noise and not method.draws
     done = integrate(predict_clean, keys, coefficients, steps, genes=sampled.network.genes, noise=added)
-    return Integrated(sampled.scaling.unscale(done.cells), done.finite_steps)
+    cells = sampled.scaling.unscale(done.cells)
+    if sampled.target_sum is not None and guide.params is not None:
+        cells = whole_counts(cells, conditions.library_size[:, None] / sampled.target_sum)
+    return Batch(cells, done.finite_steps, conditions.library_size)
 
 
-def _clean_cells(
-    weights: Any, guide: Guide, keys: jax.Array, conditions: jax.Array | None, sampled: Sampled
-) -> PredictClean:
+def whole_counts(cells: jax.Array, factors: jax.Array) -> jax.Array:
+    """log1p of whole counts / `factors` (cell, 1) nearest to `cells` (cell, gene); what is expressed has one at least.
+
+    All genes with one count have one value in a cell, as in real ones.
+    """
+    counts = jnp.maximum(jnp.round(jnp.expm1(cells) * factors), 1)
+    return jnp.where(cells > 0, jnp.log1p(counts / factors), cells)
+
+
+def _clean_cells(weights: Any, guide: Guide, keys: jax.Array, conditions: Conditions, sampled: Sampled) -> PredictClean:
     """The function that the sampler asks for clean cells, drawn or on average.
 
     With guidance w the predicted clean cells are those without conditions plus w times what the conditions change (Ho &
     Salimans 2022; Saharia et al. 2022); of a distribution that is drawn from, its log-odds and means are.
     """
-    network, prediction, method = sampled.network, sampled.prediction, sampled.method
+    network, method = sampled.network, sampled.method
+    prediction = sampled.prediction.for_cells(jnp.log(conditions.library_size))
     dtype = jax.tree.leaves(weights)[0].dtype
 
     def predict(modulations, noisy):
@@ -136,10 +165,11 @@ def _clean_cells(
         if method.draws:
             drawn = partial(prediction.draw, keys=draw_keys(keys, timestep), noise=noise)
         meant = drawn or prediction.clean
-        if conditions is None:
+        if guide.params is None:
             return meant(noisy, predict(unconditional, noisy), alpha_bar)
         # One timestep for all cells: what is computed of it is computed once a step.
-        conditional = network.apply(guide.params, timestep.reshape(1), conditions, method="modulations")
+        given = conditions.labels, conditions.states
+        conditional = network.apply(guide.params, timestep.reshape(1), *given, method="modulations")
         predicted = predict(conditional.astype(dtype), noisy)
         if unconditional is None:
             return meant(noisy, predicted, alpha_bar)
@@ -179,7 +209,7 @@ def compiled(leaves: tuple[jax.ShapeDtypeStruct, ...], structure: Any, sampled: 
 class Program:
     """`sample_batch` compiled for one shape of batch, with all `arguments` on the devices but the cells' own.
 
-    `conditional` says whether it takes the cells' conditions; `bytes_needed` is per device.
+    `bytes_needed` is per device.
     """
 
     batch_size: int
@@ -188,14 +218,13 @@ class Program:
     placement: Placement
     compiled: Any
     arguments: tuple[Any, ...]
-    conditional: bool
     compile_seconds: float
     bytes_needed: int
 
-    def __call__(self, first: int, conditions: np.ndarray | None, donated: jax.Array) -> Integrated:
+    def __call__(self, first: int, rows: np.ndarray, donated: jax.Array) -> Batch:
         """Begin the batch of cells `first`, `first` + 1, ...; returns at once. `donated` is used up."""
         indices = np.arange(first, first + self.batch_size, dtype=np.uint32)
-        return self.compiled(*self.arguments, indices, conditions if self.conditional else None, donated)
+        return self.compiled(*self.arguments, indices, rows, donated)
 
 
 def make_program(
@@ -205,17 +234,16 @@ def make_program(
     coefficients: Coefficients,
     placement: Placement,
     batch_size: int,
-    variables: int,
 ) -> Program:
-    """Compile for batches of `batch_size` cells with so many conditioning `variables`.
+    """Compile for batches of `batch_size` cells.
 
     Raises BadConfig, naming the largest, where a batch does not fit in the devices' memory.
     """
-    shared_out, conditional = placement.shared_out, arguments[1].params is not None
+    shared_out = placement.shared_out
     indices = jax.ShapeDtypeStruct((batch_size,), np.uint32, sharding=shared_out)
-    conditions = jax.ShapeDtypeStruct((batch_size, variables), np.int32, sharding=shared_out)
+    rows = jax.ShapeDtypeStruct((batch_size,), np.int32, sharding=shared_out)
     donated = jax.ShapeDtypeStruct((batch_size, sampled.network.genes), np.float32, sharding=shared_out)
-    shapes = (*jax.tree.map(_shape, arguments), indices, conditions if conditional else None, donated)
+    shapes = (*jax.tree.map(_shape, arguments), indices, rows, donated)
     leaves, structure = jax.tree.flatten(shapes)
     program, seconds = compiled(tuple(leaves), structure, sampled)
     fixed = sum(leaf.nbytes for leaf in jax.tree.leaves(arguments))
@@ -227,7 +255,6 @@ def make_program(
         placement=placement,
         compiled=program,
         arguments=arguments,
-        conditional=conditional,
         compile_seconds=seconds,
         bytes_needed=needed,
     )

@@ -62,7 +62,7 @@ class SampleRequest:
 
 def observed_variables(trained: Trained) -> tuple[Variable, ...]:
     """The variables that synthetic cells carry in obs."""
-    return (trained.variable,) if isinstance(trained, Family) else trained.metadata.observed
+    return (trained.variable,) if isinstance(trained, Family) else trained.metadata.variables
 
 
 def is_guided(trained: Trained, sampling: SamplingConfig) -> bool:
@@ -71,7 +71,7 @@ def is_guided(trained: Trained, sampling: SamplingConfig) -> bool:
     Guidance 1 is as conditioned and 0 is unconditional, so neither needs the other.
     """
     family = isinstance(trained, Family)
-    if sampling.guidance != 1 and (family or not trained.metadata.observed):
+    if sampling.guidance != 1 and (family or not trained.metadata.variables):
         what = "a family of models, one a cell type" if family else "trained without labels"
         raise BadConfig(f"this model is {what}, so nothing can be guided; leave --guidance out")
     return sampling.guidance not in (0, 1)

@@ -1,6 +1,6 @@
 """Models that ship with the package: one file each, weights in half precision with all that a run knows of itself.
 
-NAME.npz holds the averaged params (float16), what is known of each training cell, and as JSON the settings, the
+NAME.npz holds the averaged params (float16), what new cells are conditioned on, and as JSON the settings, the
 metadata and where the model comes from. The cells it was trained on ship too, for scores against those held out.
 """
 
@@ -16,9 +16,10 @@ import flax.traverse_util
 import jax.numpy as jnp
 import numpy as np
 
-from ..checkpoint import FORMAT, Checkpoints, Run, conditions_of, load_model
+from ..checkpoint import FORMAT, Checkpoints, Run, load_model
 from ..config import RunConfig
 from ..data.metadata import DatasetMetadata
+from ..data.saved_conditions import arrays_of, conditions_of
 from ..data.sources import load_prepared
 from ..errors import BadConfig, BadInput, OutputExists, RunMismatch
 from ..io.atomic import atomic_write, check_parents
@@ -27,7 +28,7 @@ from ..training.state import TrainState, make_optimizer
 from .filling import filling, is_empty
 
 FOLDER = Path(__file__).parent.parent / "pretrained"
-ABOUT, PARAMS, CELLS = "about", "params/", "cells/"
+ABOUT, PARAMS, CONDITIONS = "about", "params/", "conditions/"
 
 
 def names() -> list[str]:
@@ -41,9 +42,7 @@ def pack(run: Run | Path | str, path: Path, about: Mapping[str, Any]) -> Path:
     if model.conditions is None:
         raise BadInput("the model knows nothing of its training cells; pack one that was trained here")
     arrays = {PARAMS + name: np.asarray(leaf, np.float16) for name, leaf in _flat(model.params).items()}
-    arrays |= {CELLS + "library_size": model.conditions.library_size}
-    if model.conditions.codes.size:
-        arrays[CELLS + "labels"] = model.conditions.codes.astype(np.int16)
+    arrays |= {CONDITIONS + name: array for name, array in arrays_of(model.conditions).items()}
     known = {
         "format": FORMAT, "config": model.config.to_dict(), "metadata": model.metadata.to_dict(), "step": model.step,
         "fitted": model.fitted,
@@ -70,12 +69,10 @@ def unpack(name: str, out: Path | str) -> Run:
     check_parents(run.path)
     known = json.loads(bytes(arrays[ABOUT]))
     version = known.get("format", 1)
-    if version not in (1, FORMAT):
-        raise BadInput(
-            f"the pretrained model {name!r} has format {version}, not 1 to {FORMAT}; install the package again"
-        )
+    if version != FORMAT:
+        raise BadInput(f"the pretrained model {name!r} has format {version}, not {FORMAT}; install the package again")
     config = RunConfig.from_dict(known["config"])
-    metadata = DatasetMetadata.from_dict(known["facts" if version == 1 else "metadata"])
+    metadata = DatasetMetadata.from_dict(known["metadata"])
     if not is_empty(run.path):
         if not _holds(run, config, metadata, known["step"]):
             raise OutputExists(f"{run.path} holds something else already; give a new folder as --out")
@@ -87,13 +84,12 @@ def unpack(name: str, out: Path | str) -> Run:
     params = flax.traverse_util.unflatten_dict({key[len(PARAMS) :]: array for key, array in weights.items()}, sep="/")
     ema = None if config.training.ema_decay is None else params
     state = TrainState(jnp.asarray(known["step"], jnp.int32), params, ema, make_optimizer(config.training).init(params))
-    labels = arrays.get(CELLS + "labels", np.full((metadata.n_train, 1), -1)).astype(np.int32)
-    cells = conditions_of({"library_size": arrays[CELLS + "library_size"], "labels": labels}, metadata)
+    kept = {key[len(CONDITIONS) :]: array for key, array in arrays.items() if key.startswith(CONDITIONS)}
     with filling(run) as partial:
         partial.write_config(config)
         write_cells(prepared.held_out.copy(), partial.held_out_path)
         with Checkpoints(partial) as checkpoints:
-            checkpoints.save(state, config, metadata, cells, fitted=known.get("fitted"))
+            checkpoints.save(state, config, metadata, conditions_of(kept, metadata), fitted=known.get("fitted"))
     return run
 
 

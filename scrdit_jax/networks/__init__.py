@@ -1,9 +1,9 @@
 """The networks there are, by the name a config gives them. Each predicts from noisy cells and modulations.
 
-A network is a Linen module with `config`, `genes`, `outputs`, `attention` and `labels`; `modulations` (timesteps and
-labels -> what all cells of a step with the same labels share), `denoise` (noisy cells, modulations -> prediction), and
-a call, which is one after the other. One that gives several numbers a gene adds a param `gene_bias` (gene, outputs) to
-them, which may begin at what is known of the genes.
+A network is a Linen module with `config`, `genes`, `outputs`, `attention`, `labels` and `states`; `modulations`
+(timesteps, labels and states -> what all cells of a step with the same conditions share), `denoise` (noisy cells,
+modulations -> prediction), and a call, which is one after the other. One that gives several numbers a gene adds a param
+`gene_bias` (gene, outputs) to them, which may begin at what is known of the genes.
 
 Each module here whose name has no underscore in front is a network, its `NETWORK` what is known of it.
 """
@@ -32,15 +32,18 @@ __all__ = [
 
 # The layers that `modulations` uses and `denoise` does not, in every network; sampling leaves them behind once the
 # modulations are computed.
-CONDITIONING_LAYERS = ("timestep_in", "timestep_out", "label_embeddings", "modulation")
+CONDITIONING_LAYERS = ("timestep_in", "timestep_out", "label_embeddings", "state_in", "state_out", "modulation")
 
 
-def make_network(config: NetworkConfig, genes: int, outputs: int = 1, *, labels: tuple[int, ...] = ()) -> nn.Module:
+def make_network(
+    config: NetworkConfig, genes: int, outputs: int = 1, *, labels: tuple[int, ...] = (), states: int = 0
+) -> nn.Module:
     """The network that `config` describes, for `genes` values a cell and `outputs` numbers a gene.
 
-    `labels` is how many names there are in each column of labels that it is conditioned on; see Conditioning.
+    `labels` is how many names there are in each column of labels that it is conditioned on, `states` how many numbers
+    of a cell's state; see Conditioning.
     """
-    return NETWORKS[config.architecture].module(config, genes, outputs, labels=labels)
+    return NETWORKS[config.architecture].module(config, genes, outputs, labels=labels, states=states)
 
 
 def flops_per_evaluation(network: nn.Module) -> int:

@@ -1,4 +1,4 @@
-"""What a network is given beside the cells: the timestep, labels such as the cell type, and where a token stands."""
+"""What a network is given beside the cells: the timestep, labels, a cell's state, and where a token stands."""
 
 from __future__ import annotations
 
@@ -31,15 +31,18 @@ _normal = nn.initializers.normal(0.02)
 
 
 class Conditioning(nn.Module):
-    """One vector for a timestep and the labels of a cell: the embedded timestep plus an embedding of every label.
+    """One vector for a timestep, the labels of a cell and its state: the embedded timestep, plus an embedding of every
+    label, plus what a small network makes of the `states` numbers of a state.
 
-    `labels` is how many names each column of labels has. Each column has a table with one more row, the last: no label
-    (as -1, which is how pandas codes it), learnt from the cells whose labels are dropped in training. All rows begin at
-    zero, so a network with labels begins as one without. Ho & Salimans 2022 (classifier-free guidance).
+    `labels` is how many names there are in each column of labels. Each column has a table with one more row, the last:
+    no label (as -1, which is how pandas codes it), learnt from the cells whose labels are dropped in training; a state
+    that is dropped adds nothing. All of it begins at zero, so a network with conditions begins as one without. Ho &
+    Salimans 2022 (classifier-free guidance).
     """
 
     width: int
     labels: tuple[int, ...] = ()
+    states: int = 0
 
     def setup(self) -> None:
         """Name the layers."""
@@ -48,13 +51,24 @@ class Conditioning(nn.Module):
         if self.labels:
             rows = sum(self.labels) + len(self.labels)
             self.label_embeddings = self.param("label_embeddings", nn.initializers.zeros_init(), (rows, self.width))
+        if self.states:
+            self.state_in = nn.Dense(self.width)
+            self.state_out = nn.Dense(self.width, kernel_init=nn.initializers.zeros_init())
 
-    def __call__(self, timesteps: jax.Array, labels: jax.Array | None = None) -> jax.Array:
-        """Timesteps (n,) and labels (n, column) int32, none of them without -> (n, width), for the modulations."""
+    def __call__(
+        self, timesteps: jax.Array, labels: jax.Array | None = None, states: jax.Array | None = None
+    ) -> jax.Array:
+        """Timesteps (n,), labels (n, column) int32 and states (n, number), NaN where there is none; without labels or
+        states, those of no cell -> (n, width), for the modulations."""
         vector = self.timestep_out(nn.silu(self.timestep_in(timestep_features(timesteps, TIMESTEP_FEATURES))))
         if self.labels:
             sizes = np.asarray(self.labels, np.int32)[None]
             first = np.cumsum(np.append(0, sizes[0, :-1] + 1)).astype(np.int32)[None]
             labels = jnp.full((len(timesteps), len(self.labels)), -1, jnp.int32) if labels is None else labels
             vector = vector + self.label_embeddings[first + jnp.where(labels < 0, sizes, labels)].sum(axis=1)
+        if self.states:
+            states = jnp.full((len(timesteps), self.states), jnp.nan) if states is None else states
+            there = jnp.isfinite(states)
+            made = self.state_out(nn.silu(self.state_in(jnp.where(there, states, 0.0))))
+            vector = vector + jnp.where(there[:, :1], made, 0.0)
         return nn.silu(vector)

@@ -1,7 +1,7 @@
 """The diffusion transformer (scRDiT section 2.3 and fig. 2; Peebles & Xie 2023, adaLN-Zero).
 
-Conditioning is apart from the body: `modulations` depends on timestep and labels, `denoise` on cells and modulations.
-Training calls both per cell; sampling, where all cells share t, computes one row per step and label beforehand.
+Conditioning is apart from the body: `modulations` depends on timestep, labels and states, `denoise` on cells and
+modulations. Training calls both per cell; sampling, where all cells share t, computes what they share once a step.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ class DiT(nn.Module):
     out: every block then sees the whole cell at once and every gene knows what cell it is in, where otherwise a
     cell's identity has to be put together and handed round by attention alone. With several outputs a gene, each has a
     bias of its own, `gene_bias`, that can begin at what is known of the gene. `attention` (ATTENTIONS) is how the
-    device is to compute it, and no part of what is learnt. `labels` is how many names each column of labels has.
+    device is to compute it, and no part of what is learnt. `labels` is how many names each column of labels has,
+    `states` how many numbers a cell's state has.
     """
 
     config: DiTConfig
@@ -110,6 +111,7 @@ class DiT(nn.Module):
     outputs: int = 1
     attention: str = "xla"
     labels: tuple[int, ...] = ()
+    states: int = 0
 
     def setup(self) -> None:
         """Name the layers; params are the pytree that `init` returns."""
@@ -120,7 +122,7 @@ class DiT(nn.Module):
             self.tell = nn.Dense(self.genes * self.outputs, kernel_init=_zeros)
         if self.outputs > 1:
             self.gene_bias = self.param("gene_bias", _zeros, (self.genes, self.outputs))
-        self.conditioning = Conditioning(c.width, self.labels)
+        self.conditioning = Conditioning(c.width, self.labels, self.states)
         nn.share_scope(self, self.conditioning)
         if c.positions == "learned":
             codes = sincos_positions(self.genes // c.genes_per_token, c.width)
@@ -137,13 +139,22 @@ class DiT(nn.Module):
         )
         self.unpatchify = nn.Dense(c.genes_per_token * self.outputs, kernel_init=_zeros)
 
-    def __call__(self, cells: jax.Array, timesteps: jax.Array, labels: jax.Array | None = None) -> jax.Array:
-        """Noisy cells (cell, gene), timesteps (cell,) or (1,) and labels of as many -> prediction, see `denoise`."""
-        return self.denoise(cells, self.modulations(timesteps, labels))
+    def __call__(
+        self,
+        cells: jax.Array,
+        timesteps: jax.Array,
+        labels: jax.Array | None = None,
+        states: jax.Array | None = None,
+    ) -> jax.Array:
+        """Noisy cells (cell, gene), timesteps (cell,) or (1,), labels and states of as many -> prediction, see
+        `denoise`."""
+        return self.denoise(cells, self.modulations(timesteps, labels, states))
 
-    def modulations(self, timesteps: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+    def modulations(
+        self, timesteps: jax.Array, labels: jax.Array | None = None, states: jax.Array | None = None
+    ) -> jax.Array:
         """Every shift, scale and gate of every layer: (n,) and (n, column) -> (n, 6 depth + 2, width)."""
-        rows = self.modulation(self.conditioning(timesteps - 1 + self.config.first_timestep, labels))
+        rows = self.modulation(self.conditioning(timesteps - 1 + self.config.first_timestep, labels, states))
         return rows.reshape(len(rows), -1, self.config.width)
 
     def denoise(self, cells: jax.Array, modulations: jax.Array) -> jax.Array:

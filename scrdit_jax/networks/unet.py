@@ -97,6 +97,7 @@ class UNet(nn.Module):
     outputs: int = 1
     attention: str = "xla"
     labels: tuple[int, ...] = ()
+    states: int = 0
 
     @property
     def _block_channels(self) -> tuple[int, ...]:
@@ -112,7 +113,7 @@ class UNet(nn.Module):
     def setup(self) -> None:
         """Name the layers; params are the pytree that `init` returns."""
         blocks = self._block_channels
-        self.conditioning = Conditioning(TIMESTEP_FEATURES, self.labels)
+        self.conditioning = Conditioning(TIMESTEP_FEATURES, self.labels, self.states)
         nn.share_scope(self, self.conditioning)
         self.modulation = nn.Dense(sum(blocks))
         self.convolution_in = nn.Conv(blocks[0], (KERNEL,))
@@ -123,13 +124,22 @@ class UNet(nn.Module):
         if self.outputs > 1:
             self.gene_bias = self.param("gene_bias", _zeros, (self.genes, self.outputs))
 
-    def __call__(self, cells: jax.Array, timesteps: jax.Array, labels: jax.Array | None = None) -> jax.Array:
-        """Noisy cells (cell, gene), timesteps (cell,) or (1,) and labels of as many -> prediction, see `denoise`."""
-        return self.denoise(cells, self.modulations(timesteps, labels))
+    def __call__(
+        self,
+        cells: jax.Array,
+        timesteps: jax.Array,
+        labels: jax.Array | None = None,
+        states: jax.Array | None = None,
+    ) -> jax.Array:
+        """Noisy cells (cell, gene), timesteps (cell,) or (1,), labels and states of as many -> prediction, see
+        `denoise`."""
+        return self.denoise(cells, self.modulations(timesteps, labels, states))
 
-    def modulations(self, timesteps: jax.Array, labels: jax.Array | None = None) -> jax.Array:
+    def modulations(
+        self, timesteps: jax.Array, labels: jax.Array | None = None, states: jax.Array | None = None
+    ) -> jax.Array:
         """The shift of every block: (n,) and (n, column) -> (n, channels of all blocks)."""
-        return self.modulation(self.conditioning(timesteps - 1 + self.config.first_timestep, labels))
+        return self.modulation(self.conditioning(timesteps - 1 + self.config.first_timestep, labels, states))
 
     def denoise(self, cells: jax.Array, modulations: jax.Array) -> jax.Array:
         """Noisy cells (cell, gene) and modulations (#cell, channels of all blocks) -> prediction.

@@ -37,7 +37,7 @@ def train_family(
     path, metadata = Path(out), prepared.metadata
     if metadata.cell_type_key is None:
         raise BadInput(f"{metadata.source} has no column of cell types that is known; pass one as --cell-type-key")
-    if metadata.observed:
+    if metadata.variables:
         raise BadInput("--per-cell-type trains a model for each type, --condition-on one for all; give one of them")
     family = FamilyFolder.of(metadata.cell_type_key, metadata.cell_types, least=LEAST_CELLS)
     if not family.members:

@@ -15,7 +15,7 @@ from anndata import AnnData
 from tqdm import tqdm
 
 from ..checkpoint import Checkpoints, Model, Run
-from ..conditioning.variables import encode
+from ..conditioning.table import ConditionTable
 from ..config import RunConfig
 from ..data.batches import Batch, Batches
 from ..data.preparing import Prepared
@@ -23,13 +23,14 @@ from ..devices import free_memory, usable_devices
 from ..diffusion.predictions import make_prediction
 from ..errors import BadConfig, Diverged, RunMismatch
 from ..networks import flops_per_evaluation, make_network
+from .conditions import conditions_of, fit_table, in_shared_space, known_conditions
 from .evaluator import Evaluator, HeldOutLoss, ModelScorer, evaluation_due, has_stalled, score_of
 from .metric_logger import MetricLogger, Rates
 from .multihost import broadcast, broadcast_text, is_primary
 from .objectives import OBJECTIVES, Start
 from .parallel import DEVICES, ParallelStep, parallelise, require_even_shares
 from .prefetch import prefetched
-from .run_directory import condition_table, initialise, locked, raise_everywhere, require_same_origin
+from .run_directory import initialise, locked, raise_everywhere
 from .state import TrainState, initial_state, sampled_params
 from .step import make_losses, make_step
 from .stopping import Stopper
@@ -79,8 +80,10 @@ def train(
             prepared = prepared(run) if callable(prepared) else prepared
         if broadcast_text(prepared.metadata.digest) != prepared.metadata.digest:
             raise RunMismatch("the processes were not given the same cells; give each the same data")
-        session = _Session(run, prepared, config, options)
         with Checkpoints(run, keep=config.training.keep) if is_primary() else nullcontext() as checkpoints:
+            with raise_everywhere():
+                known = known_conditions(checkpoints, config, prepared.metadata)
+            session = _Session(run, in_shared_space(prepared, known), config, options, known)
             return Run(run.path, session.advance(checkpoints))
 
 
@@ -96,22 +99,34 @@ class _Watch(NamedTuple):
 class _Session:
     """One call of `train`: what stays the same while it steps."""
 
-    def __init__(self, run: Run, prepared: Prepared, config: RunConfig, options: TrainingOptions) -> None:
+    def __init__(
+        self,
+        run: Run,
+        prepared: Prepared,
+        config: RunConfig,
+        options: TrainingOptions,
+        known: ConditionTable | None,
+    ) -> None:
+        """`known` is what a checkpoint of the run says of the conditions, None for a new run."""
         self.run, self.prepared, self.config, self.options = run, prepared, config, options
         self.metadata, settings = prepared.metadata, config.training
-        training, sizes = prepared.train, self.metadata.categories
+        training = prepared.train
         self.objective = OBJECTIVES[settings.loss]
         self.prediction = make_prediction(config.diffusion.prediction, self.metadata.scaling)
         self.network: nn.Module = make_network(
-            config.network, len(self.metadata.genes), self.prediction.outputs, labels=sizes
+            config.network,
+            len(self.metadata.genes),
+            self.prediction.outputs,
+            labels=self.metadata.categories,
+            states=self.metadata.conditioned_states,
         )
-        self.conditions = condition_table(training.obs, self.metadata)
-        labels = self.conditions.codes if sizes else None
-        self.batches = Batches(training.X, settings.batch_size, settings.seed, labels)
+        conditions = conditions_of(training.obs, self.metadata)
+        self.conditions = (known or fit_table(prepared, config)) if is_primary() else None
+        self.batches = Batches(training.X, settings.batch_size, settings.seed, *conditions)
         self.cells = training.n_obs
         with raise_everywhere():
             self.teacher = load_teacher(config, self.metadata)
-            self.step = self._parallel_step(Batch(training.X, labels))
+            self.step = self._parallel_step(Batch(training.X, *conditions))
             if settings.evaluate_every is not None and not self.metadata.n_held_out:
                 raise BadConfig("no cells are held out to evaluate on; raise --held-out or leave --evaluate-every out")
             if is_primary():
@@ -144,10 +159,9 @@ class _Session:
 
     def _make_evaluator(self) -> Evaluator:
         held_out = self.prepared.held_out.copy()
-        labels = encode(held_out.obs, self.metadata.variables) if self.metadata.categories else None
         loss = HeldOutLoss(
             make_losses(self.network, self.config, self.metadata.scaling, teacher=self.teacher),
-            Batch(held_out.X, labels),
+            Batch(held_out.X, *conditions_of(held_out.obs, self.metadata)),
             self.config.training.batch_size,
             teacher_params=None if self.teacher is None else self.teacher.params,
         )
@@ -237,7 +251,6 @@ class _Session:
         state = self._initial_state()
         with raise_everywhere():
             if checkpoints is not None and checkpoints.latest() is not None:
-                require_same_origin(checkpoints, self.config, self.metadata)
                 state = checkpoints.restore(state)
         return broadcast(state)
 

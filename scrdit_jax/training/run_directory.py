@@ -5,12 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import numpy as np
-import pandas as pd
-
 from ..checkpoint import Checkpoints, Run
-from ..conditioning.table import ConditionTable
-from ..conditioning.variables import encode
 from ..config import RunConfig
 from ..data.metadata import DatasetMetadata
 from ..data.preparing import Prepared
@@ -91,12 +86,6 @@ def require_same_origin(checkpoints: Checkpoints, config: RunConfig, metadata: D
         )
     if made_on.digest != metadata.digest:
         raise RunMismatch(f"{run.path} was trained on other cells; give the same data, or another --out")
-
-
-def condition_table(obs: pd.DataFrame, metadata: DatasetMetadata) -> ConditionTable:
-    """The conditions and library sizes of the training cells, whose table is `obs`."""
-    library_size = obs["library_size"].to_numpy(np.float32)
-    return ConditionTable(metadata.variables, encode(obs, metadata.variables), library_size, metadata.type_variable)
 
 
 def _require_continuable(run: Run, config: RunConfig) -> None:

@@ -22,8 +22,9 @@ from .objectives import OBJECTIVES, NoisedBatch, Teacher
 from .state import TrainState, make_optimizer
 from .teacher import TeacherModel
 
-# What a cell's key is folded with to decide whether its labels are dropped; the halves of its split decide the rest.
-LABEL_DROPOUT = 2
+# What a step's key is folded with to decide whose conditions are dropped, and what is added to states; the halves of
+# its split decide the rest.
+LABEL_DROPOUT, STATE_NOISE = 2, 3
 
 Step = Callable[..., tuple[TrainState, "Metrics"]]
 Losses = Callable[..., jax.Array]
@@ -59,18 +60,30 @@ def make_losses(
         clean = scaling.scale(batch.cells)
         noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(noise_key, i), clean.shape[1:]))(positions)
         noisy = add_noise(clean, noise, alpha_bar)
-        labels = batch.labels
-        if labels is not None:
-            # All of a cell's labels at once: sampling asks for all of them or for none.
-            dropped = _uniform(jax.random.fold_in(key, LABEL_DROPOUT), positions) < config.training.label_dropout
-            labels = jnp.where(dropped[:, None], -1, labels)
+        conditions = _conditions(batch, key, positions, config.training)
         taught = None
         if teacher is not None:
-            taught = Teacher(teacher.prediction, lambda x, t: teach(teacher_params, x, t, labels), alpha_bars)
-        predicted = predict(params, noisy, timesteps, labels)
+            taught = Teacher(teacher.prediction, lambda x, t: teach(teacher_params, x, t, conditions), alpha_bars)
+        predicted = predict(params, noisy, timesteps, conditions)
         return objective.loss(prediction, NoisedBatch(clean, noise, noisy, timesteps, alpha_bar, predicted, taught))
 
     return losses
+
+
+def _conditions(
+    batch: Batch, key: jax.Array, positions: jax.Array, training: TrainingConfig
+) -> tuple[jax.Array | None, jax.Array | None]:
+    """(labels, states) that the network is given: noise on the states; of some cells neither."""
+    labels, states = batch.labels, batch.states
+    # All of a cell's conditions at once: sampling asks for all of them or for none.
+    dropped = _uniform(jax.random.fold_in(key, LABEL_DROPOUT), positions)[:, None] < training.label_dropout
+    if labels is not None:
+        labels = jnp.where(dropped, -1, labels)
+    if states is not None:
+        noise_key = jax.random.fold_in(key, STATE_NOISE)
+        noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(noise_key, i), states.shape[1:]))(positions)
+        states = jnp.where(dropped, jnp.nan, states + training.state_noise * noise)
+    return labels, states
 
 
 def _level_draws(diffusion: DiffusionConfig, training: TrainingConfig) -> Callable[..., jax.Array]:
@@ -86,16 +99,16 @@ def _level_draws(diffusion: DiffusionConfig, training: TrainingConfig) -> Callab
 
 
 def _predictor(network: nn.Module, dtype: str) -> Callable[..., jax.Array]:
-    """(params, noisy, timesteps, labels) -> the network's output, float32.
+    """(params, noisy, timesteps, (labels, states)) -> the network's output, float32.
 
     In bfloat16 the network's body computes with rounded copies of the params; the conditioning, norms, softmax and
     what is made of the output stay in float32.
     """
 
-    def predict(params: Any, noisy: jax.Array, timesteps: jax.Array, labels: jax.Array | None) -> jax.Array:
+    def predict(params: Any, noisy: jax.Array, timesteps: jax.Array, conditions: tuple) -> jax.Array:
         if dtype == "float32":
-            return network.apply(params, noisy, timesteps, labels)
-        modulations = network.apply(params, timesteps, labels, method="modulations")
+            return network.apply(params, noisy, timesteps, *conditions)
+        modulations = network.apply(params, timesteps, *conditions, method="modulations")
         rounded = jax.tree.map(lambda leaf: leaf.astype(dtype), (params, noisy, modulations))
         params, noisy, modulations = rounded
         return network.apply(params, noisy, modulations, method="denoise").astype(jnp.float32)

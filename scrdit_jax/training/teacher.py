@@ -35,12 +35,17 @@ def load_teacher(config: RunConfig, metadata: DatasetMetadata) -> TeacherModel |
     same = {
         "genes": model.metadata.genes == metadata.genes,
         "a scaling": model.metadata.scaling == metadata.scaling,
-        "conditions": model.metadata.categories == metadata.categories,
+        "conditions": _conditions(model.metadata) == _conditions(metadata),
         "noise levels": replace(model.config.diffusion, prediction=config.diffusion.prediction) == config.diffusion,
     }
     for what, is_same in same.items():
         if not is_same:
             raise RunMismatch(f"the teacher {path} has {what} other than this run's; train it on the same cells")
     prediction = make_prediction(model.config.diffusion.prediction, metadata.scaling)
-    network = make_network(model.config.network, len(metadata.genes), prediction.outputs, labels=metadata.categories)
+    sizes = {"labels": metadata.categories, "states": metadata.conditioned_states}
+    network = make_network(model.config.network, len(metadata.genes), prediction.outputs, **sizes)
     return TeacherModel(network, prediction, model.params)
+
+
+def _conditions(metadata: DatasetMetadata) -> tuple[object, ...]:
+    return metadata.categories, [column.name for column in metadata.state if column.conditioned]

@@ -1,17 +1,15 @@
-"""Conditioning variables that are derived from the cells themselves, where nobody has labelled them.
+"""Numbers that are found in a cell itself and that a network is conditioned on: its state.
 
-Which cluster a new cell belongs to, and how many genes it expresses, is the hardest thing for a diffusion model to
-learn, and the first that it decides. Conditioned on both, it need not learn them; and as both are drawn as training
-cells have them, rare clusters keep their share (cluster-conditioned diffusion: Hu et al. 2023; Adaloglou et al. 2024).
-The same holds within a cluster for what varies along the principal components (conditioned on a representation of the
-sample: Li et al. 2023); scores are coarse there, so that what is drawn is no copy of a training cell.
+Where a new cell lies along the principal components, how many genes it expresses and how many counts it has are the
+hardest for a diffusion model to learn, and the first that it decides. Conditioned on them it need not learn them; what
+they are in new cells is learnt apart (conditioning.prior; cf. representation-conditioned generation, Li et al. 2023).
 
-A module here is a kind of derived variable: `clusters.py` has `DERIVED = Derived(...)`, and the setting
-`derive: {"clusters": 32}` asks for it.
+A module here is a kind of number: `pc_scores.py` has `DERIVED = Derived(...)`, and the setting
+`derive: {"pc-scores": 12}` asks for it.
 """
 
 from __future__ import annotations
 
-from ._cells import CELLS_FOR_EACH, COMPONENTS, CellView, Derivation, Derived, derive, is_derived
+from ._derived import PREFIX, CellView, Derived, column_names, is_derived, principal_axes
 
-__all__ = ["CELLS_FOR_EACH", "COMPONENTS", "CellView", "Derivation", "Derived", "derive", "is_derived"]
+__all__ = ["PREFIX", "CellView", "Derived", "column_names", "is_derived", "principal_axes"]

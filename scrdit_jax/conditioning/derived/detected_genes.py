@@ -1,17 +1,15 @@
-"""Bins of how many genes a cell expresses, equally frequent among the training cells."""
+"""How many genes a cell expresses, of those the model has; as a logarithm."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ._cells import PREFIX, CellView, Derived, equally_frequent
-
-DETECTED_GENES = f"{PREFIX}detected_genes"
+from ._derived import CellView, Derived
 
 
-def find(cells: CellView, count: int) -> dict[str, np.ndarray]:
-    """`count` bins at most, one for 24 training cells at most."""
-    return {DETECTED_GENES: equally_frequent(cells.genes, cells.training, count)}
+def columns(block: CellView, _axes: np.ndarray) -> np.ndarray:
+    """log(1 + number of values above 0), (cell, 1)."""
+    return np.log1p(np.asarray((block.x > 0).sum(axis=1), np.float64).reshape(-1, 1))
 
 
-DERIVED = Derived("detected-genes bins", find, coarse=True)
+DERIVED = Derived(title="number of detected genes", columns=columns)

@@ -29,6 +29,9 @@ class Prediction(Protocol):
         """Where the bias of each gene's outputs may begin, (gene, outputs), given `data.marginals.gene_marginals` of
         the training cells, (gene, 3); None where nothing is known."""
 
+    def for_cells(self, log_library_size: Any) -> Prediction:
+        """The prediction for cells of these library sizes, (cell,) float32; the same for most predictions."""
+
     def clean(self, noisy: Any, predicted: Any, alpha_bar: Any) -> Any:
         """Predicted x_0, (cell, gene)."""
 
@@ -51,6 +54,10 @@ class PointPrediction:
     def for_scale(cls, scale: Scale) -> PointPrediction:
         """The same for every scale."""
         return cls()
+
+    def for_cells(self, log_library_size: Any) -> PointPrediction:
+        """The same for every cell."""
+        return self
 
     def initial_bias(self, marginals: Any) -> None:
         """What is predicted depends on the noise, so nothing is known before."""

@@ -49,6 +49,10 @@ class ZeroInflated:
         """For cells whose zeros are where `scale` puts them."""
         return cls(scale.zero, scale.mean, scale.std)
 
+    def for_cells(self, log_library_size):
+        """The same for every cell."""
+        return self
+
     def initial_bias(self, marginals):
         """The marginals themselves: log-odds, mean and log-deviation."""
         return marginals

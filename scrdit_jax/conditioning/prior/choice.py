@@ -1,0 +1,50 @@
+"""Which prior a model has, and what of it a request needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+
+from .bootstrap import Bootstrap, draw_bootstrap, fit_bootstrap
+from .mixture import Mixture, draw_mixture, fit_mixture, mixed_weights
+
+Prior = Mixture | Bootstrap
+
+
+def fit_prior(name: str, states: np.ndarray, combinations: np.ndarray, count: int, *, seed: int) -> Prior:
+    """The prior called `name` (see config.CONDITIONS) of training cells' `states` (cell, column), each of one of
+    `count` `combinations` (cell,) of categories."""
+    if name == "bootstrap":
+        return fit_bootstrap(states, combinations, count)
+    return fit_mixture(states, combinations, count, seed=seed)
+
+
+def given(prior: Prior, alike: Sequence[np.ndarray], cells: np.ndarray) -> Prior:
+    """The prior for a request: row r is for new cells that are like the training cells of combinations `alike[r]`, in
+    proportion to those combinations' numbers of training `cells` (combination,)."""
+    shares = np.stack([_shares(numbers, cells) for numbers in alike])
+    if isinstance(prior, Mixture):
+        return prior._replace(log_weights=np.stack([mixed_weights(prior, share) for share in shares]))
+    rows = [np.concatenate([prior.first[k] + np.arange(prior.cells[k]) for k in numbers]) for numbers in alike]
+    counts = np.array([len(row) for row in rows], np.int32)
+    first = (np.cumsum(counts) - counts).astype(np.int32)
+    return Bootstrap(prior.states[np.concatenate(rows)], first, counts)
+
+
+def _shares(numbers: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    shares = np.zeros(len(cells))
+    shares[numbers] = cells[numbers] / cells[numbers].sum()
+    return shares
+
+
+def draw_states(prior: Prior, rows: jax.Array, keys: jax.Array) -> jax.Array:
+    """(cell, column) float32: a state for each cell, of its row (cell,) of a `given` prior, by its key (cell,)."""
+    return (draw_mixture if isinstance(prior, Mixture) else draw_bootstrap)(prior, rows, keys)
+
+
+def prior_from_arrays(arrays: Mapping[str, np.ndarray]) -> Prior:
+    """The inverse of `_asdict`."""
+    kind = Bootstrap if "states" in arrays else Mixture
+    return kind(**{name: np.asarray(arrays[name]) for name in kind._fields})

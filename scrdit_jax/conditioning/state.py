@@ -1,0 +1,123 @@
+"""The state of a cell: a few numbers, standardised, that say what a network is conditioned on beside categories."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from ..registry import DERIVED
+from .derived import CellView, column_names
+
+# States are rounded to this many parts of a deviation: far below the noise a network is trained with, far above what
+# differs between machines.
+PARTS = 1024
+LIBRARY_SIZE = "library-size"
+# Principal axes are fitted on so many values of the training cells at most; all cells are then projected on them.
+MOST_VALUES = 1 << 27
+
+
+@dataclass(frozen=True)
+class StateColumn:
+    """A number of a cell's state: `name` as a column of obs, the kind of derived number that it is (`source`), and the
+    mean and deviation of the training cells. A network is given those that it is `conditioned` on."""
+
+    name: str
+    source: str
+    center: float
+    scale: float
+    conditioned: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class StateSpace:
+    """What a cell's state is made of: its `columns`, those that a network is conditioned on first, and the `axes`
+    (gene, n) float32 along which n of them are measured, in order. None of it is of a single cell."""
+
+    columns: tuple[StateColumn, ...]
+    axes: np.ndarray
+
+    @cached_property
+    def kinds(self) -> dict[str, int]:
+        """How many columns there are of each kind, in order."""
+        sources = [column.source for column in self.columns]
+        return {kind: sources.count(kind) for kind in dict.fromkeys(sources)}
+
+    def states(self, x: sparse.csr_matrix, library_size: np.ndarray) -> np.ndarray:
+        """(cell, column) float32 of cells `x` (cell, gene) on the log scale."""
+        return standardise(raw_columns(self.kinds, self.axes, CellView(x, library_size)), self.columns)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over all of it."""
+        known = repr([column.to_dict() for column in self.columns]).encode()
+        return hashlib.sha256(known + np.ascontiguousarray(self.axes).tobytes()).hexdigest()
+
+
+def raw_columns(kinds: Mapping[str, int], axes: np.ndarray, block: CellView) -> np.ndarray:
+    """(cell, column) float64: the derived numbers of so many of each kind, before they are standardised."""
+    found, first = [np.zeros((block.x.shape[0], 0))], 0
+    for kind, count in kinds.items():
+        along = count if DERIVED[kind].axes is not None else 0
+        found.append(DERIVED[kind].columns(block, axes[:, first : first + along]))
+        first += along
+    return np.concatenate(found, axis=1)
+
+
+def standardise(raw: np.ndarray, columns: Sequence[StateColumn]) -> np.ndarray:
+    """(raw - center) / scale, rounded; (cell, column) float32."""
+    centers = np.array([column.center for column in columns])
+    scales = np.array([column.scale for column in columns])
+    return (np.round((raw - centers) / scales * PARTS) / PARTS).astype(np.float32)
+
+
+class StateFit:
+    """A `StateSpace` of cells that come in blocks: `fit` on the rows of `sample`, `update` by all, then `space`."""
+
+    def __init__(self, held_out: np.ndarray, genes: int, wanted: Mapping[str, int], *, counts: bool, seed: int) -> None:
+        """Of cells of so many `genes`, of which those not `held_out` (cell,) decide.
+
+        `wanted` says how many of each kind a network is conditioned on; kinds that only raw `counts` have are left out
+        of others. Where the cells were raw `counts`, their
+        library size is a column in any case: new cells need one.
+        """
+        self._kinds = {kind: count for kind, count in wanted.items() if counts or not DERIVED[kind].counts}
+        self._conditioned = sum(self._kinds.values())
+        if counts:
+            self._kinds.setdefault(LIBRARY_SIZE, 1)
+        self._training = np.flatnonzero(~held_out)
+        self.sample = np.zeros(0, np.int64)
+        if any(DERIVED[kind].axes is not None for kind in self._kinds):
+            order = np.random.default_rng(seed).permutation(self._training)
+            self.sample = np.sort(order[: max(MOST_VALUES // genes, 2)])
+        self._axes = np.zeros((genes, 0), np.float32)
+        self._raw: list[np.ndarray] = []
+
+    def fit(self, cells: np.ndarray) -> None:
+        """Find the axes in the rows of `sample`, (cell, gene)."""
+        along = [(kind, count) for kind, count in self._kinds.items() if DERIVED[kind].axes is not None]
+        self._axes = np.concatenate([self._axes, *(DERIVED[kind].axes(cells, count) for kind, count in along)], axis=1)
+
+    def update(self, block: CellView) -> None:
+        """Take in the next rows, held-out ones too."""
+        self._raw.append(raw_columns(self._kinds, self._axes, block))
+
+    def finish(self) -> tuple[StateSpace, np.ndarray]:
+        """The space, and the states (cell, column) float32 of all rows."""
+        raw = np.concatenate(self._raw)
+        names = [(name, kind) for kind, count in self._kinds.items() for name in column_names(kind, count)]
+        known, columns = raw[self._training], []
+        for i, (name, kind) in enumerate(names):
+            center, scale = float(np.float32(known[:, i].mean())), float(np.float32(known[:, i].std()))
+            columns.append(StateColumn(name, kind, center, scale if scale > 1e-6 else 1.0, i < self._conditioned))
+        space = StateSpace(tuple(columns), self._axes)
+        return space, standardise(raw, space.columns)

@@ -1,0 +1,53 @@
+"""A table of conditions as arrays in a file, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..conditioning.prior import prior_from_arrays
+from ..conditioning.state import LIBRARY_SIZE, StateColumn, StateSpace
+from ..conditioning.table import ConditionTable
+from .metadata import DatasetMetadata
+
+PRIOR = "prior_"
+
+
+def arrays_of(conditions: ConditionTable) -> dict[str, np.ndarray]:
+    """As they are saved, without empty arrays, which orbax does not keep. None has an entry for each training cell,
+    but those of a bootstrap."""
+    prior = {} if conditions.prior is None else conditions.prior._asdict()
+    arrays = {PRIOR + name: array for name, array in prior.items()}
+    arrays |= {"combinations": conditions.codes, "combination_cells": conditions.cells}
+    if conditions.space is not None:
+        arrays["axes"] = conditions.space.axes
+    return {name: array for name, array in arrays.items() if array.size}
+
+
+def conditions_of(arrays: Mapping[str, np.ndarray], metadata: DatasetMetadata) -> ConditionTable:
+    """The inverse of `arrays_of`."""
+    codes = arrays.get("combinations", np.zeros((1, 0), np.int32))
+    axes = arrays.get("axes", np.zeros((len(metadata.genes), 0), np.float32))
+    prior = {name[len(PRIOR) :]: array for name, array in arrays.items() if name.startswith(PRIOR)}
+    return ConditionTable(
+        metadata.variables, codes, arrays["combination_cells"], metadata.type_variable,
+        StateSpace(metadata.state, axes), prior_from_arrays(prior) if prior else None,
+    )  # fmt: skip
+
+
+def conditions_of_format_2(cells: Mapping[str, np.ndarray], metadata: DatasetMetadata) -> ConditionTable:
+    """From what former formats kept of each training cell, its labels and library size: the distribution of both."""
+    codes = cells["labels"] if metadata.variables else np.zeros((metadata.n_train, 0), np.int32)
+    sizes = np.log(np.maximum(cells["library_size"].astype(np.float64), 1e-3))[:, None]
+    column = StateColumn("scrdit_library_size", LIBRARY_SIZE, float(sizes.mean()), float(sizes.std()) or 1.0, False)
+    counts = metadata.normalization.were_counts
+    return ConditionTable.fit(
+        metadata.variables,
+        codes,
+        (sizes - column.center) / column.scale if counts else sizes[:, :0],
+        type_variable=metadata.type_variable,
+        space=StateSpace((column,) if counts else (), np.zeros((len(metadata.genes), 0), np.float32)),
+        conditions="prior",
+        seed=0,
+    )

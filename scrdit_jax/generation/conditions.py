@@ -1,0 +1,105 @@
+"""The conditions of new cells, in the jitted sampler: labels by their quota, states by the prior and the cell's key."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..checkpoint import Model
+from ..conditioning.prior import Prior, draw_states
+from ..conditioning.state import LIBRARY_SIZE
+
+# What a cell's key is folded with for its state, for the noise on it, and for its row of conditions; timesteps are
+# numbers from 0 on.
+STATE, NOISE, ROW = 2**31 + 1, 2**31 + 2, 2**31 + 3
+
+
+class States(NamedTuple):
+    """How a program makes states, static under `jit`: the first `conditioned` of their numbers go to the network, with
+    normal noise of this deviation. `library_size` is (place, center, scale) of the logarithm of that, None where cells
+    have none."""
+
+    conditioned: int
+    noise: float
+    library_size: tuple[int, float, float] | None
+
+
+class NewConditions(NamedTuple):
+    """What rows of conditions are, on the devices: `codes` (row, variable) int32, None without variables, and the prior
+    of states given them, None without states."""
+
+    codes: Any = None
+    prior: Any = None
+
+
+class Conditions(NamedTuple):
+    """Of a batch's cells: `labels` (cell, variable) int32 and noisy `states` (cell, number) for the network, None for
+    none, and `library_size` (cell,) float32, NaN where cells have none."""
+
+    labels: jax.Array | None
+    states: jax.Array | None
+    library_size: jax.Array
+
+
+def states_of(model: Model) -> States:
+    """How the states of a model's new cells are made."""
+    columns = () if model.conditions is None or model.conditions.prior is None else model.conditions.space.columns
+    library = None
+    for place, column in enumerate(columns):
+        if column.source == LIBRARY_SIZE:
+            library = (place, column.center, column.scale)
+    return States(sum(c.conditioned for c in columns), model.config.training.state_noise, library)
+
+
+def target_sum_of(model: Model) -> float | None:
+    """What cells were scaled to before log1p, where the network is given their library size: new ones are then log1p
+    of whole counts. None for other models."""
+    known = model.metadata
+    given = any(column.source == LIBRARY_SIZE and column.conditioned for column in known.state)
+    return known.normalization.target_sum if given and known.normalization.method == "log1p" else None
+
+
+def new_conditions(model: Model, codes: np.ndarray) -> NewConditions:
+    """For cells of the rows of `codes` (row, variable); without columns, cells have states alone."""
+    table = model.conditions
+    if table is None:
+        return NewConditions(codes if codes.shape[1] else None)
+    # A power of two, so that requests of similar size share a program.
+    padded = codes[np.minimum(np.arange(1 << (len(codes) - 1).bit_length()), len(codes) - 1)]
+    prior: Prior | None = table.prior_for(padded)
+    return NewConditions(padded if codes.shape[1] else None, prior)
+
+
+def draw_conditions(known: NewConditions, rows: jax.Array, keys: jax.Array, states: States) -> Conditions:
+    """The conditions of cells of these `rows` (cell,), by their keys (cell,) alone."""
+    labels = None if known.codes is None else jnp.asarray(known.codes)[rows]
+    library = jnp.full(rows.shape, jnp.nan, jnp.float32)
+    if known.prior is None:
+        return Conditions(labels, None, library)
+    drawn = draw_states(known.prior, rows, _folded(keys, STATE))
+    if states.library_size is not None:
+        place, center, scale = states.library_size
+        library = jnp.exp(drawn[:, place] * scale + center)
+    given = None
+    if states.conditioned:
+        given = drawn[:, : states.conditioned]
+        normal = jax.vmap(lambda key: jax.random.normal(key, (states.conditioned,)))(_folded(keys, NOISE))
+        given = given + states.noise * normal
+    return Conditions(labels, given, library)
+
+
+def drawn_as_training_cells(model: Model, keys: jax.Array) -> Conditions:
+    """Conditions for cells of these `keys` (cell,), in the training cells' proportions."""
+    codes = np.zeros((1, 0), np.int32) if model.conditions is None else model.conditions.codes
+    cells = np.ones(1) if model.conditions is None else model.conditions.cells
+    uniform = jax.vmap(jax.random.uniform)(_folded(keys, ROW))
+    rows = jnp.searchsorted(jnp.asarray(np.cumsum(cells) / cells.sum(), jnp.float32), uniform)
+    rows = jnp.minimum(rows, len(codes) - 1).astype(jnp.int32)
+    return draw_conditions(new_conditions(model, codes), rows, keys, states_of(model))
+
+
+def _folded(keys: jax.Array, number: int) -> jax.Array:
+    return jax.vmap(lambda key: jax.random.fold_in(key, np.uint32(number)))(keys)

@@ -1,0 +1,93 @@
+"""The training cells' conditions: labels and states, the same in every process and after every restart."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..checkpoint import Checkpoints
+from ..conditioning.state import StateSpace
+from ..conditioning.table import ConditionTable
+from ..conditioning.variables import encode
+from ..config import RunConfig
+from ..data.metadata import DatasetMetadata
+from ..data.preparing import Prepared
+from ..errors import RunMismatch
+from .multihost import broadcast, broadcast_text
+from .run_directory import raise_everywhere, require_same_origin
+
+
+class Conditions(NamedTuple):
+    """`labels` (cell, column) int32 and `states` (cell, number) float32 that a network is given; None for none."""
+
+    labels: np.ndarray | None
+    states: np.ndarray | None
+
+
+def conditions_of(obs: pd.DataFrame, metadata: DatasetMetadata) -> Conditions:
+    """Those of prepared cells, whose table is `obs`."""
+    labels = encode(obs, metadata.variables) if metadata.variables else None
+    names = [column.name for column in metadata.state if column.conditioned]
+    return Conditions(labels, obs[names].to_numpy(np.float32) if names else None)
+
+
+def known_conditions(
+    checkpoints: Checkpoints | None, config: RunConfig, metadata: DatasetMetadata
+) -> ConditionTable | None:
+    """What the newest checkpoint of the run has; None in a new run, and in processes that write no checkpoints."""
+    if checkpoints is None or checkpoints.latest() is None:
+        return None
+    require_same_origin(checkpoints, config, metadata)
+    return checkpoints.conditions()
+
+
+def in_shared_space(prepared: Prepared, known: ConditionTable | None) -> Prepared:
+    """`prepared` with its states in the space of the run's checkpoint, or else of the first process.
+
+    Principal axes are found by linear algebra whose last bits differ between machines; found once, they are kept.
+    RunMismatch where processes would still train on different conditions.
+    """
+    space = prepared.space
+    first = known.space if known is not None and known.space is not None else space
+    numbers = np.array([[column.center, column.scale] for column in first.columns], np.float32).reshape(-1, 2)
+    axes, numbers = map(np.asarray, broadcast((first.axes, numbers)))
+    columns = tuple(
+        replace(column, center=float(center), scale=float(scale))
+        for column, (center, scale) in zip(space.columns, numbers, strict=True)
+    )
+    shared = StateSpace(columns, axes)
+    if shared.digest != space.digest:
+        prepared = prepared.in_space(shared)
+    digest = _digest(conditions_of(prepared.train.obs, prepared.metadata))
+    with raise_everywhere():
+        if broadcast_text(digest) != digest:
+            raise RunMismatch(
+                "the processes were not given the same labels or found other states; give each the same data"
+            )
+    return prepared
+
+
+def _digest(conditions: Conditions) -> str:
+    digest = hashlib.sha256()
+    for array in conditions:
+        digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def fit_table(prepared: Prepared, config: RunConfig) -> ConditionTable:
+    """What a new run's training cells say of the conditions of new cells."""
+    obs, metadata = prepared.train.obs, prepared.metadata
+    states = obs[[column.name for column in metadata.state]].to_numpy(np.float32)
+    return ConditionTable.fit(
+        metadata.variables,
+        encode(obs, metadata.variables),
+        states.reshape(len(obs), -1),
+        type_variable=metadata.type_variable,
+        space=prepared.space,
+        conditions=config.training.conditions,
+        seed=metadata.settings.seed,
+    )

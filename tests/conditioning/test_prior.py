@@ -1,0 +1,131 @@
+"""The prior of cells' states: its density is scipy's, its draws are its own, and no component is a cell."""
+
+import jax
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from scrdit_jax.conditioning.prior import Mixture, draw_mixture, fit_mixture, log_prob, mixed_weights
+from scrdit_jax.conditioning.prior.mixture import LEAST_CELLS
+
+MIXTURE = Mixture(
+    np.log(np.array([[0.7, 0.3], [0.1, 0.9]], np.float32)),
+    np.array([[0.0, 1.0, -2.0], [4.0, -3.0, 1.0]], np.float32),
+    np.array(
+        [[[1.0, 0, 0], [0.5, 0.8, 0], [-0.2, 0.1, 0.4]], [[0.3, 0, 0], [0.9, 0.5, 0], [0.0, 0.0, 1.5]]], np.float32
+    ),
+)
+
+
+def drawn(mixture, combination, seed=0):
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(np.arange(len(combination)))
+    return np.asarray(jax.jit(draw_mixture)(mixture, np.asarray(combination, np.int32), keys))
+
+
+def toy(cells=1500, seed=0):
+    """Three clouds in four columns; combination 0 has the first two, combination 1 the last two."""
+    rng = np.random.default_rng(seed)
+    code = rng.integers(0, 2, cells)
+    centre = np.where(rng.random(cells) < 0.3, 1, 2 * code)
+    centres = np.array([[-4.0, 0, 0, 1], [0, 4, 0, 0], [4, 0, 2, 0]])
+    skewed = rng.normal(size=(cells, 4)) @ np.array([[1, 0.6, 0, 0], [0, 0.5, 0, 0], [0, 0.3, 0.7, 0], [0, 0, 0, 0.9]])
+    return centres[centre] + skewed, code
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    states, code = toy()
+    return fit_mixture(states, code, 2, seed=0)
+
+
+def test_density_is_that_of_scipy():
+    states, code = np.random.default_rng(0).normal(size=(20, 3)) * 3, np.arange(20) % 2
+    expected = sum(
+        np.exp(MIXTURE.log_weights[code, j].astype(float))
+        * multivariate_normal(MIXTURE.means[j], MIXTURE.factors[j].astype(float) @ MIXTURE.factors[j].T).pdf(states)
+        for j in range(2)
+    )
+    np.testing.assert_allclose(log_prob(MIXTURE, states, code), np.log(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_draws_have_the_moments_of_the_mixture(code):
+    states = drawn(MIXTURE, np.full(40_000, code))
+    weights, means = np.exp(MIXTURE.log_weights[code]), MIXTURE.means
+    mean = weights @ means
+    within = np.einsum("j,jab,jcb->ac", weights, MIXTURE.factors, MIXTURE.factors)
+    covariance = within + np.einsum("j,ja,jb->ab", weights, means - mean, means - mean)
+    np.testing.assert_allclose(states.mean(axis=0), mean, atol=0.06)
+    np.testing.assert_allclose(np.cov(states.T), covariance, atol=0.12)
+
+
+def test_a_state_is_that_of_its_key_in_any_batch():
+    code = np.arange(30) % 2
+    together = drawn(MIXTURE, code)
+    assert together.dtype == np.float32
+    np.testing.assert_array_equal(drawn(MIXTURE, code[:7]), together[:7])
+    assert len(np.unique(together[:, 0])) == 30
+
+
+def test_a_fit_finds_the_clouds_and_who_has_which(fitted):
+    states, code = toy(1000, seed=1)
+    assert 3 <= len(fitted.means) <= 8
+    # The entropy of what the cells were drawn from, by its own density.
+    truth = log_prob(fit_mixture(*toy(20_000, seed=2), 2, seed=0, components=3), states, code).mean()
+    assert abs(log_prob(fitted, states, code).mean() - truth) < 0.1
+    of_first, of_second = drawn(fitted, [0] * 2000), drawn(fitted, [1] * 2000)
+    assert (of_first[:, 0] > 2.5).mean() < 0.02
+    np.testing.assert_allclose((of_second[:, 0] > 2).mean(), (states[code == 1][:, 0] > 2).mean(), atol=0.05)
+
+
+def test_the_same_cells_and_seed_give_the_same_mixture(fitted):
+    for one, other in zip(fitted, fit_mixture(*toy(), 2, seed=0), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_no_array_has_an_entry_for_each_cell(fitted):
+    k, d = fitted.means.shape
+    assert [array.shape for array in fitted] == [(2, k), (k, d), (k, d, d)]
+    assert {array.dtype for array in fitted} == {np.dtype(np.float32)}
+    assert {size for array in fitted for size in array.shape} == {2, k, d}
+
+
+def test_a_cell_far_from_all_others_has_no_component():
+    states, code = toy()
+    states[0] = 60.0
+    means = fit_mixture(states, code, 2, seed=0, components=16).means
+    assert np.linalg.norm(means - 60.0, axis=1).min() > 60
+    # A cloud of its own that is large enough has one.
+    states[: 2 * LEAST_CELLS] += 60.0
+    means = fit_mixture(states[1:], code[1:], 2, seed=0, components=16).means
+    assert np.linalg.norm(means - 60.0, axis=1).min() < 10
+
+
+@pytest.mark.parametrize(("cells", "d"), [(2, 14), (2, 1), (9, 14), (60, 14), (300, 1)])
+def test_few_cells_and_few_columns(cells, d):
+    states = np.random.default_rng(0).normal(size=(cells, d)) + 5
+    mixture = fit_mixture(states, np.arange(cells) % 2, 3, seed=0)
+    made = drawn(mixture, np.arange(500) % 3)
+    assert made.shape == (500, d)
+    assert np.isfinite(made).all()
+    assert np.isfinite(log_prob(mixture, states, np.arange(cells) % 2)).all()
+    np.testing.assert_allclose(made.mean(axis=0), states.mean(axis=0), atol=1)
+
+
+@pytest.mark.parametrize("columns", [slice(0, 1), slice(None)])
+def test_columns_that_do_not_vary_stay_as_they_are(columns):
+    states, code = toy(200)
+    states[:, columns] = 3.0
+    made = drawn(fit_mixture(states, code, 2, seed=0), code)
+    np.testing.assert_allclose(made[:, columns], 3.0, atol=1e-4)
+
+
+def test_a_combination_of_two_cells_is_drawn_near_them_and_one_of_none_like_all():
+    states, code = toy()
+    rare = np.flatnonzero(states[:, 0] < -4)[:2]
+    code[rare] = 2
+    mixture = fit_mixture(states, code, 4, seed=0)
+    assert (drawn(mixture, [2] * 1000)[:, 0] < -2).mean() > 0.4
+    everywhere = np.bincount(code, minlength=4)
+    np.testing.assert_allclose(mixed_weights(mixture, everywhere), mixture.log_weights[3], atol=0.05)
+    np.testing.assert_allclose(mixed_weights(mixture, [0, 1, 0, 0]), mixture.log_weights[1], atol=1e-6)
