@@ -11,7 +11,7 @@ from ..registry import DERIVED
 from .checks import require, require_choice, require_real, require_whole
 
 NORMALIZATIONS = ("auto", "log1p", "none")
-GENE_SELECTIONS = ("hvg", "cv", "all")
+GENE_SELECTIONS = ("hvg", "cv", "detected", "all")
 
 
 @dataclass(frozen=True, kw_only=True)

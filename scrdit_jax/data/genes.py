@@ -1,4 +1,4 @@
-"""Which genes the model sees: the paper's coefficient of variation, or highly variable genes."""
+"""Which genes the model sees: the paper's coefficient of variation, highly variable genes, or those seen in most cells."""
 
 from __future__ import annotations
 
@@ -46,8 +46,9 @@ def choose_genes(
     """Column numbers of the chosen genes in ascending order, and sentences that say how they were chosen.
 
     `statistics` are of the training cells only, on the log scale. Genes expressed in at least config.min_cells of them
-    are ranked by config.gene_selection and the best config.genes kept; 'all' keeps every one. The lowest-ranked are
-    dropped until `multiple_of` (the network's need: genes a token) divides the number. Too few genes raise BadInput.
+    are ranked by config.gene_selection and the best config.genes kept ('detected': those expressed in most of the
+    cells); 'all' keeps every one. The lowest-ranked are dropped until `multiple_of` (the network's need: genes a token)
+    divides the number. Too few genes raise BadInput.
     """
     expressing = statistics.expressing
     passing = np.flatnonzero(expressing >= config.min_cells)
@@ -66,18 +67,21 @@ def choose_genes(
             f"{source}: {wanted} genes are fewer than the {multiple_of} that the network takes at once; "
             f"use --genes {multiple_of} or more, or fewer genes a token"
         )
-    if config.gene_selection == "all":
-        score, how = expressing[passing].astype(np.float64), "all genes"
-    elif config.gene_selection == "cv":
-        score, how = (
-            coefficient_of_variation(statistics.logs[passing]),
-            "the genes with the largest coefficient of variation",
-        )
-    else:
-        moments = statistics.logs if statistics.large[passing].any() else statistics.linear
-        score, how = highly_variable(moments[passing]), "the most highly variable genes"
+    score, how = _ranking(statistics, passing, config.gene_selection)
     best_first = np.argsort(-np.nan_to_num(score, nan=-np.inf), kind="stable")
     sentences = [f"{kept} genes kept: {how} of the {len(passing)} {rule}"]
     if kept < wanted:
         sentences.append(f"{wanted - kept} lowest-ranked of {wanted} genes dropped, so that {multiple_of} divides")
     return np.sort(passing[best_first[:kept]]), sentences
+
+
+def _ranking(statistics: SelectionStatistics, passing: np.ndarray, selection: str) -> tuple[np.ndarray, str]:
+    """(a score of each passing gene, the larger the better; what its best are, in words)."""
+    if selection == "cv":
+        moments = statistics.logs[passing]
+        return coefficient_of_variation(moments), "the genes with the largest coefficient of variation"
+    if selection == "hvg":
+        moments = statistics.logs if statistics.large[passing].any() else statistics.linear
+        return highly_variable(moments[passing]), "the most highly variable genes"
+    how = "all genes" if selection == "all" else "the genes expressed in most training cells"
+    return statistics.expressing[passing].astype(np.float64), how

@@ -98,6 +98,18 @@ def test_all_genes_drop_those_of_fewest_cells(logs):
     assert expressing[np.setdiff1d(passing, some)].max() <= expressing[some].min()
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_detected_genes_are_those_with_fewest_zeros(logs, form):
+    config = DataConfig(genes=43, gene_selection="detected", min_cells=5)
+    chosen, sentences = choose_genes(statistics(form(logs)), config, multiple_of=10)
+    zeros = (logs == 0).sum(0)
+    assert 8 in chosen  # which is expressed in every cell and does not vary
+    assert len(chosen) == 40
+    assert zeros[chosen].max() <= np.delete(zeros, chosen).min()
+    np.testing.assert_array_equal(chosen, np.sort(np.argsort(zeros, kind="stable")[:40]))
+    assert sentences[0].startswith("40 genes kept: the genes expressed in most training cells of the ")
+
+
 def test_too_few_genes(logs):
     passing = int(((logs > 0).sum(0) >= 20).sum())
     config = DataConfig(genes=299, min_cells=20)
