@@ -28,7 +28,11 @@ data_options = options(
         help="Condition on numbers found in the cells, such as pc-scores=12; repeatable.  none: on none.",
     ),
     click.option("--genes", type=int, help="How many genes to model.  [default: the preset's]"),
-    click.option("--gene-selection", type=click.Choice(GENE_SELECTIONS), help="hvg: highly variable; cv: eq. 1; detected: fewest zeros."),
+    click.option(
+        "--gene-selection",
+        type=click.Choice(GENE_SELECTIONS),
+        help="hvg: highly variable; cv: eq. 1; detected: fewest zeros.",
+    ),
     click.option("--min-cells", type=int, help="Leave out genes expressed in fewer training cells."),
     click.option("--no-zero-negation", is_flag=True, help="Leave zeros as they are (the ablation of scRDiT table 2)."),
     click.option("--normalize", type=click.Choice(NORMALIZATIONS), help="auto recognises raw counts."),

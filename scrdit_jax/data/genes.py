@@ -1,4 +1,4 @@
-"""Which genes the model sees: the paper's coefficient of variation, highly variable genes, or those seen in most cells."""
+"""Which genes the model sees: by the paper's coefficient of variation, highly variable, or seen in most cells."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..extras import optional
 from ..io.backed import BackedMatrix
 from .comparison import REAL, SYNTHETIC, Estimate, halves
-from .metrics import PRINCIPAL_COMPONENTS, Matrix, dense
+from .metrics import PRINCIPAL_COMPONENTS, Matrix, dense, distances
 
 # At once: rows that distances are taken of, those they are taken to, and cells that are made dense.
 ROWS_AT_ONCE, OTHERS_AT_ONCE, CELLS_AT_ONCE = 512, 1 << 14, 1 << 12
@@ -43,13 +43,6 @@ class TrainingComponents:
         """Components (cell, component) of any cells with the same genes; those on the disk are read in blocks."""
         starts = range(0, cells.shape[0], CELLS_AT_ONCE)
         return np.concatenate([self.pca.transform(dense(cells[start : start + CELLS_AT_ONCE])) for start in starts])
-
-
-def distances(cells: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Euclidean distance of each cell to every one of `others`, (cell, other) float64; both are (cell, component)."""
-    cells, others = cells.astype(np.float64), others.astype(np.float64)
-    squared = np.square(cells).sum(axis=1)[:, None] + np.square(others).sum(axis=1) - 2 * cells @ others.T
-    return np.sqrt(np.maximum(squared, 0, out=squared))
 
 
 def nearest(cells: np.ndarray, others: np.ndarray) -> np.ndarray:

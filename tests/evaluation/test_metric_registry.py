@@ -43,7 +43,7 @@ def test_tables_keep_their_order_and_new_ones_come_last(add_part):
     add_part(metrics, "a_toy", TOY.format(table="My scores"))
     assert [metric.name for metric in metrics.all_metrics()] == [*before, "toy_difference"]
     assert list(metrics.metric_tables()) == [*metrics.TABLES, "My scores"]
-    assert list(METRICS) == ["a-toy", "further", "leading", "paper"]
+    assert list(METRICS) == ["a-toy", "further", "leading", "neighbours", "paper", "spectrum"]
 
 
 def test_two_metrics_of_one_name_are_refused(add_part):

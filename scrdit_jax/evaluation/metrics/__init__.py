@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ...errors import BadConfig
 from ...registry import METRICS
-from ._distances import PRINCIPAL_COMPONENTS, gaussian_mmd, joint_pcs
+from ._distances import PRINCIPAL_COMPONENTS, distances, gaussian_mmd, joint_pcs
 from ._matrices import (
     Matrix,
     coefficient_of_variation,
@@ -21,7 +21,7 @@ from ._matrices import (
     pearson,
     zero_fraction_per_gene,
 )
-from ._metric import FURTHER, LEADING, PAPER, TABLES, Metric, Pair
+from ._metric import FURTHER, LEADING, NEIGHBOURS, PAPER, SPECTRUM, TABLES, Metric, Pair
 from .further import (
     coefficient_of_variation_error,
     detected_genes_ks,
@@ -38,7 +38,9 @@ from .leading import (
     random_forest_auc,
     zero_fraction_error,
 )
+from .neighbours import nearest_neighbour_accuracy, precision, recall, wasserstein_2
 from .paper import GENES_PER_BLOCK, kl_divergence, mmd_blocks, wasserstein_flat
+from .spectrum import variance_ratios
 
 
 def all_metrics() -> tuple[Metric, ...]:
@@ -59,10 +61,11 @@ def metric_tables() -> dict[str, tuple[Metric, ...]]:
 
 
 __all__ = [
-    "FURTHER", "GENES_PER_BLOCK", "LEADING", "PAPER", "PRINCIPAL_COMPONENTS", "TABLES", "Matrix", "Metric", "Pair",
-    "all_metrics", "coefficient_of_variation", "coefficient_of_variation_error", "dense", "detected_genes",
-    "detected_genes_ks", "detected_genes_ratio", "detected_genes_spread", "gaussian_mmd", "gene_correlation_error",
-    "gene_mean_correlation", "gene_means", "joint_pcs", "kl_divergence", "library_size_ks", "library_size_spread",
-    "library_sizes", "metric_tables", "mmd_blocks", "mmd_pca", "pearson", "random_forest_auc", "wasserstein_flat",
+    "FURTHER", "GENES_PER_BLOCK", "LEADING", "NEIGHBOURS", "PAPER", "PRINCIPAL_COMPONENTS", "SPECTRUM", "TABLES",
+    "Matrix", "Metric", "Pair", "all_metrics", "coefficient_of_variation", "coefficient_of_variation_error", "dense",
+    "detected_genes", "detected_genes_ks", "detected_genes_ratio", "detected_genes_spread", "distances", "gaussian_mmd",
+    "gene_correlation_error", "gene_mean_correlation", "gene_means", "joint_pcs", "kl_divergence", "library_size_ks",
+    "library_size_spread", "library_sizes", "metric_tables", "mmd_blocks", "mmd_pca", "nearest_neighbour_accuracy",
+    "pearson", "precision", "random_forest_auc", "recall", "variance_ratios", "wasserstein_2", "wasserstein_flat",
     "zero_fraction_difference", "zero_fraction_error", "zero_fraction_per_gene",
 ]  # fmt: skip

@@ -11,6 +11,13 @@ PRINCIPAL_COMPONENTS = 50
 PAIRS_AT_ONCE = 1 << 15
 
 
+def distances(cells: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Euclidean distance of each cell to every one of `others`, (cell, other) float64; both are (cell, component)."""
+    cells, others = cells.astype(np.float64), others.astype(np.float64)
+    squared = np.square(cells).sum(axis=1)[:, None] + np.square(others).sum(axis=1) - 2 * cells @ others.T
+    return np.sqrt(np.maximum(squared, 0, out=squared))
+
+
 def gaussian_mmd(real: np.ndarray, synthetic: np.ndarray) -> float:
     """Squared maximum mean discrepancy under a sum of five Gaussian kernels: mean(XX) + mean(YY) - 2 mean(XY).
 

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ._distances import joint_pcs
 
-LEADING, PAPER, FURTHER = TABLES = ("Leading scores", "The paper's metrics", "Further scores")
+LEADING, NEIGHBOURS, SPECTRUM, PAPER, FURTHER = TABLES = (
+    "Leading scores",
+    "Neighbours and transport",
+    "Variance along real components",
+    "The paper's metrics",
+    "Further scores",
+)
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +36,16 @@ class Pair:
     def pcs(self) -> tuple[np.ndarray, np.ndarray]:
         """The first 50 principal components of both sides together, (cell, component) of either."""
         return joint_pcs(self.real, self.synthetic, seed=self.seed)
+
+    def once(self, function: Callable[[Pair], Found]) -> Found:
+        """`function(self)`, computed when it is first asked for: what the metrics of one module share."""
+        if function not in self._found:
+            self._found[function] = function(self)
+        return self._found[function]
+
+    @cached_property
+    def _found(self) -> dict[Callable[[Pair], Any], Any]:
+        return {}
 
 
 @dataclass(frozen=True, kw_only=True)
