@@ -3,6 +3,7 @@
     python -m benchmarks.fidelity --preset demo --out DIR                                 trains and compares on PBMC 3k
     python -m benchmarks.fidelity --run RUN --on test --out DIR                           a run that is there
     python -m benchmarks.fidelity --data lung.h5ad --data b.h5ad:annotation --preset demo --preset mine.json --out DIR
+    python -m benchmarks.fidelity --data lung.h5ad:cell_type@detected --out DIR       the genes with the fewest zeros
     python -m benchmarks.fidelity --sampler distributional:4 --sampler dpmpp-2m:25 --sampler ddpm:1000 --out DIR
 
 With several samplers of one model, each is compared with the first seed by seed.
@@ -26,9 +27,10 @@ import click
 
 from benchmarks.commands import as_json, command_line, one_line_errors, slug, write_files
 from benchmarks.fidelity import figures, tables
-from benchmarks.fidelity.cell_sets import SIDES, CellSet, Source
+from benchmarks.fidelity.cell_sets import SIDES, SYNTAX, CellSet, Source
 from benchmarks.fidelity.comparing import STORE, compare_all
 from benchmarks.fidelity.generators import Generator, Sampler, controls, ours_from_preset, ours_from_run, peer
+from benchmarks.fidelity.novelty import DEFAULT_CELLS
 from benchmarks.peers import PEERS
 from scrdit_jax.benchmarking.store import ResultStore
 from scrdit_jax.config import DataConfig, RunConfig, SamplingConfig, load_preset
@@ -95,7 +97,7 @@ def check_names(sources: Sequence[Source]) -> None:
 
 
 @click.command()
-@click.option("--data", "data", multiple=True, metavar="PATH[:COLUMN]", help=f"Repeatable.  [default: {EMBEDDED}]")
+@click.option("--data", "data", multiple=True, metavar=SYNTAX, help=f"Repeatable.  [default: {EMBEDDED}]")
 @click.option("--preset", "presets", multiple=True, metavar="NAME|FILE", help="Ours, trained anew with every seed.")
 @click.option("--run", "runs", multiple=True, type=click.Path(path_type=Path), help="Ours, trained already.")
 @click.option(
@@ -109,6 +111,14 @@ def check_names(sources: Sequence[Source]) -> None:
 @click.option("--cells", type=click.IntRange(20), help="Held-out cells to compare with, at most.  [default: 2000]")
 @click.option("--peer", "peers", multiple=True, metavar="NAME", help=f"{', '.join(PEERS)}; repeatable.  [default: all]")
 @click.option("--no-peers", is_flag=True, help="Ours and the controls alone.")
+@click.option(
+    "--novelty",
+    type=click.IntRange(0),
+    default=DEFAULT_CELLS,
+    show_default=True,
+    metavar="CELLS",
+    help="Of each generator, to say whether they are new; 0: leave it out.",
+)
 @click.option("--on", type=click.Choice(SIDES), default="validation", show_default=True, help="Which held-out cells.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder.")
@@ -121,6 +131,7 @@ def main(
     cells: int | None,
     peers: tuple[str, ...],
     no_peers: bool,
+    novelty: int,
     on: str,
     seeds: int,
     out: Path,
@@ -139,16 +150,18 @@ def main(
         )  # fmt: skip
         most = {} if cells is None else {"most": cells}
         sets = [CellSet.read(source, chosen.data, on, multiple_of=chosen.gene_multiple, **most) for source in sources]
-        click.echo(write_comparison(sets, chosen.generators, seeds, out))
+        click.echo(write_comparison(sets, chosen.generators, seeds, out, novelty=novelty))
 
 
-def write_comparison(sets: Sequence[CellSet], generators: Sequence[Generator], seeds: int, out: Path) -> str:
+def write_comparison(
+    sets: Sequence[CellSet], generators: Sequence[Generator], seeds: int, out: Path, *, novelty: int
+) -> str:
     """Measure, write results.json, table.md and the pictures into `out`; the table."""
     started, store = time.perf_counter(), ResultStore(out / STORE)
-    rows, skipped = compare_all(sets, generators, seeds, store, out / "work")
+    rows, skipped = compare_all(sets, generators, seeds, store, out / "work", novelty=novelty)
     about: dict[str, Any] = {
         "command": command_line("benchmarks.fidelity"),
-        "on": sets[0].side, "seeds": seeds, **describe_devices(), "versions": versions(LIBRARIES),
+        "on": sets[0].side, "seeds": seeds, "novelty": novelty, **describe_devices(), "versions": versions(LIBRARIES),
         "sets": [tables.describe(cells) for cells in sets], "skipped": skipped,
         "seconds": time.perf_counter() - started,
     }  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from benchmarks.peers import Skipped
-from scrdit_jax.config import DataConfig, RunConfig
+from scrdit_jax.config import GENE_SELECTIONS, DataConfig, RunConfig
 from scrdit_jax.data.preparing import Prepared
 from scrdit_jax.data.sources import load_prepared
 from scrdit_jax.data.splitting import validation_mask
@@ -24,27 +24,38 @@ from scrdit_jax.io.reading import EMBEDDED, load_cells
 SIDES = {"validation": "validation", "test": "test", "both": "held-out"}
 # What a recipe may change in how cells are prepared: it leaves the cells that are compared as they are.
 OF_THE_MODEL = ("zero_value", "standardize", "condition_on", "derive", "clip")
+# How a data set is written on the command line.
+SYNTAX = "PATH[:COLUMN][@GENE_SELECTION]"
 LEAST_CELLS = 20
 MOST_REFERENCE = 2000
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set by path (or "pbmc3k") and, where it is not `cell_type`, the column of its cell types."""
+    """A data set by path (or "pbmc3k") and, where it is not `cell_type`, the column of its cell types.
+
+    `gene_selection` is how its genes are chosen, where not as the first preset or run has it: with "detected" those
+    with the fewest zeros, which makes a deep set of a sparse one.
+    """
 
     data: str
     cell_type_key: str | None = None
+    gene_selection: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Source:
-        """PATH or PATH:COLUMN."""
+        """SYNTAX; a file of just that name comes first."""
+        data, at, selection = text.rpartition("@")
+        if at and selection in GENE_SELECTIONS and not Path(text).exists():
+            return replace(cls.parse(data), gene_selection=selection)
         data, colon, key = text.rpartition(":")
         return cls(data, key) if colon and not Path(text).exists() else cls(text)
 
     @property
     def name(self) -> str:
         """What the tables call it."""
-        return self.data if self.data == EMBEDDED else Path(self.data).stem
+        stem = self.data if self.data == EMBEDDED else Path(self.data).stem
+        return stem if self.gene_selection is None else f"{stem}@{self.gene_selection}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +77,8 @@ class CellSet:
         cls, source: Source, config: DataConfig, side: str, *, multiple_of: int, most: int = MOST_REFERENCE
     ) -> CellSet:
         """Prepare the cells, of which `most` at most are compared with; BadInput where there are too few."""
-        config = replace(config, cell_type_key=source.cell_type_key, condition_on=())
+        genes = config.gene_selection if source.gene_selection is None else source.gene_selection
+        config = replace(config, cell_type_key=source.cell_type_key, condition_on=(), gene_selection=genes)
         cells = cls(source, load_prepared(source.data, config, multiple_of=multiple_of), side, multiple_of, most)
         if len(cells.reference) < LEAST_CELLS:
             raise BadInput(

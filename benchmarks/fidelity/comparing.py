@@ -14,6 +14,7 @@ from scipy import sparse
 from benchmarks.commands import slug
 from benchmarks.fidelity.cell_sets import CellSet
 from benchmarks.fidelity.generators import Generator
+from benchmarks.fidelity.novelty import measure_novelty
 from benchmarks.peers import Made, Skipped
 from scrdit_jax.benchmarking.store import ResultStore, Row
 from scrdit_jax.evaluation.comparison import REAL, SYNTHETIC, compare
@@ -25,8 +26,6 @@ from scrdit_jax.io.atomic import atomic_write
 STORE = "rows.json"
 # Enough that most types have as many as the reference, whole comparisons take half.
 CELLS_FOR_EACH_REFERENCE = 2
-# A thousand evaluations a cell cost as much as all other samplers together.
-MANY_EVALUATIONS = 200
 ENOUGH_TRAINING = 100
 LEAST_OF_TYPE = 10
 GENERATOR, CLASSIFIER = "generator", "classifier"
@@ -39,8 +38,9 @@ def measure(cells: CellSet, generator: Generator, seed: int, store: ResultStore,
     made_by = {"digest": cells.prepared.metadata.digest, "genes": cells.prepared.cells.n_vars, **generator.record}
 
     def measured() -> Row:
-        many = generator.record.get("sampling", {}).get("steps", 0) >= MANY_EVALUATIONS
-        made = generator.make(cells, (1 if many else CELLS_FOR_EACH_REFERENCE) * len(cells.reference), seed)
+        made = generator.make(
+            cells, (1 if generator.is_slow else CELLS_FOR_EACH_REFERENCE) * len(cells.reference), seed
+        )
         if not np.isfinite(made.cells).all():
             raise Skipped("made values that are not finite")
         if seed == 0:
@@ -56,9 +56,18 @@ def measure(cells: CellSet, generator: Generator, seed: int, store: ResultStore,
 
 
 def compare_all(
-    sets: Sequence[CellSet], chosen: Sequence[Generator], seeds: int, store: ResultStore, work: Path
+    sets: Sequence[CellSet],
+    chosen: Sequence[Generator],
+    seeds: int,
+    store: ResultStore,
+    work: Path,
+    *,
+    novelty: int = 0,
 ) -> tuple[list[Row], list[dict[str, str]]]:
-    """(the rows of every set, generator and seed, what was skipped and why); cells are kept in `work` for pictures."""
+    """(the rows of every set, generator and seed, what was skipped and why); cells are kept in `work` for pictures.
+
+    With `novelty`, rows say under that name whether so many cells are new; see `measure_novelty`.
+    """
     found, skipped = [], []
     for cells in sets:
         for generator in chosen:
@@ -66,6 +75,8 @@ def compare_all(
                 started = time.perf_counter()
                 try:
                     row = measure(cells, generator, seed, store, work)
+                    if novelty:
+                        row = {**row, "novelty": measure_novelty(cells, generator, seed, novelty, store)}
                 except Skipped as reason:
                     skipped.append({"data": cells.name, "generator": generator.name, "reason": str(reason)})
                     click.echo(f"{cells.name}, {generator.name}: skipped, {reason}", err=True)

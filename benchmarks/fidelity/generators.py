@@ -15,7 +15,7 @@ import numpy as np
 
 import scrdit_jax as scrdit
 from benchmarks.commands import slug
-from benchmarks.fidelity.cell_sets import OF_THE_MODEL, CellSet
+from benchmarks.fidelity.cell_sets import OF_THE_MODEL, SIDES, CellSet
 from benchmarks.peers import PEERS, Made, Skipped
 from scrdit_jax.checkpoint import Run
 from scrdit_jax.config import OPERATIONAL, RunConfig
@@ -23,9 +23,13 @@ from scrdit_jax.errors import BadConfig, ScrditError
 from scrdit_jax.evaluation.comparison import REAL, SHUFFLED, shuffle_genes
 from scrdit_jax.evaluation.metrics import dense
 from scrdit_jax.families import FamilyFolder, is_family, load, models_of
+from scrdit_jax.training.evaluator import VALIDATION
+from scrdit_jax.training.metric_logger import read_lines
 
 # A schedule: timesteps fitted to the model by `scrdit schedule` when cells are made.
 FIT = "fit"
+# A thousand evaluations a cell cost as much as all other samplers together.
+MANY_EVALUATIONS = 200
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,11 @@ class Generator:
     name: str
     record: Mapping[str, Any]
     make: Callable[[CellSet, int, int], Made]
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it is a sampler of so many evaluations a cell that its cells are to be few."""
+        return self.record.get("sampling", {}).get("steps", 0) >= MANY_EVALUATIONS
 
 
 def controls() -> list[Generator]:
@@ -110,14 +119,34 @@ def ours_from_run(name: str, path: Path, sampling: Mapping[str, Any]) -> Generat
         same_split = all(getattr(here.settings, name) == getattr(there.settings, name) for name in ("seed", "held_out"))
         if here.genes != there.genes or not same_split:
             raise Skipped("was trained with other genes or another split")
-        if model.config.training.evaluate_every is not None and cells.side != "validation":
+        sides = fair_sides(path, model.config)
+        if cells.side not in sides:
             raise Skipped(
-                "held-out cells, test cells among them, were scored against in its training (--evaluate-every)"
+                "held-out cells of this comparison were scored against in its training (--evaluate-every); compare it "
+                f"--on {' or '.join(sides)}"
             )
         return _sampled(path, cells, count, seed, sampling)
 
     training_seed = model.config.training.seed
     return Generator(name, {"step": model.step, "seed": training_seed, "sampling": dict(sampling)}, make)
+
+
+def fair_sides(path: Path, config: RunConfig) -> tuple[str, ...]:
+    """The sides of the held-out cells that a run or family may be compared on; validation is for choices, so always.
+
+    Evaluations in training are of validation cells, which every row of the log says. Earlier versions evaluated on all
+    held-out cells, and so did, as far as anyone knows, a model that comes without its log.
+    """
+    if config.training.evaluate_every is None:
+        return tuple(SIDES)
+    rows = [row for run in runs_of(path) for row in read_lines(run.evaluations_path)]
+    of_validation = bool(rows) and all(row.get("on") == VALIDATION for row in rows)
+    return ("validation", "test") if of_validation else ("validation",)
+
+
+def runs_of(path: Path) -> list[Run]:
+    """The runs of a family, or the one run that is there."""
+    return [Run(path / member) for member in (FamilyFolder.read(path).members.values() if is_family(path) else [""])]
 
 
 def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping[str, Any]) -> Made:
@@ -133,7 +162,7 @@ def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping
     # Cells of a model that is conditioned on the types come type by type.
     order = np.random.default_rng([seed, 9]).permutation(count)
     types = made.obs[key].astype(str).to_numpy()[order] if key in made.obs else None
-    runs = [Run(run / member) for member in (FamilyFolder.read(run).members.values() if is_family(run) else [""])]
+    runs = runs_of(run)
     # A model that was trained elsewhere has no log.
     logged = all(run.metrics_path.is_file() for run in runs)
     return Made(dense(made.X)[order], types, sum(map(training_seconds, runs)) if logged else None, count / seconds)

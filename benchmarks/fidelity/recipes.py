@@ -24,7 +24,7 @@ import click
 import numpy as np
 
 from benchmarks.commands import as_json, command_line, one_line_errors, write_files
-from benchmarks.fidelity.cell_sets import OF_THE_MODEL, CellSet, Source
+from benchmarks.fidelity.cell_sets import OF_THE_MODEL, SYNTAX, CellSet, Source
 from benchmarks.fidelity.comparing import STORE, compare_all
 from benchmarks.fidelity.generators import Generator, controls, ours_from_preset, require_finished, training_seconds
 from benchmarks.fidelity.tables import difference_text, mean_over_types
@@ -233,7 +233,7 @@ def _text(values: Sequence[float]) -> str:
     "--ideas", "path", type=click.Path(path_type=Path), default=IDEAS, help="JSON file.  [default: ideas.json]"
 )
 @click.option("--idea", "names", multiple=True, help="Only this one, and the baseline.  Repeatable.")
-@click.option("--data", "data", multiple=True, metavar="PATH[:COLUMN]", help=f"Repeatable.  [default: {EMBEDDED}]")
+@click.option("--data", "data", multiple=True, metavar=SYNTAX, help=f"Repeatable.  [default: {EMBEDDED}]")
 @click.option("--steps", type=click.IntRange(1), help="Training steps of every idea.  [default: the preset's]")
 @click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Training time of every idea instead.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)

@@ -11,6 +11,7 @@ from benchmarks.fidelity.cell_sets import SIDES, CellSet
 from benchmarks.fidelity.comparing import CLASSIFIER, learnt_types
 from scrdit_jax.benchmarking.store import Row
 from scrdit_jax.evaluation.comparison import REAL, SHUFFLED, Estimate, estimate_text, figure
+from scrdit_jax.evaluation.membership import ATTACKS
 from scrdit_jax.evaluation.metrics import Metric, metric_tables
 from scrdit_jax.evaluation.tables import markdown_table
 
@@ -25,6 +26,17 @@ them. Nearest is a training cell: share of cells whose nearest real neighbour is
 one, at equal numbers of both. Near training: share of cells nearer to a training cell than 95 % of held-out cells are;
 near held-out: the same of held-out cells in the training cells' place. In brackets: held-out cells in the generator's
 place. Copies are near to training cells alone; cells that are too average are near to both.
+"""
+
+
+NOVELTY_NOTE = """\
+Of many cells of each generator. Membership: how well a cell is told to have been trained on by its distance to the
+nearest released cell, AUC (0.5: not at all) and share of training cells found at 1 % false alarms (about 0.01: none);
+calibrated by the distance to the nearest of half the held-out cells. *real vs real* releases the training cells
+themselves, so it is what an attack finds at most; *genes shuffled* is what it finds where nothing can be told. Nearer:
+Kolmogorov-Smirnov statistic of distances to the nearest training cell, against held-out cells, above 0 where they lie
+nearer. Coverage: share of held-out cells with a released cell within the distance to their fifth neighbour, by so many
+cells. Distinct: different cells, as a share. States: training cells that are a released cell's nearest, as a share.
 """
 
 
@@ -57,6 +69,8 @@ def page(rows: Sequence[Row], about: dict[str, Any]) -> str:
         if paired := _paired(of):
             parts.append(paired)
         parts.append("### Types, copying and cost\n\n" + _details(of) + _label_note(of, cells))
+        if any(row.get("novelty") for row in of):
+            parts.append("### Novelty\n\n" + NOVELTY_NOTE + "\n" + novelty_table(of))
         if cells["types"]:
             parts.append("### AUC (PCA-50 MMD) of each type\n\n" + _types(of, cells["types"]))
     return "\n".join(parts)
@@ -155,6 +169,28 @@ def _detail_line(rows: Sequence[Row], name: str) -> list[str]:
         _plain(estimate(rows, name, lambda row: row["fit_seconds"])),
         _plain(estimate(rows, name, lambda row: row["cells_per_second"])),
     ]  # fmt: skip
+
+
+def novelty_table(rows: Sequence[Row]) -> str:
+    """A line for each generator; "-" where it was not asked for so many cells."""
+    rows = [{**row["novelty"], "generator": row["generator"]} for row in rows if row.get("novelty")]
+    numbers = sorted({int(number) for row in rows for number in row["coverage"]})
+    header = ["generator", "cells"]
+    header += [f"{attack} {score}" for attack in ATTACKS for score in ("AUC", "found at 1 %")]
+    header += ["nearer", *(f"coverage by {number:,}" for number in numbers), "distinct", "states"]
+
+    def line(name: str) -> list[str]:
+        released = next(row["released"] for row in rows if row["generator"] == name)
+        values = [
+            *(lambda row, of=of, attack=attack: row[of][attack]["mean"] for attack in ATTACKS for of in ("auc", "tpr")),
+            lambda row: row["nearer"],
+            *(lambda row, number=number: row["coverage"].get(str(number)) for number in numbers),
+            lambda row: row["distinct"] / row["released"],
+            lambda row: row["states"] / row["training"],
+        ]
+        return [_label(name), f"{released:,}", *(_text(rows, name, value) for value in values)]
+
+    return markdown_table(header, [line(name) for name in names_of(rows)])
 
 
 def _plain(found: Estimate | None) -> str:

@@ -99,7 +99,7 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, stream: bool | N
 @click.option("--accumulate", type=int, metavar="N", help="Take a batch in N parts, for less memory.")
 @click.option("--checkpoint-every", type=int, help="Steps between checkpoints.")
 @click.option("--keep", type=int, help="How many of the newest checkpoints stay, beside the best.  [default: 3]")
-@click.option("--evaluate-every", type=float, metavar="EPOCHS", help="Score held-out cells; see evaluations.jsonl.")
+@click.option("--evaluate-every", type=float, metavar="EPOCHS", help="Score validation cells; see evaluations.jsonl.")
 @click.option("--patience", type=int, metavar="N", help="End after N evaluations that were no better.")
 @stream_option
 @click.option("--max-minutes", type=float, help="Save and end after so long; the same command continues.")

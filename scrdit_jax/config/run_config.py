@@ -90,8 +90,9 @@ class TrainingConfig:
     a distribution, minus its log-likelihood. An objective that has one learns from a `teacher`, the path of a run.
 
     `dtype` is what the network computes in (params and optimiser are float32 always); `accumulate`, in how many parts
-    a batch is taken. Every `evaluate_every` epochs the held-out cells are evaluated, and after `patience` evaluations
-    without a better one training ends. `keep` is how many of the newest checkpoints stay, beside the best.
+    a batch is taken. Every `evaluate_every` epochs the model is evaluated on one half of the held-out cells (the other
+    is for the final test), and after `patience` evaluations without a better one training ends. `keep` is how many of
+    the newest checkpoints stay, beside the best.
     """
 
     steps: int = 10_000

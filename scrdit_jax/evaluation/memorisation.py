@@ -47,13 +47,22 @@ class TrainingComponents:
 
 def nearest(cells: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Distance of each cell to the nearest of `others`, (cell,); memory does not grow with either."""
-    found = np.full(len(cells), np.inf)
+    return nearest_rows(cells, others)[0]
+
+
+def nearest_rows(cells: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the distance of each cell to the nearest of `others`, the row number of that one), both (cell,)."""
+    found, where = np.full(len(cells), np.inf), np.zeros(len(cells), np.intp)
     for start in range(0, len(cells), ROWS_AT_ONCE):
         rows = slice(start, start + ROWS_AT_ONCE)
         for first in range(0, len(others), OTHERS_AT_ONCE):
-            least = distances(cells[rows], others[first : first + OTHERS_AT_ONCE]).min(axis=1)
-            found[rows] = np.minimum(found[rows], least)
-    return found
+            block = distances(cells[rows], others[first : first + OTHERS_AT_ONCE])
+            least = block.argmin(axis=1)
+            distance = block[np.arange(len(block)), least]
+            nearer = distance < found[rows]
+            where[rows] = np.where(nearer, first + least, where[rows])
+            found[rows] = np.where(nearer, distance, found[rows])
+    return found, where
 
 
 def training_neighbour_share(

@@ -24,6 +24,8 @@ from .metric_logger import read_lines
 from .step import Losses
 
 MOST_CELLS = 2048
+# The half of the held-out cells that evaluations are of; rows of former versions, of all of them, do not say.
+VALIDATION = "validation"
 KEY = 0x5EED
 
 
@@ -68,7 +70,7 @@ class HeldOutLoss:
 
 
 class Evaluator:
-    """The evaluations of one run, and their plot."""
+    """The evaluations of one run, by its validation cells (`splitting.validation_mask`), and their plot."""
 
     def __init__(
         self,
@@ -94,7 +96,7 @@ class Evaluator:
 
     def evaluate(self, params: Any, step: int, epoch: float) -> dict[str, Any]:
         """Loss and scores of `params` as they are after `step`."""
-        row: dict[str, Any] = {"step": step, "epoch": epoch, "held_out_loss": self._loss(params)}
+        row: dict[str, Any] = {"step": step, "epoch": epoch, "on": VALIDATION, "held_out_loss": self._loss(params)}
         if self._scorer is not None:
             row |= self._scorer(Model(self._config, self._metadata, params, step, self._conditions))
         if not np.isfinite(score_of(row)):

@@ -19,6 +19,7 @@ from ..conditioning.table import ConditionTable
 from ..config import RunConfig
 from ..data.batches import Batch, Batches
 from ..data.preparing import Prepared
+from ..data.splitting import validation_mask
 from ..devices import free_memory, usable_devices
 from ..diffusion.predictions import make_prediction
 from ..errors import BadConfig, Diverged, RunMismatch
@@ -47,9 +48,10 @@ class TrainingOptions:
     """How a run is trained, and no part of what it is.
 
     `stop_after` ends this call at that step, `max_minutes` at the first step's end after so long. `scorer` makes, of
-    the held-out cells, what scores the model at every evaluation; `fit`, of the finished model and those cells, the
-    timesteps that it carries. `matrix_rate` (FLOP/s of all devices) is what speed is held against. `resident` says
-    whether the training cells lie on the devices; None: where those have memory of their own, and enough.
+    the validation cells, what scores the model at every evaluation; `fit`, of the finished model and the held-out
+    cells, the timesteps that it carries. `matrix_rate` (FLOP/s of all devices) is what speed is held against.
+    `resident` says whether the training cells lie on the devices; None: where those have memory of their own, and
+    enough.
     """
 
     stop_after: int | None = None
@@ -127,8 +129,12 @@ class _Session:
         with raise_everywhere():
             self.teacher = load_teacher(config, self.metadata)
             self.step = self._parallel_step(Batch(training.X, *conditions))
-            if settings.evaluate_every is not None and not self.metadata.n_held_out:
-                raise BadConfig("no cells are held out to evaluate on; raise --held-out or leave --evaluate-every out")
+            self.validation = validation_mask(prepared.held_out.obs_names, self.metadata.settings.seed)
+            if settings.evaluate_every is not None and not self.validation.any():
+                raise BadConfig(
+                    "no cells are held out to evaluate on (half of them are: the others are for the final test); raise "
+                    "--held-out or leave --evaluate-every out"
+                )
             if is_primary():
                 initialise(run, prepared, config)
         share = settings.batch_size // jax.process_count()
@@ -158,7 +164,8 @@ class _Session:
         return self.cells * self.network.genes * 4 < RESIDENT_SHARE * free_memory(device)
 
     def _make_evaluator(self) -> Evaluator:
-        held_out = self.prepared.held_out.copy()
+        # Test cells are left out: a model must not be chosen by the cells that it is reported on.
+        held_out = self.prepared.held_out[self.validation].copy()
         loss = HeldOutLoss(
             make_losses(self.network, self.config, self.metadata.scaling, teacher=self.teacher),
             Batch(held_out.X, *conditions_of(held_out.obs, self.metadata)),

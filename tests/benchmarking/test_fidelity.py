@@ -12,8 +12,9 @@ from click.testing import CliRunner
 from scipy import sparse
 
 from benchmarks.fidelity import __main__ as fidelity
-from benchmarks.fidelity import comparing, conditioning, figures, generators
+from benchmarks.fidelity import comparing, conditioning, figures, generators, novelty
 from benchmarks.fidelity.cell_sets import CellSet, Source
+from benchmarks.peers import Skipped
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -47,7 +48,7 @@ def test_it_measures_every_row_once_and_goes_on(folder, tiny_run, tmp_path, monk
     monkeypatch.setattr(comparing, "ENOUGH_TRAINING", 20)
     arguments = (
         *("--data", folder / "tiny.h5ad", "--data", folder / "log.h5ad", "--run", tiny_run.path, "--on", "both"),
-        *("--peer", "copula", "--seeds", 2, "--out", out),
+        *("--peer", "copula", "--seeds", 2, "--novelty", 60, "--out", out),
     )
     scored, stop_at = [], 5
     score_cells = comparing.score_cells
@@ -76,7 +77,9 @@ def test_it_measures_every_row_once_and_goes_on(folder, tiny_run, tmp_path, monk
     assert found["skipped"][0]["reason"].startswith("was trained on other cells")
     rows = {(row["data"], row["generator"]): row for row in found["rows"]}
     for row in found["rows"]:
-        assert np.isfinite(list(row["whole"].values())).all()
+        # Of as few genes and cells there are no narrower components.
+        missing = {name for name, value in row["whole"].items() if value is None or not np.isfinite(value)}
+        assert missing <= {"variance_pcs_16_30", "variance_pcs_31_50"}
         assert row["cells"] == next(s["reference"] for s in found["sets"] if s["name"] == row["data"])
     own, classified = rows["tiny", "copula"], rows["tiny", "tiny"]
     assert (own["types_by"], classified["types_by"]) == ("generator", "classifier")
@@ -88,7 +91,12 @@ def test_it_measures_every_row_once_and_goes_on(folder, tiny_run, tmp_path, monk
     assert classified["fit_seconds"] > 0
     assert own["cells_per_second"] > 0
     assert rows["tiny", "real vs real"]["memorisation"]["copied"] is None
+    new = {key: row["novelty"] for key, row in rows.items()}
+    assert new["tiny", "real vs real"]["auc"]["plain"]["mean"] > 0.9  # the training cells themselves
+    assert all(one["coverage"].keys() == {str(one["released"])} for one in new.values())
+    assert new["tiny", "copula"]["released"] == new["tiny", "tiny"]["released"] == 60
     text = (out / "table.md").read_text()
+    assert text.count("### Novelty") == 2
     assert all(part in text for part in ("## tiny", "## log", "| tiny † |", "skipped: was trained", "T cell"))
     for picture in ("bars", "tsne", "marginals"):
         for name in ("tiny", "log"):
@@ -98,7 +106,19 @@ def test_it_measures_every_row_once_and_goes_on(folder, tiny_run, tmp_path, monk
 def test_rows_of_another_recipe_are_not_taken_for_this_one(folder, tmp_path, tiny_config, trained, monkeypatch):
     monkeypatch.setattr(figures, "pictures", lambda *given: {})
     preset, out = tmp_path / "mine.json", tmp_path / "out"
-    common = ("--data", f"{folder}/counts.h5ad:kind", "--preset", preset, "--no-peers", "--seeds", 1, "--out", out)
+    common = (
+        "--data",
+        f"{folder}/counts.h5ad:kind",
+        "--preset",
+        preset,
+        "--no-peers",
+        "--seeds",
+        1,
+        "--novelty",
+        0,
+        "--out",
+        out,
+    )
     preset.write_text(json.dumps(tiny_config.to_dict()))
     assert call(folder, *common).exit_code == 0
     preset.write_text(json.dumps(tiny_config.with_settings({"learning_rate": 0.001}).to_dict()))
@@ -138,7 +158,7 @@ def test_a_preset_is_trained_and_sampled_as_the_command_says(folder, tmp_path, t
         (("--data", "counts.h5ad:colour"), "no column 'colour'"),
         (("--data", "counts.h5ad:kind", "--data", "log.h5ad", "--data", "counts.h5ad"), "two data sets are called"),
         (("--peer", "copula", "--no-peers"), "exclude each other"),
-        (("--peer", "gan"), "no peer 'gan'; there are copula, knn-bootstrap, scvi, scvi-prior"),
+        (("--peer", "gan"), "no peer 'gan'; there are copula, knn-bootstrap-16, knn-bootstrap-4, scvi, scvi-prior"),
         (("--sampler", "distributional:0"), "steps is 0; it must be"),
         (("--sampler", "euler"), "no solver 'euler'"),
         (("--sampler", "unipc:fit"), "'fit' is no number of evaluations; write e.g. unipc:10"),
@@ -243,6 +263,79 @@ def test_types_are_requested_and_classified_at_every_guidance(labelled_run, tmp_
     assert "± 0.000 |" in text
 
 
+@pytest.mark.parametrize(
+    ("text", "source", "name"),
+    [
+        ("lung.h5ad", Source("lung.h5ad"), "lung"),
+        ("lung.h5ad:kind", Source("lung.h5ad", "kind"), "lung"),
+        ("lung.h5ad@detected", Source("lung.h5ad", None, "detected"), "lung@detected"),
+        ("a@b/lung.h5ad:kind@cv", Source("a@b/lung.h5ad", "kind", "cv"), "lung@cv"),
+        ("a@b/lung.h5ad:kind@home", Source("a@b/lung.h5ad", "kind@home"), "lung"),
+        ("pbmc3k@all", Source("pbmc3k", None, "all"), "pbmc3k@all"),
+    ],
+)
+def test_a_data_set_is_a_file_with_a_column_and_a_choice_of_genes(text, source, name):
+    assert Source.parse(text) == source
+    assert source.name == name
+
+
+def test_a_file_of_that_very_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lung@cv").touch()
+    assert Source.parse("lung@cv") == Source("lung@cv")
+
+
+def test_the_deep_set_has_the_genes_with_the_fewest_zeros(folder, tiny_config):
+    sparse_, deep = (
+        CellSet.read(Source.parse(f"{folder}/counts.h5ad:kind{choice}"), tiny_config.data, "both", multiple_of=4)
+        for choice in ("", "@detected")
+    )
+    np.testing.assert_array_equal(sparse_.prepared.train.obs_names, deep.prepared.train.obs_names)
+    whole = anndata.read_h5ad(folder / "counts.h5ad")[deep.prepared.train.obs_names].X.toarray()
+    fewest = np.sort((whole == 0).mean(axis=0))[:24]
+    np.testing.assert_allclose(np.sort((deep.training == 0).mean(axis=0)), fewest)
+    assert (deep.training == 0).mean() < (sparse_.training == 0).mean()
+    # Ours are trained on the same genes, whatever their preset says.
+    ours = deep.prepared_for(tiny_config.with_settings({"gene_selection": "cv"}))
+    assert list(ours.train.var_names) == list(deep.prepared.train.var_names)
+
+
+def test_a_run_may_be_compared_on_cells_that_no_evaluation_saw(tiny_run, tiny_config, tmp_path):
+    evaluated = tiny_config.with_settings({"evaluate_every": 1.0})
+    assert generators.fair_sides(tiny_run.path, tiny_config) == ("validation", "test", "both")
+    assert generators.fair_sides(tmp_path, evaluated) == ("validation",)  # it came without its log
+    log = tmp_path / "evaluations.jsonl"
+    log.write_text('{"step": 5, "on": "validation", "held_out_loss": 1}\n')
+    assert generators.fair_sides(tmp_path, evaluated) == ("validation", "test")
+    log.write_text(log.read_text() + '{"step": 9, "held_out_loss": 1}\n')  # of an earlier version, of all of them
+    assert generators.fair_sides(tmp_path, evaluated) == ("validation",)
+
+
+def test_a_run_that_saw_the_cells_is_skipped(folder, tiny_config, tmp_path, tiny_cells):
+    cells = CellSet.read(Source(f"{folder}/tiny.h5ad"), tiny_config.data, "both", multiple_of=4)
+    seen = generators.scrdit.train(tiny_cells, out=tmp_path / "run", preset=tiny_config, steps=1, evaluate_every=100.0)
+    with pytest.raises(Skipped, match=r"were scored against in its training .*compare it --on validation$"):
+        generators.ours_from_run("seen", seen.path, {}).make(cells, 8, 0)
+
+
+def test_a_slow_sampler_is_not_asked_for_many_cells(sides):
+    slow = generators.Generator("ddpm", {"sampling": {"steps": 1000}}, None)
+    assert slow.is_slow
+    assert novelty.measure_novelty(sides[0], slow, 0, 10, None) is None
+
+
+def test_novelty_of_copies_and_of_shuffled_cells(sides):
+    cells = sides[0]
+    real, shuffled = (novelty.score_novelty(control.make(cells, 200, 0), cells, 200, 0)
+                      for control in generators.controls())  # fmt: skip
+    assert real["auc"]["calibrated"]["mean"] > 0.75 > shuffled["auc"]["calibrated"]["mean"]
+    assert real["nearer"] == 1
+    assert real["states"] == real["distinct"] == real["released"] == 200
+    assert real["coverage"]["200"] > shuffled["coverage"]["200"]
+    assert novelty.numbers_up_to(2102, 10_000) == [1000]
+    assert novelty.numbers_up_to(20_000, 20_000) == [1000, 10_000, 20_000]
+
+
 def test_cells_of_a_training_that_was_stopped_are_no_row(folder, tmp_path, monkeypatch, trained):
     """As by SIGTERM: training saves what it has and returns."""
     monkeypatch.setattr(figures, "pictures", lambda *given: {})
@@ -251,7 +344,7 @@ def test_cells_of_a_training_that_was_stopped_are_no_row(folder, tmp_path, monke
     def stopped(*given, **named):
         return SimpleNamespace(**vars(train(*given, **named)) | {"stopped": "asked to stop at step 3 of 12"})
 
-    preset = ("--preset", folder / "tiny.json", "--no-peers", "--seeds", 1, "--out", out)
+    preset = ("--preset", folder / "tiny.json", "--no-peers", "--seeds", 1, "--novelty", 0, "--out", out)
     common = ("--data", f"{folder}/counts.h5ad:kind", *preset)
     with monkeypatch.context() as patch:
         patch.setattr(generators.scrdit, "train", stopped)

@@ -52,8 +52,21 @@ def test_a_new_peer_is_one_file(path, tiny_config, tmp_path, monkeypatch):
     monkeypatch.setattr(fidelity, "ours_from_preset", lambda name, *given: generators.controls()[0])
     (tmp_path / "tiny.json").write_text(json.dumps(tiny_config.to_dict()))
     out = tmp_path / "out"
-    words = ("--data", path, "--preset", tmp_path / "tiny.json", "--on", "both", "--seeds", 1, "--out", out)
-    assert list(PEERS) == ["copula", "knn-bootstrap", "scvi", "scvi-prior", "toy-noise"]
+    words = (
+        "--data",
+        path,
+        "--preset",
+        tmp_path / "tiny.json",
+        "--on",
+        "both",
+        "--seeds",
+        1,
+        "--novelty",
+        0,
+        "--out",
+        out,
+    )
+    assert list(PEERS) == ["copula", "knn-bootstrap-16", "knn-bootstrap-4", "scvi", "scvi-prior", "toy-noise"]
     try:
         result = CliRunner().invoke(fidelity.main, [*map(str, words), "--peer", "toy-noise"])
     finally:
@@ -65,9 +78,12 @@ def test_a_new_peer_is_one_file(path, tiny_config, tmp_path, monkeypatch):
     assert "| toy-noise |" in result.output
 
 
-def test_the_knn_bootstrap_is_scored_with_types_and_seen_to_be_near_training_cells(cells, monkeypatch):
+@pytest.mark.parametrize("neighbours", [4, 16])
+def test_the_knn_bootstrap_is_scored_with_types_and_seen_to_be_near_training_cells(cells, neighbours, monkeypatch):
     monkeypatch.setattr(comparing, "ENOUGH_TRAINING", 20)
-    made = PEERS["knn-bootstrap"](cells, 80, 0)
+    peer = PEERS[f"knn-bootstrap-{neighbours}"]
+    assert peer.settings["neighbours"] == neighbours
+    made = peer(cells, 80, 0)
     row = comparing.score_cells("knn-bootstrap", made, cells, 0)
     assert row["types_by"] == "generator"
     assert set(row["types"]) == {"B cell", "T cell"}

@@ -26,6 +26,7 @@ def test_distances_are_scipys(monkeypatch):
     x, y = cells(10, 0) + 5, cells(7, 1) + 5
     np.testing.assert_allclose(distances(x, y), cdist(x, y), atol=1e-6)
     np.testing.assert_allclose(nearest(x, y), cdist(x, y).min(axis=1), atol=1e-6)
+    np.testing.assert_array_equal(memorisation.nearest_rows(x, y)[1], cdist(x, y).argmin(axis=1))
 
 
 def test_the_neighbour_share_is_counted_by_hand_for_one_group():

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -13,7 +14,9 @@ import pytest
 
 from scrdit_jax.api import prepare
 from scrdit_jax.checkpoint import Checkpoints, load_model
-from scrdit_jax.errors import OutputExists, RunMismatch
+from scrdit_jax.data.splitting import validation_mask
+from scrdit_jax.errors import BadConfig, OutputExists, RunMismatch
+from scrdit_jax.training import loop
 from scrdit_jax.training.loop import TrainingOptions, train
 from scrdit_jax.training.metric_logger import REPEATS, SPIKE, DivergenceMonitor, read_lines
 
@@ -100,6 +103,7 @@ def test_evaluations_go_on_after_a_stop_as_if_there_had_been_none(prepared, tiny
     rows = read_lines(straight.evaluations_path)
     assert len(rows) >= 3
     assert all(np.isfinite(row["held_out_loss"]) for row in rows)
+    assert all(row["on"] == "validation" for row in rows)
     assert rows == read_lines(resumed.evaluations_path)
     assert straight.curve_path.read_bytes().startswith(b"\x89PNG")
 
@@ -117,6 +121,31 @@ def test_the_best_checkpoint_is_kept_and_training_ends_when_it_gets_no_better(pr
     with Checkpoints(run) as checkpoints:
         assert checkpoints.best() == best
     assert train(prepared, config, tmp_path / "run").stopped == run.stopped
+
+
+def test_test_cells_have_no_part_in_evaluations(prepared, tiny_config, tmp_path, monkeypatch):
+    """Neither in the held-out loss nor in the scores that end a training."""
+    held_out, seen = prepared.held_out, {}
+    aside = validation_mask(held_out.obs_names, prepared.metadata.settings.seed)
+    monkeypatch.setattr(loop, "HeldOutLoss", lambda losses, batch, *_, **__: seen.update(loss=batch.cells.toarray()))
+
+    def scorer(cells):
+        seen["scores"] = list(cells.obs_names)
+        raise InterruptedError  # before anything is compiled
+
+    with pytest.raises(InterruptedError):
+        train(prepared, tiny_config.with_settings({"evaluate_every": 0.5}), tmp_path, TrainingOptions(scorer=scorer))
+    assert 0 < aside.sum() < held_out.n_obs
+    np.testing.assert_array_equal(seen["loss"], held_out.X.toarray()[aside])
+    assert seen["scores"] == list(held_out.obs_names[aside])
+
+
+def test_without_a_validation_cell_there_is_nothing_to_evaluate_on(prepared, tiny_config, tmp_path):
+    held_out = prepared.held_out.obs_names
+    test = held_out[~validation_mask(held_out, prepared.metadata.settings.seed)]
+    kept = prepared.cells[prepared.cells.obs_names.isin([*prepared.train.obs_names, *test])].copy()
+    with pytest.raises(BadConfig, match=r"no cells are held out to evaluate on .* raise --held-out"):
+        train(replace(prepared, cells=kept), tiny_config.with_settings({"evaluate_every": 0.5}), tmp_path / "run")
 
 
 def test_a_spike_is_no_divergence_and_a_loss_that_stays_up_is():

@@ -1,0 +1,69 @@
+"""Whether many released cells are new ones: attacks on the training cells, distances to them, and what is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.commands import slug
+from benchmarks.fidelity.cell_sets import CellSet
+from benchmarks.fidelity.generators import Generator
+from benchmarks.peers import Made
+from scrdit_jax.benchmarking.store import ResultStore, Row
+from scrdit_jax.evaluation.coverage import coverage, distinct_cells, nearer_than
+from scrdit_jax.evaluation.membership import score_membership
+from scrdit_jax.evaluation.memorisation import nearest, nearest_rows
+from scrdit_jax.extras import optional
+
+DEFAULT_CELLS = 10_000
+# Of so many cells coverage is reported, to compare runs of different --novelty.
+NUMBERS = (1_000, 10_000, 100_000)
+
+
+def measure_novelty(cells: CellSet, generator: Generator, seed: int, count: int, store: ResultStore) -> Row | None:
+    """The scores of `count` cells of one generator and seed, from the store or measured now, in a row of their own.
+
+    None for a sampler that takes hundreds of evaluations a cell.
+    """
+    if generator.is_slow:
+        return None
+    name = f"{slug(cells.name)}.{slug(generator.name)}.{cells.side}.{seed}.novelty"
+    made_by = {"digest": cells.prepared.metadata.digest, "genes": cells.prepared.cells.n_vars, "cells": count}
+
+    def measured() -> dict[str, Any]:
+        return score_novelty(generator.make(cells, count, seed), cells, count, seed)
+
+    return store.measured(name, measured, made_by={**made_by, **generator.record})
+
+
+def score_novelty(made: Made, cells: CellSet, count: int, seed: int) -> dict[str, Any]:
+    """Scores as plain values, all against the held-out cells of the side; `count` cells were asked for.
+
+    `auc` and `tpr` are those of `score_membership`; `nearer` is the signed Kolmogorov-Smirnov statistic of distances to
+    the nearest training cell, and `coverage` by so many cells is in the training cells' components, too. `distinct`
+    counts different cells, `states` the training cells that are some released cell's nearest.
+    """
+    with optional("threadpoolctl").threadpool_limits(1):
+        membership = score_membership(made.cells, cells.training, cells.reference, seed=seed)
+        placed = cells.space.project(made.cells)
+        distance, row = nearest_rows(placed, cells.space.training)
+        of_held_out = nearest(cells.space.reference, cells.space.training)
+        numbers = numbers_up_to(len(placed), count)
+        return {
+            "released": membership.released,
+            "candidates": membership.candidates,
+            "auc": {attack: estimate.to_dict() for attack, estimate in membership.auc.items()},
+            "tpr": {attack: estimate.to_dict() for attack, estimate in membership.tpr.items()},
+            "nearer": nearer_than(distance, of_held_out),
+            "coverage": {str(n): share for n, share in coverage(cells.space.reference, placed, numbers).items()},
+            "distinct": distinct_cells(made.cells),
+            "states": len(np.unique(row)),
+            "training": len(cells.training),
+        }
+
+
+def numbers_up_to(released: int, count: int) -> Sequence[int]:
+    """How many cells coverage is reported of: NUMBERS and `count`, where so many were released; else all there are."""
+    return sorted({number for number in (*NUMBERS, count) if number <= released}) or [released]

@@ -1,0 +1,70 @@
+"""Attacks on training cells, and what many synthetic cells reach: against sklearn, brute force, and by hand."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+from scipy.stats import ks_2samp
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from scrdit_jax.evaluation.coverage import coverage, distinct_cells, nearer_than
+from scrdit_jax.evaluation.membership import ATTACKS, roc_auc, score_membership, true_positive_rate
+
+
+def cells(rows, seed, genes=12):
+    """Of one distribution: dense in the middle, with a wide rim."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(rows, genes)) * rng.gamma(2, 1, (rows, 1))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1])
+def test_auc_and_found_members_are_sklearns(share):
+    rng = np.random.default_rng(0)
+    members, others = np.round(rng.normal(0.5, 1, 300), 1), np.round(rng.normal(0, 1, 250), 1)  # with ties
+    labels, scores = np.repeat([1, 0], [300, 250]), np.concatenate([members, others])
+    assert roc_auc(members, others) == pytest.approx(roc_auc_score(labels, scores))
+    false, true, _ = roc_curve(labels, scores, drop_intermediate=False)
+    assert true_positive_rate(members, others, false_positives=share) == pytest.approx(true[false <= share].max())
+
+
+def test_copies_give_their_cells_away_and_new_cells_do_not():
+    training, held_out = cells(300, 1), cells(300, 2)
+    copies = score_membership(training + 1e-3 * cells(300, 3), training, held_out)
+    new = score_membership(cells(2000, 4), training, held_out)
+    assert (new.released, new.candidates) == (2000, 150)
+    for attack in ATTACKS:
+        assert copies.auc[attack].mean > 0.99
+        assert copies.tpr[attack].mean > 0.95
+        assert new.auc[attack].mean == pytest.approx(0.5, abs=0.06)
+        assert new.tpr[attack].mean < 0.06
+
+
+def test_calibration_finds_copies_among_cells_in_sparse_places():
+    """Half the released cells are new and dense, half are copies, a little off: distance alone takes dense for near."""
+    training, held_out = cells(400, 5), cells(400, 6)
+    released = np.concatenate([training + 0.8 * cells(400, 7), cells(400, 8)])
+    found = score_membership(released, training, held_out)
+    assert found.auc["calibrated"].mean > found.auc["plain"].mean + 0.02
+
+
+def test_a_cell_that_is_in_the_reference_too_is_no_division_by_zero():
+    training = cells(60, 9)
+    found = score_membership(training, training, np.concatenate([training[:20]] * 2))
+    assert all(np.isfinite(found.auc[attack].mean) for attack in ATTACKS)
+
+
+def test_coverage_is_counted_cell_by_cell_and_only_grows():
+    real, synthetic = cells(40, 10), 2 * cells(90, 11)
+    radius = np.sort(cdist(real, real), axis=1)[:, 5]  # the first is the cell itself
+    expected = {n: (cdist(real, synthetic[:n]).min(axis=1) <= radius).mean() for n in (10, 50, 90)}
+    assert coverage(real, synthetic, (10, 50, 90)) == pytest.approx(expected)
+    assert coverage(real, real + 1e-9, (40,)) == {40: 1.0}
+    assert coverage(real[:3], real[:3], (3,)) == {3: 1.0}
+
+
+def test_distinct_cells_and_the_sign_of_nearness():
+    few = cells(6, 12)
+    assert distinct_cells(few[[0, 1, 1, 5, 0]]) == 3
+    distances = np.random.default_rng(13).gamma(2, 1, 200)
+    assert nearer_than(distances / 2, distances) == pytest.approx(ks_2samp(distances / 2, distances).statistic)
+    assert nearer_than(distances * 2, distances) == pytest.approx(-ks_2samp(distances * 2, distances).statistic)
+    assert nearer_than(distances, distances) == 0
