@@ -106,19 +106,8 @@ def test_it_measures_every_row_once_and_goes_on(folder, tiny_run, tmp_path, monk
 def test_rows_of_another_recipe_are_not_taken_for_this_one(folder, tmp_path, tiny_config, trained, monkeypatch):
     monkeypatch.setattr(figures, "pictures", lambda *given: {})
     preset, out = tmp_path / "mine.json", tmp_path / "out"
-    common = (
-        "--data",
-        f"{folder}/counts.h5ad:kind",
-        "--preset",
-        preset,
-        "--no-peers",
-        "--seeds",
-        1,
-        "--novelty",
-        0,
-        "--out",
-        out,
-    )
+    words = ("--no-peers", "--seeds", 1, "--novelty", 0, "--out", out)
+    common = ("--data", f"{folder}/counts.h5ad:kind", "--preset", preset, *words)
     preset.write_text(json.dumps(tiny_config.to_dict()))
     assert call(folder, *common).exit_code == 0
     preset.write_text(json.dumps(tiny_config.with_settings({"learning_rate": 0.001}).to_dict()))
@@ -311,11 +300,11 @@ def test_a_run_may_be_compared_on_cells_that_no_evaluation_saw(tiny_run, tiny_co
     assert generators.fair_sides(tmp_path, evaluated) == ("validation",)
 
 
-def test_a_run_that_saw_the_cells_is_skipped(folder, tiny_config, tmp_path, tiny_cells):
+def test_a_run_that_saw_the_cells_is_skipped(folder, tiny_config, tiny_run, monkeypatch):
+    monkeypatch.setattr(generators, "fair_sides", lambda path, config: ("validation", "test"))
     cells = CellSet.read(Source(f"{folder}/tiny.h5ad"), tiny_config.data, "both", multiple_of=4)
-    seen = generators.scrdit.train(tiny_cells, out=tmp_path / "run", preset=tiny_config, steps=1, evaluate_every=100.0)
-    with pytest.raises(Skipped, match=r"were scored against in its training .*compare it --on validation$"):
-        generators.ours_from_run("seen", seen.path, {}).make(cells, 8, 0)
+    with pytest.raises(Skipped, match=r"were scored against in its training .*compare it --on validation or test$"):
+        generators.ours_from_run("seen", tiny_run.path, {}).make(cells, 8, 0)
 
 
 def test_a_slow_sampler_is_not_asked_for_many_cells(sides):

@@ -52,23 +52,10 @@ def test_a_new_peer_is_one_file(path, tiny_config, tmp_path, monkeypatch):
     monkeypatch.setattr(fidelity, "ours_from_preset", lambda name, *given: generators.controls()[0])
     (tmp_path / "tiny.json").write_text(json.dumps(tiny_config.to_dict()))
     out = tmp_path / "out"
-    words = (
-        "--data",
-        path,
-        "--preset",
-        tmp_path / "tiny.json",
-        "--on",
-        "both",
-        "--seeds",
-        1,
-        "--novelty",
-        0,
-        "--out",
-        out,
-    )
+    words = ("--data", path, "--preset", tmp_path / "tiny.json", "--on", "both", "--seeds", 1, "--novelty", 0)
     assert list(PEERS) == ["copula", "knn-bootstrap-16", "knn-bootstrap-4", "scvi", "scvi-prior", "toy-noise"]
     try:
-        result = CliRunner().invoke(fidelity.main, [*map(str, words), "--peer", "toy-noise"])
+        result = CliRunner().invoke(fidelity.main, [*map(str, words), "--peer", "toy-noise", "--out", str(out)])
     finally:
         sys.modules.pop("benchmarks.peers.toy_noise", None)
     assert result.exit_code == 0, result.output
