@@ -185,7 +185,7 @@ MISTAKES = {
     "likelihood of no distribution": (
         lambda cells: None,
         ["--prediction", "epsilon", "--loss", "likelihood"],
-        ["loss is 'likelihood'", "epsilon", "--prediction zero-inflated"],
+        ["loss is 'likelihood'", "epsilon", "--prediction mixture", "zero-inflated"],
     ),
 }
 

@@ -63,14 +63,14 @@ def test_a_file_in_the_folder_is_a_prediction_of_the_command_line(scrdit, tiny_c
     )
     status, printed = scrdit(*words)
     assert status == 2
-    assert "no prediction 'clean-cells'; there are epsilon, v, zero-inflated" in printed
+    assert "no prediction 'clean-cells'; there are epsilon, mixture, v, zero-inflated" in printed
     add_part(package, "clean_cells", TOY)
     status, printed = scrdit(*words)
     assert status == 0, printed
-    assert "[clean-cells|epsilon|v|zero-inflated]" in scrdit("train", "--help")[1]
+    assert "[clean-cells|epsilon|mixture|v|zero-inflated]" in scrdit("train", "--help")[1]
     status, printed = scrdit("sample", "run", "--cells", 5, "--steps", 2, "--batch-size", 5, "--out", "new.h5ad")
     assert status == 0, printed
     assert anndata.read_h5ad("new.h5ad").shape == (5, 24)
     status, printed = scrdit(*words[:-1], "other", "--loss", "likelihood")
     assert status == 2
-    assert "a prediction of clean-cells does not have; use --prediction zero-inflated" in printed
+    assert "a prediction of clean-cells does not have; use --prediction mixture or zero-inflated" in printed

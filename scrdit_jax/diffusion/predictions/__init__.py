@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from ...registry import PREDICTIONS
 from ._prediction import PointPrediction, Prediction, Scale
+from ._zero_inflation import FARTHEST, LARGEST_LOG_SPREAD, LEAST_LOG_SPREAD
 from .epsilon import Epsilon
 from .v import Velocity
-from .zero_inflated import FARTHEST, LARGEST_LOG_SPREAD, LEAST_LOG_SPREAD, Posterior, ZeroInflated
+from .zero_inflated import Posterior, ZeroInflated
 
 __all__ = [
     "FARTHEST",
