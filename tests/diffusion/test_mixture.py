@@ -19,7 +19,7 @@ SHARE, WEIGHTS = 0.3, np.array([0.5, 0.2, 0.3])
 MEANS, DEVIATIONS = np.array([0.8, 1.5, 3.0]), np.array([0.2, 0.1, 0.5])  # on the log scale
 SAID = np.concatenate([[np.log(SHARE / (1 - SHARE))], np.log(WEIGHTS) + 1.7, MEANS, np.log(DEVIATIONS)])
 CLEAN, DRAW, LIKELIHOOD = jax.jit(MIXTURE.clean), jax.jit(MIXTURE.draw), jax.jit(MIXTURE.log_likelihood)
-LEVELS = [(0.99, 2.5), (0.6, 1.6), (0.6, -0.4), (0.05, 0.7)]
+LEVELS = [(0.9999, 2.45), (0.99, 2.5), (0.6, 1.6), (0.6, -0.4), (0.05, 0.7)]
 
 
 class Two(Mixture):

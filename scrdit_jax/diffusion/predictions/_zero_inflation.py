@@ -21,9 +21,11 @@ CLOSE_TO_ZERO = 1e-4
 
 
 class Conjugate(NamedTuple):
-    """A Gaussian value given its noisy one: the log of its evidence over that of a zero, its mean and variance."""
+    """A Gaussian value given its noisy one: the log of its evidence over that of a zero, and by itself but for a
+    constant; its mean and variance."""
 
     evidence: Any
+    own_evidence: Any
     mean: Any
     variance: Any
 
@@ -37,6 +39,7 @@ class ZeroInflation:
     mean: float
     std: float
     is_distribution = True
+    needs_quantiles = False
 
     @classmethod
     def for_scale(cls, scale: Scale) -> Self:
@@ -62,7 +65,13 @@ class ZeroInflation:
         # Where the solver has left the data's range, the shift towards the noisy value would lead it further away.
         farthest = FARTHEST * jnp.exp(log_spread)
         value = expressed + jnp.clip(root * variance * from_expressed / total, -farthest, farthest)
-        return Conjugate(evidence, value, variance * noise / total)
+        own = -0.5 * (from_expressed**2 / total + jnp.log(total))
+        return Conjugate(evidence, own, value, variance * noise / total)
+
+    def zero_evidence(self, noisy, alpha_bar):
+        """What `own_evidence` is for a zero."""
+        noise = 1 - alpha_bar
+        return -0.5 * ((noisy - alpha_bar**0.5 * self.zero) ** 2 / noise + jnp.log(noise))
 
     def mixed(self, log_odds, value):
         """(1 - p) zero + p value, where `log_odds` are those of p."""

@@ -61,9 +61,11 @@ class Mixture(ZeroInflation):
         log_odds, *of_components = jnp.split(jnp.moveaxis(predicted, -1, 0), [1, *self._ends], axis=0)
         logits, means, log_deviations = of_components
         found = self.conjugate(noisy[None], means, log_deviations, jnp.asarray(alpha_bar)[None])
-        log_weights = jax.nn.log_softmax(logits, axis=0) + found.evidence
+        # Weighed among themselves first: beside a zero that is many deviations away, their digits would be lost.
+        log_weights = jax.nn.log_softmax(logits, axis=0) + found.own_evidence
         evidence = jax.nn.logsumexp(log_weights, axis=0)
-        return MixturePosterior(log_odds[0] + evidence, log_weights - evidence[None], found.mean, found.variance)
+        log_odds = log_odds[0] + (evidence - self.zero_evidence(noisy, alpha_bar))
+        return MixturePosterior(log_odds, log_weights - evidence[None], found.mean, found.variance)
 
     def clean(self, noisy, predicted, alpha_bar):
         """E[x_0 | x_t] = (1 - p) zero + p sum_k w_k m_k, all those of `posterior`."""
