@@ -39,9 +39,10 @@ def rows_of(cells):
 def test_every_metric_has_every_candidate(real, synthetic):
     result = score(real, synthetic, repeats=1)
     assert list(result.values) == [metric.name for metric in METRICS]
-    for candidates in result.values.values():
+    for name, candidates in result.values.items():
         assert tuple(candidates) == comparison.CANDIDATES
-        assert all(np.isfinite([e.mean, e.sd]).all() for e in candidates.values())
+        # Half of 50 real cells have 24 components.
+        assert all(np.isfinite(e.mean) != (name == "variance_pcs_31_50") for e in candidates.values())
     assert (result.genes, result.cells_per_side, result.repeats) == (60, 50, 1)
     # Cells of one distribution stand near the floor, and shuffled genes far from it.
     mmd = result.values["mmd_pca"]
@@ -81,14 +82,15 @@ def test_max_cells_bounds_both_sides_and_is_noted(real, synthetic, pairs):
 
 def test_one_seed_one_result(real, synthetic, no_forest):
     first, again, other = (score(real, synthetic, repeats=1, seed=seed) for seed in (3, 3, 4))
-    assert first == again
-    assert first.values != other.values
+    # As text: what there are no components for is NaN, which equals nothing.
+    assert repr(first) == repr(again)
+    assert repr(first.values) != repr(other.values)
 
 
 def test_gene_order_does_not_matter_and_dense_is_sparse(real, synthetic, no_forest):
     turned = real[:, ::-1].copy()
     turned.X = turned.X.toarray()
-    assert score(turned, synthetic, repeats=1) == score(real, synthetic, repeats=1)
+    assert repr(score(turned, synthetic, repeats=1)) == repr(score(real, synthetic, repeats=1))
 
 
 def test_a_backed_file_is_read_in_part(real, synthetic, tmp_path, pairs):
