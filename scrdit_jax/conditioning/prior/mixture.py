@@ -54,12 +54,12 @@ class _Chosen(NamedTuple):
 
 
 class _Cells(NamedTuple):
-    """Cells as EM sees them: states (cell, d), features (cell, 1 + d + d(d+1)/2), combination (cell,) of so many."""
+    """Cells as EM sees them: states (cell, d), features (cell, 1 + d + d(d+1)/2), combination (cell,) of `count`."""
 
     states: np.ndarray
     features: np.ndarray
     combination: np.ndarray
-    combinations: int
+    count: int
 
     @classmethod
     def of(cls, states: np.ndarray, combination: np.ndarray, count: int) -> _Cells:
@@ -68,7 +68,7 @@ class _Cells(NamedTuple):
         return cls(states, np.hstack([np.ones((len(states), 1)), states, squares]), combination, count)
 
     def at(self, rows: np.ndarray) -> _Cells:
-        return _Cells(self.states[rows], self.features[rows], self.combination[rows], self.combinations)
+        return _Cells(self.states[rows], self.features[rows], self.combination[rows], self.count)
 
 
 class _Fit(NamedTuple):
@@ -180,13 +180,11 @@ def _enough_cells(joint: np.ndarray) -> tuple[np.ndarray, float]:
     """(responsibilities (cell, component), mean log density) from log p(s, j); the smallest component is dissolved
     until each has LEAST_CELLS cells, so there may be fewer than there were."""
     while True:
-        highest = joint.max(axis=1, keepdims=True)
-        responsibility = np.exp(joint - highest)
-        total = responsibility.sum(axis=1, keepdims=True)
-        responsibility /= total
+        density = logsumexp(joint, axis=1, keepdims=True)
+        responsibility = np.exp(joint - density)
         sizes = responsibility.sum(axis=0)
         if len(sizes) == 1 or sizes.min() >= LEAST_CELLS:
-            return responsibility, float((highest + np.log(total)).mean())
+            return responsibility, float(density.mean())
         joint = np.delete(joint, sizes.argmin(), axis=1)
 
 
@@ -205,7 +203,7 @@ def _maximise(cells: _Cells, responsibility: np.ndarray, chosen: _Chosen) -> _Fi
     common = (common + d * np.diag(np.diag(common)) / len(cells.states)) / (len(cells.states) + d)
     nu = chosen.shrinkage
     covariances = (scatter + nu * common) / (sizes + nu)[:, None, None] + FLOOR * np.eye(d)
-    totals = np.zeros((cells.combinations, len(sizes)))
+    totals = np.zeros((cells.count, len(sizes)))
     for code in np.unique(cells.combination):
         totals[code] = responsibility[cells.combination == code].sum(axis=0)
     weights = totals + chosen.smoothing * sizes / sizes.sum()
