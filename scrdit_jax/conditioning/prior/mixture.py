@@ -4,6 +4,8 @@ p(s | k) = sum_j w_kj N(s; m_j, S_j): components are shared by all combinations 
 Each m_j and S_j is an average over at least LEAST_CELLS training cells; S_j is drawn towards the covariance within all
 components, w_kj towards the weights of all cells, so that a combination of two cells is no special case. How many
 components there are and how far they are drawn is what gives training cells that were set aside the highest density.
+EM finds other components from each start; the mixture is the mean of MEMBERS such densities, which is nearer to cells
+that were not seen than any one (bagging of densities: Smyth and Wolpert 1999).
 
 Expectation-maximisation (Dempster et al. 1977) with k-means++ (Arthur and Vassilvitskii 2007) to start from. A Gaussian
 is linear in 1, s and s s', so each step is one product of matrices with those features of the cells.
@@ -22,16 +24,17 @@ from scipy.special import logsumexp
 
 # A component is an average over at least so many cells; where there are fewer there is one component.
 LEAST_CELLS = 24
-# So many cells are looked at when choosing, and when fitting what was chosen.
-MOST_TO_CHOOSE, MOST_TO_FIT = 10_000, 50_000
+# So many cells are looked at when choosing, and by each member when fitting what was chosen.
+MOST_TO_CHOOSE, MOST_TO_FIT = 8_000, 12_000
+MEMBERS = 8
 # Tried: components (fewer where cells are few), cells' worth of the common covariance for each state's dimension, and
 # cells' worth of the common weights.
-COMPONENTS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64)
+COMPONENTS = (1, 2, 4, 8, 16, 24, 32, 48)
 SHRINKAGES = (0.5, 2.0, 8.0)
 SMOOTHINGS = (0.1, 1.0, 4.0)
-STEPS, LLOYD_STEPS = 60, 8
+STEPS, LLOYD_STEPS = 40, 8
 # Expectation-maximisation ends when a step gains less than this in nats for each cell.
-LEAST_GAIN = 1e-4
+LEAST_GAIN = 1e-3
 # Share of a column's variance that is added to every component's; columns that do not vary count as this wide.
 FLOOR, LEAST_WIDTH = 1e-3, 1e-6
 
@@ -54,12 +57,12 @@ class _Chosen(NamedTuple):
 
 
 class _Cells(NamedTuple):
-    """Cells as EM sees them: states (cell, d), features (cell, 1 + d + d(d+1)/2), combination (cell,) of `count`."""
+    """Cells as EM sees them: states (cell, d), features (cell, 1 + d + d(d+1)/2), combination (cell,) of so many."""
 
     states: np.ndarray
     features: np.ndarray
     combination: np.ndarray
-    count: int
+    combinations: int
 
     @classmethod
     def of(cls, states: np.ndarray, combination: np.ndarray, count: int) -> _Cells:
@@ -68,7 +71,7 @@ class _Cells(NamedTuple):
         return cls(states, np.hstack([np.ones((len(states), 1)), states, squares]), combination, count)
 
     def at(self, rows: np.ndarray) -> _Cells:
-        return _Cells(self.states[rows], self.features[rows], self.combination[rows], self.count)
+        return _Cells(self.states[rows], self.features[rows], self.combination[rows], self.combinations)
 
 
 class _Fit(NamedTuple):
@@ -84,21 +87,27 @@ def fit_mixture(
 ) -> Mixture:
     """The mixture for training cells' `states` (cell, d) and `combinations` (cell,), integers below `count`.
 
-    With `components` there are so many, or fewer where they would be of under LEAST_CELLS cells; else as many as suit
-    the cells. The same cells, seed and kind of machine give the same mixture.
+    With `components` each member has so many, or fewer where they would be of under LEAST_CELLS cells; else as many as
+    suit the cells. The same cells, seed and kind of machine give the same mixture.
     """
     states = np.asarray(states, np.float64)
     rng = np.random.default_rng(seed)
-    rows = rng.permutation(len(states))[:MOST_TO_FIT]
     centre, spread = states.mean(axis=0), states.std(axis=0)
     width = np.where(spread > LEAST_WIDTH * np.maximum(1, np.abs(centre)), spread, LEAST_WIDTH)
-    scaled = np.where(width > LEAST_WIDTH, (states[rows] - centre) / width, 0.0)
-    cells = _Cells.of(scaled, np.asarray(combinations)[rows], count)
-    fit = _expect_and_maximise(cells, _choose(cells, components, rng), rng)
-    covariances = fit.covariances * np.outer(width, width)
+    scaled = np.where(width > LEAST_WIDTH, (states - centre) / width, 0.0)
+
+    def some(most: int) -> _Cells:
+        rows = rng.permutation(len(states))[:most]
+        return _Cells.of(scaled[rows], np.asarray(combinations)[rows], count)
+
+    chosen = _choose(some(MOST_TO_CHOOSE), components, rng)
+    # From one component EM has one way to go.
+    members = MEMBERS if chosen.components > 1 else 1
+    fits = [_expect_and_maximise(some(MOST_TO_FIT), chosen, rng) for _ in range(members)]
+    covariances = np.concatenate([fit.covariances for fit in fits]) * np.outer(width, width)
     return Mixture(
-        fit.log_weights.astype(np.float32),
-        (fit.means * width + centre).astype(np.float32),
+        np.hstack([fit.log_weights - np.log(members) for fit in fits]).astype(np.float32),
+        (np.concatenate([fit.means for fit in fits]) * width + centre).astype(np.float32),
         np.linalg.cholesky(covariances).astype(np.float32),
     )
 
@@ -149,8 +158,8 @@ def _choose(cells: _Cells, components: int | None, rng: np.random.Generator) -> 
     best = _Chosen(tried[0], SHRINKAGES[1] * d, SMOOTHINGS[1])
     if len(cells.states) < 2 * LEAST_CELLS:
         return best
-    rows = rng.permutation(min(len(cells.states), MOST_TO_CHOOSE))
-    aside, rest = cells.at(rows[: len(rows) // 5]), cells.at(rows[len(rows) // 5 :])
+    rows, fifth = np.arange(len(cells.states)), len(cells.states) // 5
+    aside, rest = cells.at(rows[:fifth]), cells.at(rows[fifth:])
     seed = int(rng.integers(1 << 32))
 
     def density(chosen: _Chosen) -> float:
@@ -180,11 +189,13 @@ def _enough_cells(joint: np.ndarray) -> tuple[np.ndarray, float]:
     """(responsibilities (cell, component), mean log density) from log p(s, j); the smallest component is dissolved
     until each has LEAST_CELLS cells, so there may be fewer than there were."""
     while True:
-        density = logsumexp(joint, axis=1, keepdims=True)
-        responsibility = np.exp(joint - density)
+        highest = joint.max(axis=1, keepdims=True)
+        responsibility = np.exp(joint - highest)
+        total = responsibility.sum(axis=1, keepdims=True)
+        responsibility /= total
         sizes = responsibility.sum(axis=0)
         if len(sizes) == 1 or sizes.min() >= LEAST_CELLS:
-            return responsibility, float(density.mean())
+            return responsibility, float((highest + np.log(total)).mean())
         joint = np.delete(joint, sizes.argmin(), axis=1)
 
 
@@ -203,7 +214,7 @@ def _maximise(cells: _Cells, responsibility: np.ndarray, chosen: _Chosen) -> _Fi
     common = (common + d * np.diag(np.diag(common)) / len(cells.states)) / (len(cells.states) + d)
     nu = chosen.shrinkage
     covariances = (scatter + nu * common) / (sizes + nu)[:, None, None] + FLOOR * np.eye(d)
-    totals = np.zeros((cells.count, len(sizes)))
+    totals = np.zeros((cells.combinations, len(sizes)))
     for code in np.unique(cells.combination):
         totals[code] = responsibility[cells.combination == code].sum(axis=0)
     weights = totals + chosen.smoothing * sizes / sizes.sum()
