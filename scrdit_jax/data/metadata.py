@@ -13,7 +13,7 @@ from ..errors import BadInput
 from .normalizing import Normalization
 from .scaling import Scaling
 
-METADATA_KEY = "scrdit_prepared"
+METADATA_KEY, AXES_KEY = "scrdit_prepared", "scrdit_axes"
 FORMAT = 3
 
 

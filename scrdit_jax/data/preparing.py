@@ -26,7 +26,7 @@ from ..registry import DERIVED
 from .chosen_genes import fit_chosen_genes
 from .genes import choose_genes
 from .marginals import gene_marginals
-from .metadata import METADATA_KEY, DatasetMetadata
+from .metadata import AXES_KEY, METADATA_KEY, DatasetMetadata
 from .normalizing import Normalization, normalize, normalize_like
 from .splitting import held_out_mask
 from .statistics import CellStatistics, SelectionStatistics, survey
@@ -39,11 +39,12 @@ class Prepared:
     """Cells on the log scale with the chosen genes (X CSR float32, `obs.split`, `obs.library_size`), their metadata
     and, where they were just prepared, the training cells' `marginals`.
 
-    Their states are columns of obs; the axes that those are measured along are columns of var.
+    Their states are columns of obs, measured along `axes` (set, gene, n); see conditioning.state.
     """
 
     cells: Cells
     metadata: DatasetMetadata
+    axes: np.ndarray
     marginals: np.ndarray | None = None
 
     def gene_marginals(self) -> np.ndarray:
@@ -53,16 +54,16 @@ class Prepared:
     @property
     def space(self) -> StateSpace:
         """What the cells' states are made of."""
-        along = [column.name for column in self.metadata.state if column.name in self.cells.var]
-        return StateSpace(self.metadata.state, self.cells.var[along].to_numpy(np.float32))
+        return StateSpace(self.metadata.state, self.axes)
 
     def in_space(self, space: StateSpace) -> Prepared:
         """The same cells with their states in another `space`, such as that of a checkpoint: all cells are read."""
-        library = self.cells.obs["library_size"].to_numpy()
-        blocks = zip(row_blocks(self.cells.X), row_blocks(library), strict=True)
-        states = np.concatenate([space.states(block, sizes) for block, sizes in blocks])
+        obs = self.cells.obs
+        of_cells = obs["library_size"].to_numpy(), space.folds_of((obs["split"] == "held_out").to_numpy())
+        blocks = zip(row_blocks(self.cells.X), *map(row_blocks, of_cells), strict=True)
+        states = np.concatenate([space.states(*block) for block in blocks])
         metadata = replace(self.metadata, state=space.columns)
-        return Prepared(_with_states(self.cells, space, states), metadata, self.marginals)
+        return Prepared(_with_states(self.cells, space, states), metadata, space.axes, self.marginals)
 
     @property
     def on_disk(self) -> bool:
@@ -123,7 +124,7 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
         variables=variables,
         state=fitted.space.columns,
     )
-    return Prepared(chosen, metadata, fitted.marginals)
+    return Prepared(chosen, metadata, fitted.space.axes, fitted.marginals)
 
 
 def _held_out(cells: Cells, config: DataConfig, source: str) -> np.ndarray:
@@ -148,13 +149,11 @@ def _conditioned_on(variables: tuple[Variable, ...], space: StateSpace) -> list[
 
 
 def _with_states(cells: Cells, space: StateSpace, states: np.ndarray) -> Cells:
-    """The same cells with `states` (cell, column) in obs, and the axes in var."""
+    """The same cells with `states` (cell, column) in obs."""
     table: Any = cells
     names = [column.name for column in space.columns]
-    along = [column.name for column in space.columns if DERIVED[column.source].axes is not None]
     obs = _without_derived(table.obs).assign(**dict(zip(names, states.T, strict=True)))
-    var = _without_derived(table.var).assign(**dict(zip(along, space.axes.T, strict=True)))
-    return make_cells(table.X, obs, var, dict(table.uns))
+    return make_cells(table.X, obs, table.var, dict(table.uns))
 
 
 def _without_derived(table: pd.DataFrame) -> pd.DataFrame:
@@ -178,7 +177,7 @@ def of_type(prepared: Prepared, name: str) -> Prepared:
         digest=hashlib.sha256(f"{metadata.digest}\n{name}".encode()).hexdigest(),
         notes=(*metadata.notes, f"of these the cells of type {name!r}: {cells.n_obs - held_out} for training"),
     )
-    return Prepared(cells, metadata)
+    return Prepared(cells, metadata, prepared.axes[:1, :, :0])
 
 
 def align(adata: AnnData, metadata: DatasetMetadata, *, source: str) -> AnnData:
@@ -213,7 +212,7 @@ def align(adata: AnnData, metadata: DatasetMetadata, *, source: str) -> AnnData:
     result = AnnData(
         sparse.csr_matrix(cells.X[:, columns]), obs=cells.obs.copy(), var=cells.var.iloc[columns].copy(), uns=cells.uns
     )
-    result.uns.pop(METADATA_KEY, None)
+    result.uns.pop(METADATA_KEY, None), result.uns.pop(AXES_KEY, None)
     return with_notes(result, notes)
 
 
@@ -240,7 +239,7 @@ def prepared_from(adata: Cells) -> Prepared:
             f"prepared cells were changed since: {found[0]} training and {found[1]} held-out cells x {cells.n_vars} "
             f"genes, {metadata.n_train} and {metadata.n_held_out} x {len(metadata.genes)} recorded; prepare them again"
         )
-    return Prepared(cells, metadata)
+    return Prepared(cells, metadata, np.asarray(adata.uns.get(AXES_KEY, np.zeros((1, cells.n_vars, 0))), np.float32))
 
 
 def write_prepared(prepared: Prepared, path: str | Path) -> Path:
@@ -252,10 +251,9 @@ def write_prepared(prepared: Prepared, path: str | Path) -> Path:
     check_suffix(path, "prepared cells")
     if path.exists() and not _holds_prepared(path):
         raise OutputExists(f"{path} is there already and holds no prepared cells; choose another --out or move it")
-    cells = prepared.cells
-    write_cells(
-        make_cells(cells.X, cells.obs, cells.var, {METADATA_KEY: json.dumps(prepared.metadata.to_dict())}), path
-    )
+    cells, axes = prepared.cells, {AXES_KEY: prepared.axes} if prepared.axes.size else {}
+    uns = {METADATA_KEY: json.dumps(prepared.metadata.to_dict()), **axes}
+    write_cells(make_cells(cells.X, cells.obs, cells.var, uns), path)
     return path
 
 

@@ -10,6 +10,6 @@ A module here is a kind of number: `pc_scores.py` has `DERIVED = Derived(...)`, 
 
 from __future__ import annotations
 
-from ._derived import PREFIX, CellView, Derived, column_names, is_derived, principal_axes
+from ._derived import PREFIX, CellView, Derived, column_names, is_derived, principal_axes, turned_to
 
-__all__ = ["PREFIX", "CellView", "Derived", "column_names", "is_derived", "principal_axes"]
+__all__ = ["PREFIX", "CellView", "Derived", "column_names", "is_derived", "principal_axes", "turned_to"]

@@ -52,6 +52,12 @@ def column_names(kind: str, count: int) -> tuple[str, ...]:
     return (name,) if count == 1 else tuple(f"{name}_{i}" for i in range(1, count + 1))
 
 
+def turned_to(axes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """`axes` (gene, n) turned among themselves until they are nearest to `others` (orthogonal Procrustes); float32."""
+    left, _, right = np.linalg.svd(axes.T.astype(np.float64) @ others)
+    return (np.round(axes @ (left @ right) / AXIS_GRID) * AXIS_GRID).astype(np.float32)
+
+
 def principal_axes(cells: np.ndarray, components: int) -> np.ndarray:
     """(gene, component) float32: unit vectors along which `cells` (cell, gene) vary most, largest variance first.
 
