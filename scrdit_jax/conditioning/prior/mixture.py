@@ -7,8 +7,8 @@ components there are, and how far weights are drawn, is what gives training cell
 EM finds other components from each start; the mixture is the mean of MEMBERS such densities, which is nearer to cells
 that were not seen than any one (Ormoneit and Tresp 1998).
 
-Expectation-maximisation (Dempster et al. 1977) with k-means++ (Arthur and Vassilvitskii 2007) to start from. The log of a
-Gaussian is linear in 1, s and s s', so each step is one product of matrices with those features of the cells.
+Expectation-maximisation (Dempster et al. 1977) with k-means++ (Arthur and Vassilvitskii 2007) to start from. The log
+of a Gaussian is linear in 1, s and s s', so each step is one product of matrices with those features of the cells.
 """
 
 from __future__ import annotations
