@@ -44,8 +44,9 @@ class StateColumn:
 @dataclass(frozen=True, eq=False)
 class StateSpace:
     """What a cell's state is made of: its `columns`, those that a network is conditioned on first, and the axes along
-    which n of them are measured, in order: `axes[0]` (gene, n) float32 for new cells, and, where there are more, those
-    of each fold of the training cells. None of it is of a single cell."""
+    which n of them are measured, in order: `axes[0]` (gene + 1, n) float32 for new cells, and, where there are more,
+    those of each fold of the training cells. The last row of each is where the mean cell lies, which is subtracted.
+    None of it is of a single cell."""
 
     columns: tuple[StateColumn, ...]
     axes: np.ndarray
@@ -87,8 +88,8 @@ def raw_columns(kinds: Mapping[str, int], axes: np.ndarray, block: CellView, fol
         for fold in np.unique(folds) if along else [None]:
             rows = slice(None) if fold is None else folds == fold
             some = axes[fold or 0, :, first : first + along]
-            view = CellView(block.x[rows], block.library_size[rows])
-            found[rows, place : place + count] = DERIVED[kind].columns(view, some)
+            columns = DERIVED[kind].columns(CellView(block.x[rows], block.library_size[rows]), some[:-1])
+            found[rows, place : place + count] = columns - some[-1] if along else columns
         first += along
     return found
 
@@ -119,7 +120,7 @@ class StateFit:
         if any(DERIVED[kind].axes is not None for kind in self._kinds):
             order = np.random.default_rng(seed).permutation(self._training)
             self.sample = np.sort(order[: max(MOST_VALUES // genes, 2)])
-        self._axes = np.zeros((1, genes, 0), np.float32)
+        self._axes = np.zeros((1, genes + 1, 0), np.float32)
         self._raw: list[np.ndarray] = []
 
     def fit(self, cells: np.ndarray) -> None:
@@ -131,7 +132,9 @@ class StateFit:
             sets += [cells[folds != fold] for fold in range(1, FOLDS + 1)]
         found = [[DERIVED[kind].axes(some, count) for kind, count in along] for some in sets]
         turned = [[turned_to(axes, first) for axes, first in zip(of_set, found[0], strict=True)] for of_set in found]
-        self._axes = np.stack([np.concatenate(of_set, axis=1) for of_set in turned])
+        axes = np.stack([np.concatenate(of_set, axis=1) for of_set in turned])
+        means = np.stack([some.mean(axis=0, dtype=np.float64) for some in sets])
+        self._axes = np.concatenate([axes, np.einsum("sg,sgn->sn", means, axes)[:, None]], axis=1, dtype=np.float32)
 
     def update(self, block: CellView) -> None:
         """Take in the next rows, held-out ones too."""

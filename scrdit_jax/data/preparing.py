@@ -39,7 +39,7 @@ class Prepared:
     """Cells on the log scale with the chosen genes (X CSR float32, `obs.split`, `obs.library_size`), their metadata
     and, where they were just prepared, the training cells' `marginals`.
 
-    Their states are columns of obs, measured along `axes` (set, gene, n); see conditioning.state.
+    Their states are columns of obs, measured along `axes` (set, gene + 1, n); see conditioning.state.
     """
 
     cells: Cells
@@ -239,7 +239,7 @@ def prepared_from(adata: Cells) -> Prepared:
             f"prepared cells were changed since: {found[0]} training and {found[1]} held-out cells x {cells.n_vars} "
             f"genes, {metadata.n_train} and {metadata.n_held_out} x {len(metadata.genes)} recorded; prepare them again"
         )
-    return Prepared(cells, metadata, np.asarray(adata.uns.get(AXES_KEY, np.zeros((1, cells.n_vars, 0))), np.float32))
+    return Prepared(cells, metadata, np.asarray(adata.uns.get(AXES_KEY, np.zeros((1, cells.n_vars + 1, 0))), np.float32))
 
 
 def write_prepared(prepared: Prepared, path: str | Path) -> Path:

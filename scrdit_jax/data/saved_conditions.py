@@ -28,7 +28,7 @@ def arrays_of(conditions: ConditionTable) -> dict[str, np.ndarray]:
 def conditions_of(arrays: Mapping[str, np.ndarray], metadata: DatasetMetadata) -> ConditionTable:
     """The inverse of `arrays_of`."""
     codes = arrays.get("combinations", np.zeros((1, 0), np.int32))
-    axes = arrays.get("axes", np.zeros((1, len(metadata.genes), 0), np.float32))
+    axes = arrays.get("axes", np.zeros((1, len(metadata.genes) + 1, 0), np.float32))
     prior = {name[len(PRIOR) :]: array for name, array in arrays.items() if name.startswith(PRIOR)}
     return ConditionTable(
         metadata.variables, codes, arrays["combination_cells"], metadata.type_variable,
@@ -47,7 +47,7 @@ def conditions_of_format_2(cells: Mapping[str, np.ndarray], metadata: DatasetMet
         codes,
         (sizes - column.center) / column.scale if counts else sizes[:, :0],
         type_variable=metadata.type_variable,
-        space=StateSpace((column,) if counts else (), np.zeros((1, len(metadata.genes), 0), np.float32)),
+        space=StateSpace((column,) if counts else (), np.zeros((1, len(metadata.genes) + 1, 0), np.float32)),
         conditions="prior",
         seed=0,
     )

@@ -96,7 +96,7 @@ def test_few_or_equal_cells_have_states_of_zeros(cells):
         space, states = fitted(some, library[: some.shape[0]])
         assert np.isfinite(states).all()
         assert states.shape == (some.shape[0], 5)
-        assert space.axes.shape[1:] == (GENES, 3)
+        assert space.axes.shape[1:] == (GENES + 1, 3)
     assert not states[:, :4].any()
 
 
@@ -129,7 +129,7 @@ def test_cells_on_a_disk_have_the_same_states(cells, tiny_config, tmp_path, monk
 
 
 def test_what_cannot_be_derived_is_refused(tiny_config):
-    with pytest.raises(BadConfig, match="no derived number 'moods'; there are detected-genes, library-size, pc-scores"):
+    with pytest.raises(BadConfig, match="derive is 'moods'; it must be one of detected-genes, library-size, pc-scores"):
         tiny_config.with_settings({"derive": {"moods": 3}})
     with pytest.raises(BadConfig, match="asks for 51 pc-scores; there are 50 at most"):
         tiny_config.with_settings({"derive": {"pc-scores": 51}})

@@ -229,5 +229,5 @@ def test_a_run_with_a_row_of_each_training_cell_is_refused_by_a_sentence(runs, t
     config = json.loads(old.config_path.read_text())
     config["format"], config["data"]["derive"] = 2, [["clusters", 4], ["detected-genes", 8]]
     old.config_path.write_text(json.dumps(config))
-    with pytest.raises(RunMismatch, match="keeps a row of each training cell, which is no longer read.*train again"):
+    with pytest.raises(RunMismatch, match=r"keeps a row of each training cell, which is no longer read.*train again"):
         scrdit.sample(old, 2)
