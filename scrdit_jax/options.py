@@ -26,6 +26,7 @@ class SettingChanges(TypedDict, total=False):
     condition_on: Sequence[str]
     derive: Mapping[str, int]
     clip: bool
+    quantiles: int
     # network
     architecture: str
     genes_per_token: int

@@ -46,7 +46,7 @@ def test_a_preset_can_be_a_file_of_ones_own(tmp_path):
         ({"network": {"width": 30, "heads": 4}}, ["width is 30", "multiple of heads (4)"]),
         ({"data": {"held_out": 1.0}}, ["held_out is 1.0", "at most 0.9"]),
         ({"data": {"zero_value": 5}}, ["zero_value is 5"]),
-        ({"diffusion": {"prediction": "x"}}, ["prediction is 'x'", "epsilon, v"]),
+        ({"diffusion": {"prediction": "x"}}, ["prediction is 'x'", "epsilon, mixture"]),
         ({"diffusion": {"beta_start": 0.5, "beta_end": 0.1}}, ["beta_start", "below beta_end"]),
         ({"diffusion": {"timesteps": 100}}, ["alpha-bar", "raise beta_end"]),
         ({"diffusion": {"beta_end": 0.5}}, ["alpha-bar", "lower beta_end"]),

@@ -33,7 +33,8 @@ SCALING = Scaling(-10.0, -8.0, 4.0)
 def random_model(config: RunConfig) -> Model:
     """A model of `config` with random weights and genes that have no names; for timing alone."""
     genes = config.data.genes
-    prediction = make_prediction(config.diffusion.prediction, SCALING)
+    scaling = replace(SCALING, quantiles=_even_bins(genes, config.data.quantiles))
+    prediction = make_prediction(config.diffusion.prediction, scaling)
     network = make_network(config.network, genes, prediction.outputs)
 
     @jax.jit
@@ -48,7 +49,7 @@ def random_model(config: RunConfig) -> Model:
     metadata = DatasetMetadata(
         genes=tuple(f"gene_{i}" for i in range(genes)),
         normalization=Normalization("none", None, False, "no cells: random weights"),
-        scaling=SCALING,
+        scaling=scaling,
         cell_type_key=None,
         cell_types={},
         n_train=0,
@@ -58,6 +59,10 @@ def random_model(config: RunConfig) -> Model:
         digest="",
     )
     return Model(config, metadata, jax.tree.map(np.asarray, begin()), 0)
+
+
+def _even_bins(genes: int, bins: int) -> tuple[tuple[float, ...], ...] | None:
+    return (tuple(np.linspace(0.5, 5.0, bins + 1).tolist()),) * genes if bins else None
 
 
 def held_out_cells(run: Path, model: Model) -> np.ndarray:

@@ -11,6 +11,7 @@ from ..registry import DERIVED
 from .checks import require, require_choice, require_real, require_whole
 
 NORMALIZATIONS = ("auto", "log1p", "none")
+MOST_QUANTILES = 64
 GENE_SELECTIONS = ("hvg", "cv", "detected", "all")
 
 
@@ -20,8 +21,9 @@ class DataConfig:
 
     `condition_on` are columns of obs that the model is conditioned on, and whose categories can be asked for. `derive`
     are numbers that are found in the cells, conditioned on too, and drawn for each new cell, with how many of each:
-    {"pc-scores": 12, "detected-genes": 1} (see conditioning.derived). With `clip`, an expressed gene of
-    a new cell keeps within what training cells have of that gene.
+    {"pc-scores": 12, "detected-genes": 1} (see conditioning.derived). With `clip`, an expressed gene of a new cell
+    keeps within what training cells have of that gene. `quantiles` are so many bins of each gene's expressed values,
+    for predictions that choose among them (0: none).
     """
 
     normalize: str = "auto"
@@ -37,6 +39,7 @@ class DataConfig:
     condition_on: tuple[str, ...] = ()
     derive: Mapping[str, int] | tuple[tuple[str, int], ...] = ()
     clip: bool = False
+    quantiles: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -54,6 +57,8 @@ class DataConfig:
             if count > DERIVED[kind].most:
                 raise BadConfig(f"derive asks for {count} {kind}; there are {DERIVED[kind].most} at most")
         require(isinstance(self.clip, bool), "clip", self.clip, "true or false")
+        require_whole("quantiles", self.quantiles, 0)
+        require(self.quantiles <= MOST_QUANTILES, "quantiles", self.quantiles, f"{MOST_QUANTILES} or less")
         require_whole("seed", self.seed, 0)
         if self.zero_value is not None:
             require_real("zero_value", self.zero_value, -1e6, 0)

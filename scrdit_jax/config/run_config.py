@@ -13,6 +13,8 @@ from ..registry import NETWORKS, OBJECTIVES, PREDICTIONS
 from .checks import DTYPES, require, require_choice, require_real, require_whole
 from .data import DataConfig, upgraded
 
+# Bins of each gene, for a prediction that chooses among them, unless the settings of the data say how many.
+QUANTILES = 12
 LEARNING_RATE_SCHEDULES = ("constant", "cosine")
 # Of to_dict's JSON. Format 1, which has no such number, had the settings of all networks in one section.
 FORMAT = 3
@@ -154,7 +156,10 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that decides what a run is; equal configs on equal data give equal models."""
+    """Everything that decides what a run is; equal configs on equal data give equal models.
+
+    A prediction that needs each gene's quantiles sets `data.quantiles` to QUANTILES, where that is 0.
+    """
 
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=lambda: make_network_config({}))
@@ -163,6 +168,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         loss, prediction = self.training.loss, self.diffusion.prediction
+        if PREDICTIONS[prediction].needs_quantiles and not self.data.quantiles:
+            object.__setattr__(self, "data", dataclasses.replace(self.data, quantiles=QUANTILES))
         objective = OBJECTIVES[loss]
         if not objective.fits(PREDICTIONS[prediction]):
             fitting = " or ".join(name for name, known in PREDICTIONS.items() if objective.fits(known))

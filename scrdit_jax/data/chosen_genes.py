@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..config import DataConfig
 from ..io.backed import BackedMatrix
 from ..io.checking import row_blocks
 from .marginals import marginals_of
+from .quantiles import gene_quantiles, sampled_cells
 from .scaling import Scaling
 from .statistics import ValueSquares, ValueSums, reblocked
 
@@ -41,24 +43,31 @@ def fit_chosen_genes(
     `library_size` (cell,) is over all genes of the file before normalisation, of `counts` or of other values.
     """
     state = StateFit(held_out, x.shape[1], dict(config.derive), counts=counts, seed=config.seed)
-    sums = _first_pass(x, held_out, state)
+    samples = {"state": state.sample}
+    samples["quantiles"] = sampled_cells(np.flatnonzero(~held_out), config.seed) if config.quantiles else []
+    sums, sampled = _first_pass(x, held_out, samples)
+    if len(state.sample):
+        state.fit(sampled["state"].toarray())
     centres = sums.centres(config.zero_value or 0.0)
     squares = ValueSquares.of_all(reblocked(_second_pass(x, library_size, held_out, state)), centres)
     scaling = Scaling.of(sums, squares if config.standardize else None, config.zero_value, clip=config.clip)
+    if config.quantiles:
+        scaling = replace(scaling, quantiles=gene_quantiles(sampled["quantiles"], config.quantiles))
     return Fitted(scaling, marginals_of(sums, squares), *state.finish())
 
 
-def _first_pass(x: sparse.csr_matrix | BackedMatrix, held_out: np.ndarray, state: StateFit) -> ValueSums:
-    """The sums over the training cells; those of the state's sample are kept for it."""
-    wanted = np.isin(np.flatnonzero(~held_out), state.sample)
-    sums, sample = None, []
-    for block, kept in zip(row_blocks(x[~held_out]), row_blocks(wanted), strict=True):
+def _first_pass(
+    x: sparse.csr_matrix | BackedMatrix, held_out: np.ndarray, samples: Mapping[str, Sequence[int] | np.ndarray]
+) -> tuple[ValueSums, dict[str, sparse.csr_matrix]]:
+    """The sums over the training cells, and the rows of each sample, which is some of their numbers in `x`."""
+    numbers = np.flatnonzero(~held_out)
+    wanted = {name: np.isin(numbers, sample) for name, sample in samples.items()}
+    sums, found = None, {name: [] for name in samples}
+    for block, *kept in zip(row_blocks(x[~held_out]), *map(row_blocks, wanted.values()), strict=True):
         sums = ValueSums.of(block) if sums is None else sums + ValueSums.of(block)
-        if kept.any():
-            sample.append(block[kept])
-    if sample:
-        state.fit(sparse.vstack(sample, format="csr").toarray())
-    return sums
+        for rows, mask in zip(found.values(), kept, strict=True):
+            rows.append(block[mask])
+    return sums, {name: sparse.vstack(rows, format="csr") for name, rows in found.items()}
 
 
 def _second_pass(

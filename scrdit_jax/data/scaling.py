@@ -28,12 +28,15 @@ class Scaling:
     """From log expression to what the network sees: zeros to `zero_value` (None: left), then one mean and deviation.
 
     `ranges` are each gene's least and greatest expressed value, within which `unscale` keeps it (None: any value).
+    `quantiles` are increasing edges of bins of each gene's expressed values, on the log scale, for predictions that
+    choose among bins (see `data.quantiles`; None: none).
     """
 
     zero_value: float | None
     mean: float
     std: float
     ranges: tuple[tuple[float, float], ...] | None = None
+    quantiles: tuple[tuple[float, ...], ...] | None = None
 
     @property
     def zero(self) -> float:
@@ -93,5 +96,5 @@ class Scaling:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scaling:
         """The inverse of `to_dict`, also after a trip through JSON."""
-        ranges = values.get("ranges")
-        return cls(**{**values, "ranges": ranges and tuple((least, greatest) for least, greatest in ranges)})
+        tables = {name: values.get(name) for name in ("ranges", "quantiles")}
+        return cls(**{**values, **{name: table and tuple(map(tuple, table)) for name, table in tables.items()}})

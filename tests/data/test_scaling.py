@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from scrdit_jax.data.quantiles import gene_quantiles
 from scrdit_jax.data.scaling import Scaling, negate_zeros, restore_zeros
 from scrdit_jax.io import checking
 
@@ -73,7 +75,13 @@ def test_fit_of_the_paper_and_of_constant_cells(expression):
 @pytest.mark.parametrize("clip", [True, False])
 def test_json_round_trip(expression, clip):
     fitted = Scaling.fit(expression, -10.0, True, clip=clip)
-    assert Scaling.from_dict(json.loads(json.dumps(fitted.to_dict()))) == fitted
+    binned = replace(fitted, quantiles=gene_quantiles(sparse.csr_matrix(expression), 4))
+    for scaling in (fitted, binned):
+        back = Scaling.from_dict(json.loads(json.dumps(scaling.to_dict())))
+        assert back == scaling
+        assert hash(back) == hash(scaling)
+    earlier = {name: value for name, value in fitted.to_dict().items() if name != "quantiles"}
+    assert Scaling.from_dict(earlier) == fitted
 
 
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])

@@ -105,6 +105,7 @@ ALL = {"clusters": 2, "detected-genes": 2, "pc-scores": 2}
     [
         {},
         {"derive": ALL, "clip": True},
+        {"quantiles": 5, "derive": ALL},
         {"gene_selection": "cv", "derive": ALL, "condition_on": ["cell_type"]},
         {"gene_selection": "all", "standardize": False, "cell_type_key": "cell_type", "cell_types": ["B cell"]},
         {"normalize": "none", "derive": ALL},

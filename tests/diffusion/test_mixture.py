@@ -19,7 +19,7 @@ SHARE, WEIGHTS = 0.3, np.array([0.5, 0.2, 0.3])
 MEANS, DEVIATIONS = np.array([0.8, 1.5, 3.0]), np.array([0.2, 0.1, 0.5])  # on the log scale
 SAID = np.concatenate([[np.log(SHARE / (1 - SHARE))], np.log(WEIGHTS) + 1.7, MEANS, np.log(DEVIATIONS)])
 CLEAN, DRAW, LIKELIHOOD = jax.jit(MIXTURE.clean), jax.jit(MIXTURE.draw), jax.jit(MIXTURE.log_likelihood)
-LEVELS = [(0.9999, 2.45), (0.99, 2.5), (0.6, 1.6), (0.6, -0.4), (0.05, 0.7)]
+LEVELS = [(0.9999, 2.3), (0.99, 2.5), (0.6, 1.6), (0.6, -0.4), (0.05, 0.7)]
 
 
 class Two(Mixture):
@@ -50,8 +50,9 @@ def test_clean_cells_are_the_posterior_mean_and_likelihoods_its_log(alpha_bar, n
     found = LIKELIHOOD(
         jnp.asarray(clean[None], jnp.float32), *(np.broadcast_to(x, (1, len(clean))), said(len(clean)), level)
     )
-    wanted = [np.log(expected.at_zero), *map(expected.log_density, likely)]
-    np.testing.assert_allclose(found[0], wanted, atol=3e-3)
+    np.testing.assert_allclose(found[0, 1:], [expected.log_density(i) for i in likely], atol=3e-3)
+    if expected.at_zero > 1e-30:
+        assert float(found[0, 0]) == pytest.approx(np.log(expected.at_zero), abs=3e-3)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.25])

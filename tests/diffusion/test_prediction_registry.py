@@ -38,9 +38,12 @@ PREDICTION = Clean
 @pytest.mark.parametrize("name", PREDICTIONS)
 def test_an_entry_says_what_its_values_are(name):
     kind = PREDICTIONS[name]
-    prediction = make_prediction(name, Scaling(-10.0, -8.0, 4.0))
+    scalings = (Scaling(-10.0, -8.0, 4.0, quantiles=((0.5, 1.0, 2.0),) * 7) for _ in range(2))
+    prediction, again = (make_prediction(name, scaling) for scaling in scalings)
     assert isinstance(prediction, kind)
-    assert hash(prediction) == hash(make_prediction(name, Scaling(-10.0, -8.0, 4.0)))
+    assert prediction == again
+    assert hash(prediction) == hash(again)
+    assert kind.needs_quantiles in (False, True)
     assert prediction.is_distribution == kind.is_distribution == hasattr(prediction, "log_likelihood")
     bias = prediction.initial_bias(np.zeros((7, 3), np.float32))
     assert bias is None or bias.shape == (7, prediction.outputs)
@@ -63,14 +66,16 @@ def test_a_file_in_the_folder_is_a_prediction_of_the_command_line(scrdit, tiny_c
     )
     status, printed = scrdit(*words)
     assert status == 2
-    assert "no prediction 'clean-cells'; there are epsilon, mixture, v, zero-inflated" in printed
+    assert "no prediction 'clean-cells'; there are epsilon, mixture, quantised, v, zero-inflated" in printed
     add_part(package, "clean_cells", TOY)
     status, printed = scrdit(*words)
     assert status == 0, printed
-    assert "[clean-cells|epsilon|mixture|v|zero-inflated]" in scrdit("train", "--help")[1]
+    assert "[clean-cells|epsilon|mixture|quantised|v|zero-inflated]" in scrdit("train", "--help")[1]
     status, printed = scrdit("sample", "run", "--cells", 5, "--steps", 2, "--batch-size", 5, "--out", "new.h5ad")
     assert status == 0, printed
     assert anndata.read_h5ad("new.h5ad").shape == (5, 24)
     status, printed = scrdit(*words[:-1], "other", "--loss", "likelihood")
     assert status == 2
-    assert "a prediction of clean-cells does not have; use --prediction mixture or zero-inflated" in printed
+    assert (
+        "a prediction of clean-cells does not have; use --prediction mixture or quantised or zero-inflated" in printed
+    )

@@ -18,7 +18,7 @@ from scrdit_jax.diffusion.predictions import (
 from scrdit_jax.diffusion.schedule import linear_schedule
 
 ALPHA_BARS = linear_schedule(DiffusionConfig()).alpha_bars
-SCALING = Scaling(-10.0, -8.0, 4.0)
+SCALING = Scaling(-10.0, -8.0, 4.0, quantiles=((0.5, 1.0, 1.5, 2.5, 5.0),) * 7)
 
 
 def cells_and_noise(cells: int = 6, genes: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +116,7 @@ def test_zero_inflated_is_finite_with_finite_gradients_whatever_comes(t):
 
 def test_every_prediction_of_the_settings_can_be_made():
     assert {name: make_prediction(name, SCALING).outputs for name in PREDICTIONS} == {
-        "epsilon": 1, "mixture": 10, "v": 1, "zero-inflated": 3,
+        "epsilon": 1, "mixture": 10, "quantised": 5, "v": 1, "zero-inflated": 3,
     }  # fmt: skip
 
 
@@ -248,7 +248,7 @@ def test_guidance_moves_log_odds_and_means_and_leaves_spreads():
 
 def test_only_a_distribution_can_be_drawn_from():
     assert {name: is_distribution(name) for name in PREDICTIONS} == {
-        "epsilon": False, "mixture": True, "v": False, "zero-inflated": True
+        "epsilon": False, "mixture": True, "quantised": True, "v": False, "zero-inflated": True
     }  # fmt: skip
 
 

@@ -7,11 +7,13 @@ from typing import Any, Protocol
 
 
 class Scale(Protocol):
-    """From log expression to what the network sees: (x - mean) / std, and zeros to `zero` (see data.scaling)."""
+    """From log expression to what the network sees: (x - mean) / std, and zeros to `zero`; each gene's `quantiles` on
+    the log scale, (gene, edge), where they were asked for (see data.scaling)."""
 
     zero: float
     mean: float
     std: float
+    quantiles: tuple[tuple[float, ...], ...] | None
 
 
 class Prediction(Protocol):
@@ -42,6 +44,10 @@ class Prediction(Protocol):
     def is_distribution(self) -> bool:
         """Whether it can be drawn from."""
 
+    @property
+    def needs_quantiles(self) -> bool:
+        """Whether the scale must have each gene's quantiles."""
+
 
 @dataclass(frozen=True)
 class PointPrediction:
@@ -49,6 +55,7 @@ class PointPrediction:
 
     outputs = 1
     is_distribution = False
+    needs_quantiles = False
 
     @classmethod
     def for_scale(cls, scale: Scale) -> PointPrediction:
