@@ -44,6 +44,11 @@ def test_an_entry_says_what_its_values_are(name):
     assert prediction == again
     assert hash(prediction) == hash(again)
     assert kind.needs_quantiles in (False, True)
+    sizes = np.zeros(4, np.float32)
+    bound = prediction.for_cells(sizes)
+    assert (bound is prediction) != kind.needs_library_size
+    if not kind.needs_library_size:
+        assert prediction.for_cells(None) is prediction
     assert prediction.is_distribution == kind.is_distribution == hasattr(prediction, "log_likelihood")
     bias = prediction.initial_bias(np.zeros((7, 3), np.float32))
     assert bias is None or bias.shape == (7, prediction.outputs)
@@ -66,16 +71,20 @@ def test_a_file_in_the_folder_is_a_prediction_of_the_command_line(scrdit, tiny_c
     )
     status, printed = scrdit(*words)
     assert status == 2
-    assert "no prediction 'clean-cells'; there are epsilon, mixture, quantised, v, zero-inflated" in printed
+    assert (
+        "no prediction 'clean-cells'; there are epsilon, mixture, negative-binomial, quantised, v, zero-inflated"
+        in printed
+    )
     add_part(package, "clean_cells", TOY)
     status, printed = scrdit(*words)
     assert status == 0, printed
-    assert "[clean-cells|epsilon|mixture|quantised|v|zero-inflated]" in scrdit("train", "--help")[1]
+    assert "[clean-cells|epsilon|mixture|negative-binomial|quantised|v|zero-inflated]" in scrdit("train", "--help")[1]
     status, printed = scrdit("sample", "run", "--cells", 5, "--steps", 2, "--batch-size", 5, "--out", "new.h5ad")
     assert status == 0, printed
     assert anndata.read_h5ad("new.h5ad").shape == (5, 24)
     status, printed = scrdit(*words[:-1], "other", "--loss", "likelihood")
     assert status == 2
     assert (
-        "a prediction of clean-cells does not have; use --prediction mixture or quantised or zero-inflated" in printed
+        "a prediction of clean-cells does not have; use --prediction mixture or negative-binomial or quantised or "
+        "zero-inflated" in printed
     )

@@ -116,7 +116,7 @@ def test_zero_inflated_is_finite_with_finite_gradients_whatever_comes(t):
 
 def test_every_prediction_of_the_settings_can_be_made():
     assert {name: make_prediction(name, SCALING).outputs for name in PREDICTIONS} == {
-        "epsilon": 1, "mixture": 10, "quantised": 5, "v": 1, "zero-inflated": 3,
+        "epsilon": 1, "mixture": 10, "negative-binomial": 3, "quantised": 5, "v": 1, "zero-inflated": 3,
     }  # fmt: skip
 
 
@@ -248,7 +248,8 @@ def test_guidance_moves_log_odds_and_means_and_leaves_spreads():
 
 def test_only_a_distribution_can_be_drawn_from():
     assert {name: is_distribution(name) for name in PREDICTIONS} == {
-        "epsilon": False, "mixture": True, "quantised": True, "v": False, "zero-inflated": True
+        "epsilon": False, "mixture": True, "negative-binomial": True, "quantised": True,
+        "v": False, "zero-inflated": True,
     }  # fmt: skip
 
 

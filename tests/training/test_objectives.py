@@ -39,7 +39,7 @@ OBJECTIVE = Objective(
 
 def test_which_predictions_an_objective_fits():
     fits = {name: [p for p in PREDICTIONS if objective.fits(PREDICTIONS[p])] for name, objective in OBJECTIVES.items()}
-    distributions = ["mixture", "quantised", "zero-inflated"]
+    distributions = ["mixture", "negative-binomial", "quantised", "zero-inflated"]
     assert fits == {"likelihood": distributions, "squared-error": sorted(["epsilon", "v", *distributions])}
     assert not any(objective.needs_teacher for objective in OBJECTIVES.values())
     with pytest.raises(BadConfig, match="loss 'squared-error' learns from no teacher; leave --teacher out"):

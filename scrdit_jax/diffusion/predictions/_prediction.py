@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 
 class Scale(Protocol):
@@ -31,9 +31,6 @@ class Prediction(Protocol):
         """Where the bias of each gene's outputs may begin, (gene, outputs), given `data.marginals.gene_marginals` of
         the training cells, (gene, 3); None where nothing is known."""
 
-    def for_cells(self, log_library_size: Any) -> Prediction:
-        """The prediction for cells of these library sizes, (cell,) float32; the same for most predictions."""
-
     def clean(self, noisy: Any, predicted: Any, alpha_bar: Any) -> Any:
         """Predicted x_0, (cell, gene)."""
 
@@ -48,6 +45,14 @@ class Prediction(Protocol):
     def needs_quantiles(self) -> bool:
         """Whether the scale must have each gene's quantiles."""
 
+    @property
+    def needs_library_size(self) -> bool:
+        """Whether it must be bound `for_cells` of known library sizes."""
+
+    def for_cells(self, log_size: Any) -> Prediction:
+        """The prediction for cells of these log size factors, (cell,) float32: the log of their library size divided by
+        the target sum of the normalisation; None where that is not known. Itself, where it does not matter."""
+
 
 @dataclass(frozen=True)
 class PointPrediction:
@@ -56,14 +61,15 @@ class PointPrediction:
     outputs = 1
     is_distribution = False
     needs_quantiles = False
+    needs_library_size = False
 
     @classmethod
     def for_scale(cls, scale: Scale) -> PointPrediction:
         """The same for every scale."""
         return cls()
 
-    def for_cells(self, log_library_size: Any) -> PointPrediction:
-        """The same for every cell."""
+    def for_cells(self, log_size: Any) -> Self:
+        """The same for all cells."""
         return self
 
     def initial_bias(self, marginals: Any) -> None:

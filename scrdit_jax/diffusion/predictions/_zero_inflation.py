@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, NamedTuple, Self
 
 import jax
@@ -40,11 +41,16 @@ class ZeroInflation:
     std: float
     is_distribution = True
     needs_quantiles = False
+    needs_library_size = False
 
     @classmethod
     def for_scale(cls, scale: Scale) -> Self:
         """For cells whose zeros are where `scale` puts them."""
         return cls(scale.zero, scale.mean, scale.std)
+
+    def for_cells(self, log_size: Any) -> Any:
+        """The same for all cells."""
+        return self
 
     @property
     def fixed(self) -> int:
@@ -105,3 +111,22 @@ def random_numbers(keys, shape):
     # 31 bits, as CPUs convert signed numbers many times faster. Rare genes need those near 0, where all are kept.
     uniform = ((words >> 1).astype(jnp.int32).astype(jnp.float32) + 0.5) * 2.0**-31
     return jnp.minimum(uniform, LARGEST_UNIFORM), normal
+
+
+@jax.custom_jvp
+def total(terms):
+    """The sum over the first axis, written out, since XLA does not vectorise reductions over it on a CPU; behind a
+    barrier, since it would compute all terms anew for each."""
+    return sum(jax.lax.optimization_barrier(terms))
+
+
+@total.defjvp
+def _total_jvp(primals, tangents):
+    # Not that of the slices, which backwards would each be padded to the whole.
+    return total(*primals), jnp.sum(tangents[0], axis=0)
+
+
+def log_sum(terms):
+    """log(sum(exp(terms))) over the first axis; all are finite."""
+    greatest = reduce(jnp.maximum, jax.lax.optimization_barrier(jax.lax.stop_gradient(terms)))
+    return greatest + jnp.log(total(jnp.exp(terms - greatest[None])))

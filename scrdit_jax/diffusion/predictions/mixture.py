@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._zero_inflation import ZeroInflation, random_numbers
+from ._zero_inflation import ZeroInflation, log_sum, random_numbers, total
 
 # Where the outermost components begin, in deviations from the mean of the gene's expressed values.
 APART = 0.8
@@ -62,15 +62,15 @@ class Mixture(ZeroInflation):
         logits, means, log_deviations = of_components
         found = self.conjugate(noisy[None], means, log_deviations, jnp.asarray(alpha_bar)[None])
         # Weighed among themselves first: beside a zero that is many deviations away, their digits would be lost.
-        log_weights = jax.nn.log_softmax(logits, axis=0) + found.own_evidence
-        evidence = jax.nn.logsumexp(log_weights, axis=0)
+        log_weights = logits - log_sum(logits)[None] + found.own_evidence
+        evidence = log_sum(log_weights)
         log_odds = log_odds[0] + (evidence - self.zero_evidence(noisy, alpha_bar))
         return MixturePosterior(log_odds, log_weights - evidence[None], found.mean, found.variance)
 
     def clean(self, noisy, predicted, alpha_bar):
         """E[x_0 | x_t] = (1 - p) zero + p sum_k w_k m_k, all those of `posterior`."""
         log_odds, log_weights, mean, _ = self.posterior(noisy, predicted, alpha_bar)
-        return self.mixed(log_odds, jnp.sum(jnp.exp(log_weights) * mean, axis=0))
+        return self.mixed(log_odds, total(jnp.exp(log_weights) * mean))
 
     def draw(self, noisy, predicted, alpha_bar, keys, noise=0.0):
         """x_0 ~ p(x_0 | x_t), each gene by itself: zero, or a value of one component; (cell, gene). With `noise`,
@@ -88,7 +88,7 @@ class Mixture(ZeroInflation):
         # From the last component to the first: what is below a lower bound too is overwritten. That of the last is
         # the probability itself, so that rounding in the sum of the weights makes no zeros.
         for k in reversed(range(self.components)):
-            bound = top if k == self.components - 1 else top * jnp.sum(weights[: k + 1], axis=0)
+            bound = top if k == self.components - 1 else top * sum(weights[: k + 1])
             reached = uniform <= bound
             centre, spread = jnp.where(reached, mean[k], centre), jnp.where(reached, variance[k], spread)
         return centre + jnp.sqrt(spread + noise**2) * normal
@@ -97,7 +97,7 @@ class Mixture(ZeroInflation):
         """log p(x_0 | x_t) of every gene, (cell, gene): of a zero its probability, of a value its density."""
         log_odds, log_weights, mean, variance = self.posterior(noisy, predicted, alpha_bar)
         densities = -0.5 * ((clean[None] - mean) ** 2 / variance + jnp.log(2 * jnp.pi * variance))
-        return self.log_mixed(clean, log_odds, jax.nn.logsumexp(log_weights + densities, axis=0))
+        return self.log_mixed(clean, log_odds, log_sum(log_weights + densities))
 
     @property
     def _ends(self) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,8 @@ import numpy as np
 
 from ...errors import BadConfig
 from ._prediction import Scale
-from ._truncated import Truncated
-from ._zero_inflation import ZeroInflation, random_numbers
+from ._truncated import Truncated, chosen, standard
+from ._zero_inflation import ZeroInflation, log_sum, random_numbers, total
 
 
 class BinPosterior(NamedTuple):
@@ -65,20 +65,21 @@ class Quantised(ZeroInflation):
     def posterior(self, noisy, predicted, alpha_bar) -> BinPosterior:
         """p(x_0 | x_t) of every gene: each bin's probability times its mean of p(x_t | x_0)."""
         edges, predicted = self._edges(), jnp.moveaxis(predicted, -1, 0)
-        standard = _standard(edges[:, None], noisy[None], jnp.asarray(alpha_bar)[None])
-        within = Truncated.between(standard[:-1], standard[1:])
-        from_zero = _standard(self.zero, noisy, alpha_bar)
+        ends = standard(edges[:, None], noisy[None], jnp.asarray(alpha_bar)[None])
+        within = Truncated.between(ends[:-1], ends[1:])
+        from_zero = standard(self.zero, noisy, alpha_bar)
         # Weighed among themselves first: beside a zero that is many deviations away, their digits would be lost.
-        log_weights = jax.nn.log_softmax(predicted[1:], axis=0) + within.log_mean_density()
-        evidence = jax.nn.logsumexp(log_weights, axis=0)
+        log_weights = predicted[1:] - log_sum(predicted[1:])[None] + within.log_mean_density()
+        evidence = log_sum(log_weights)
         return BinPosterior(predicted[0] + (evidence + 0.5 * from_zero**2), log_weights - evidence[None], within)
 
     def clean(self, noisy, predicted, alpha_bar):
         """E[x_0 | x_t]: of each bin the mean of the Gaussian between its edges."""
         log_odds, log_weights, within = self.posterior(noisy, predicted, alpha_bar)
         edges = self._edges()[:, None]
-        means = edges[:-1] + (edges[1:] - edges[:-1]) * within.mean_place()
-        return self.mixed(log_odds, jnp.sum(jnp.exp(log_weights) * means, axis=0))
+        # As one loop, XLA does not vectorise them on a CPU.
+        weights, places = jax.lax.optimization_barrier((jnp.exp(log_weights), within.mean_place()))
+        return self.mixed(log_odds, total(weights * (edges[:-1] + (edges[1:] - edges[:-1]) * places)))
 
     def draw(self, noisy, predicted, alpha_bar, keys, noise=0.0):
         """x_0 ~ p(x_0 | x_t), each gene by itself: zero, or a value of a bin; (cell, gene). With `noise`, x_0 + noise
@@ -91,8 +92,10 @@ class Quantised(ZeroInflation):
         # Apart from what the network says: as one loop with that, XLA does not vectorise them on a CPU.
         uniform, normal = jax.lax.optimization_barrier(random_numbers(keys, noisy.shape[1:]))
         top = jax.nn.sigmoid(log_odds)
-        low, width, within = chosen(self._edges(), top[None] * jnp.exp(log_weights), uniform)
-        ends = (_standard(x, noisy, alpha_bar) for x in (low, low + width))
+        edges = self._edges()
+        bins = edges[:-1], edges[1:] - edges[:-1], top[None] * jnp.exp(log_weights)
+        low, width, within = chosen(bins, uniform)
+        ends = (standard(x, noisy, alpha_bar) for x in (low, low + width))
         value = low + width * Truncated.between(*ends).place(within)
         return jnp.where(uniform <= top, value, self.zero) + noise * normal
 
@@ -103,32 +106,13 @@ class Quantised(ZeroInflation):
         held = (clean[None] >= edges[:-1]).at[0].set(True) & (clean[None] < edges[1:]).at[-1].set(True)
         # The bin's weight, times how dense its Gaussian is here against its mean over the bin.
         of_bin = log_weights - jnp.log(edges[1:] - edges[:-1]) - within.log_mean_density()
-        here = _standard(jnp.clip(clean, edges[0], edges[-1]), noisy, alpha_bar)
-        return self.log_mixed(clean, log_odds, jnp.sum(jnp.where(held, of_bin, 0), axis=0) - 0.5 * here**2)
+        here = standard(jnp.clip(clean, edges[0], edges[-1]), noisy, alpha_bar)
+        return self.log_mixed(clean, log_odds, total(jnp.where(held, of_bin, 0)) - 0.5 * here**2)
 
     def _edges(self):
         """(bin + 1, gene) on the network's scale."""
         edges = (np.asarray(self.quantiles).T - self.mean) / self.std
         return jnp.asarray(edges, jnp.float32)
-
-
-def _standard(clean, noisy, alpha_bar):
-    """How far x_t is below sqrt(abar) `clean`, in deviations of the noise."""
-    return (alpha_bar**0.5 * clean - noisy) / (1 - alpha_bar) ** 0.5
-
-
-def chosen(edges: Any, probabilities: Any, uniform: Any) -> tuple[Any, Any, Any]:
-    """The bin that a `uniform` number (cell, gene) falls in, the bins' `probabilities` (bin, cell, gene) laid end to
-    end from 0, and the last one's without end: its lower edge, its width, and the share of it that is reached."""
-    low, width, within = (jnp.zeros_like(uniform) for _ in range(3))
-    begins = jnp.zeros_like(uniform)
-    for k, probability in enumerate(probabilities):
-        here = uniform > begins
-        low = jnp.where(here, edges[k], low)
-        width = jnp.where(here, edges[k + 1] - edges[k], width)
-        within = jnp.where(here, (uniform - begins) / jnp.maximum(probability, 1e-30), within)
-        begins = begins + probability
-    return low, width, jnp.clip(within, 0, 1)
 
 
 PREDICTION = Quantised
