@@ -20,13 +20,14 @@ STRETCHES_A_WINDOW = 512
 class Batch(NamedTuple):
     """What a training step is fed; every leaf has the cells along its first axis.
 
-    `cells` (cell, gene) float32 on the log scale; `labels` (cell, column) int32 and `states` (cell, number) float32, or
-    None for a model without any.
+    `cells` (cell, gene) float32 on the log scale; `labels` (cell, column) int32, `states` (cell, number) float32 and
+    `log_sizes` (cell,) float32, log(library size / target sum); each None for a model that takes none.
     """
 
     cells: np.ndarray
     labels: np.ndarray | None = None
     states: np.ndarray | None = None
+    log_sizes: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class _Window(NamedTuple):
 
 @dataclass(eq=False)
 class Batches:
-    """Batches of `cells` (cell, gene), their `labels` and `states`, shuffled anew each epoch; see Shuffle.
+    """Batches of `cells` (cell, gene), and what else a Batch has, shuffled anew each epoch; see Shuffle.
 
     The epochs follow each other without a gap: batch `step` holds the positions step*batch_size ... of that endless
     list, so every cell comes exactly once an epoch, every batch is full, and a batch may span two epochs or more.
@@ -91,6 +92,7 @@ class Batches:
     seed: int
     labels: np.ndarray | None = None
     states: np.ndarray | None = None
+    log_sizes: np.ndarray | None = None
     shuffle: Shuffle = field(default=None)
     _starts: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False)
     _windows: dict[tuple[int, int], _Window] = field(default_factory=dict, init=False, repr=False)
@@ -117,8 +119,8 @@ class Batches:
             cells = self.cells[rows].toarray()
         else:
             cells = np.concatenate([window.cells[places].toarray() for window, places in pieces])
-        labels, states = (None if of_cells is None else of_cells[rows] for of_cells in (self.labels, self.states))
-        return Batch(cells, labels, states)
+        others = (self.labels, self.states, self.log_sizes)
+        return Batch(cells, *(None if of_cells is None else of_cells[rows] for of_cells in others))
 
     def _pieces(self, step: int, share: slice) -> list[tuple[_Window, np.ndarray]]:
         """The windows that batch `step` is taken from, and the places in each."""

@@ -239,7 +239,8 @@ def prepared_from(adata: Cells) -> Prepared:
             f"prepared cells were changed since: {found[0]} training and {found[1]} held-out cells x {cells.n_vars} "
             f"genes, {metadata.n_train} and {metadata.n_held_out} x {len(metadata.genes)} recorded; prepare them again"
         )
-    return Prepared(cells, metadata, np.asarray(adata.uns.get(AXES_KEY, np.zeros((1, cells.n_vars + 1, 0))), np.float32))
+    axes = adata.uns.get(AXES_KEY, np.zeros((1, cells.n_vars + 1, 0)))
+    return Prepared(cells, metadata, np.asarray(axes, np.float32))
 
 
 def write_prepared(prepared: Prepared, path: str | Path) -> Path:

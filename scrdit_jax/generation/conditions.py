@@ -20,11 +20,12 @@ STATE, NOISE, ROW = 2**31 + 1, 2**31 + 2, 2**31 + 3
 class States(NamedTuple):
     """How a program makes states, static under `jit`: the first `conditioned` of their numbers go to the network, with
     normal noise of this deviation. `library_size` is (place, center, scale) of the logarithm of that, None where cells
-    have none."""
+    have none, and `target_sum` what cells were scaled to before log1p."""
 
     conditioned: int
     noise: float
     library_size: tuple[int, float, float] | None
+    target_sum: float | None
 
 
 class NewConditions(NamedTuple):
@@ -37,11 +38,13 @@ class NewConditions(NamedTuple):
 
 class Conditions(NamedTuple):
     """Of a batch's cells: `labels` (cell, variable) int32 and noisy `states` (cell, number) for the network, None for
-    none, and `library_size` (cell,) float32, NaN where cells have none."""
+    none; `library_size` (cell,) float32, NaN where cells have none, and `log_sizes` (cell,), log(library size / target
+    sum), None where they have none."""
 
     labels: jax.Array | None
     states: jax.Array | None
     library_size: jax.Array
+    log_sizes: jax.Array | None
 
 
 def states_of(model: Model) -> States:
@@ -51,7 +54,8 @@ def states_of(model: Model) -> States:
     for place, column in enumerate(columns):
         if column.source == LIBRARY_SIZE:
             library = (place, column.center, column.scale)
-    return States(sum(c.conditioned for c in columns), model.config.training.state_noise, library)
+    target_sum = model.metadata.normalization.target_sum
+    return States(sum(c.conditioned for c in columns), model.config.training.state_noise, library, target_sum)
 
 
 def target_sum_of(model: Model) -> float | None:
@@ -78,17 +82,20 @@ def draw_conditions(known: NewConditions, rows: jax.Array, keys: jax.Array, stat
     labels = None if known.codes is None else jnp.asarray(known.codes)[rows]
     library = jnp.full(rows.shape, jnp.nan, jnp.float32)
     if known.prior is None:
-        return Conditions(labels, None, library)
+        return Conditions(labels, None, library, None)
     drawn = draw_states(known.prior, rows, _folded(keys, STATE))
+    log_sizes = None
     if states.library_size is not None:
         place, center, scale = states.library_size
-        library = jnp.exp(drawn[:, place] * scale + center)
+        log_library = drawn[:, place] * scale + center
+        library = jnp.exp(log_library)
+        log_sizes = log_library - np.float32(np.log(states.target_sum)) if states.target_sum else None
     given = None
     if states.conditioned:
         given = drawn[:, : states.conditioned]
         normal = jax.vmap(lambda key: jax.random.normal(key, (states.conditioned,)))(_folded(keys, NOISE))
         given = given + states.noise * normal
-    return Conditions(labels, given, library)
+    return Conditions(labels, given, library, log_sizes)
 
 
 def drawn_as_training_cells(model: Model, keys: jax.Array) -> Conditions:

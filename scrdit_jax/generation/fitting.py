@@ -81,7 +81,7 @@ def fit_unipc(model: Model, steps: int, *, seed: int = 0) -> np.ndarray:
     params = jax.device_put(model.params)
     keys = cell_keys(jax.random.key(seed), jnp.arange(CELLS))
     known = drawn_as_training_cells(model, keys)
-    prediction = prediction.for_cells(jnp.log(known.library_size))
+    prediction = prediction.for_cells(known.log_sizes)
 
     @jax.jit
     def predict(noisy, timestep, alpha_bar):

@@ -57,9 +57,11 @@ def evaluate(
     network: nn.Module,
     prediction: Prediction,
 ) -> jax.Array:
-    """One evaluation: predicted clean cells (cell, gene) in float32; the network computes in its weights' dtype."""
+    """One evaluation: predicted clean cells (cell, gene) in float32, of the size that cells were scaled to; the network
+    computes in its weights' dtype."""
     predicted = network.apply(weights, noisy.astype(modulations.dtype), modulations, method="denoise")
-    return prediction.clean(noisy, predicted.astype(jnp.float32), alpha_bar)
+    of_cells = prediction.for_cells(jnp.zeros(len(noisy)))
+    return of_cells.clean(noisy, predicted.astype(jnp.float32), alpha_bar)
 
 
 class Guide(NamedTuple):
@@ -153,7 +155,7 @@ def _clean_cells(weights: Any, guide: Guide, keys: jax.Array, conditions: Condit
     Salimans 2022; Saharia et al. 2022); of a distribution that is drawn from, its log-odds and means are.
     """
     network, method = sampled.network, sampled.method
-    prediction = sampled.prediction.for_cells(jnp.log(conditions.library_size))
+    prediction = sampled.prediction.for_cells(conditions.log_sizes)
     dtype = jax.tree.leaves(weights)[0].dtype
 
     def predict(modulations, noisy):

@@ -16,23 +16,29 @@ from ..conditioning.variables import encode
 from ..config import RunConfig
 from ..data.metadata import DatasetMetadata
 from ..data.preparing import Prepared
+from ..diffusion.predictions import Prediction
 from ..errors import RunMismatch
 from .multihost import broadcast, broadcast_text
 from .run_directory import raise_everywhere, require_same_origin
 
 
 class Conditions(NamedTuple):
-    """`labels` (cell, column) int32 and `states` (cell, number) float32 that a network is given; None for none."""
+    """`labels` (cell, column) int32 and `states` (cell, number) float32 that a network is given, and `log_sizes`
+    (cell,) float32, log(library size / target sum), that its prediction needs; None for none."""
 
     labels: np.ndarray | None
     states: np.ndarray | None
+    log_sizes: np.ndarray | None
 
 
-def conditions_of(obs: pd.DataFrame, metadata: DatasetMetadata) -> Conditions:
-    """Those of prepared cells, whose table is `obs`."""
+def conditions_of(obs: pd.DataFrame, metadata: DatasetMetadata, prediction: Prediction) -> Conditions:
+    """Those of prepared cells, whose table is `obs`, for a network whose numbers mean this `prediction`."""
     labels = encode(obs, metadata.variables) if metadata.variables else None
     names = [column.name for column in metadata.state if column.conditioned]
-    return Conditions(labels, obs[names].to_numpy(np.float32) if names else None)
+    sizes, known = None, metadata.normalization
+    if prediction.needs_library_size and known.were_counts and known.target_sum:
+        sizes = np.log(obs["library_size"].to_numpy(np.float64) / known.target_sum).astype(np.float32)
+    return Conditions(labels, obs[names].to_numpy(np.float32) if names else None, sizes)
 
 
 def known_conditions(
@@ -62,7 +68,9 @@ def in_shared_space(prepared: Prepared, known: ConditionTable | None) -> Prepare
     shared = StateSpace(columns, axes)
     if shared.digest != space.digest:
         prepared = prepared.in_space(shared)
-    digest = _digest(conditions_of(prepared.train.obs, prepared.metadata))
+    obs, metadata = prepared.train.obs, prepared.metadata
+    labels = encode(obs, metadata.variables)
+    digest = hashlib.sha256(labels.tobytes() + _states(obs, metadata).tobytes()).hexdigest()
     with raise_everywhere():
         if broadcast_text(digest) != digest:
             raise RunMismatch(
@@ -71,21 +79,18 @@ def in_shared_space(prepared: Prepared, known: ConditionTable | None) -> Prepare
     return prepared
 
 
-def _digest(conditions: Conditions) -> str:
-    digest = hashlib.sha256()
-    for array in conditions:
-        digest.update(b"" if array is None else np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
+def _states(obs: pd.DataFrame, metadata: DatasetMetadata) -> np.ndarray:
+    columns = [obs[column.name].to_numpy(np.float32) for column in metadata.state]
+    return np.stack(columns, axis=1) if columns else np.zeros((len(obs), 0), np.float32)
 
 
 def fit_table(prepared: Prepared, config: RunConfig) -> ConditionTable:
     """What a new run's training cells say of the conditions of new cells."""
     obs, metadata = prepared.train.obs, prepared.metadata
-    states = obs[[column.name for column in metadata.state]].to_numpy(np.float32)
     return ConditionTable.fit(
         metadata.variables,
         encode(obs, metadata.variables),
-        states.reshape(len(obs), -1),
+        _states(obs, metadata),
         type_variable=metadata.type_variable,
         space=prepared.space,
         conditions=config.training.conditions,

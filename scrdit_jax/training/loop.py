@@ -122,7 +122,7 @@ class _Session:
             labels=self.metadata.categories,
             states=self.metadata.conditioned_states,
         )
-        conditions = conditions_of(training.obs, self.metadata)
+        conditions = conditions_of(training.obs, self.metadata, self.prediction)
         self.conditions = (known or fit_table(prepared, config)) if is_primary() else None
         self.batches = Batches(training.X, settings.batch_size, settings.seed, *conditions)
         self.cells = training.n_obs
@@ -168,7 +168,7 @@ class _Session:
         held_out = self.prepared.held_out[self.validation].copy()
         loss = HeldOutLoss(
             make_losses(self.network, self.config, self.metadata.scaling, teacher=self.teacher),
-            Batch(held_out.X, *conditions_of(held_out.obs, self.metadata)),
+            Batch(held_out.X, *conditions_of(held_out.obs, self.metadata, self.prediction)),
             self.config.training.batch_size,
             teacher_params=None if self.teacher is None else self.teacher.params,
         )

@@ -63,9 +63,16 @@ def make_losses(
         conditions = _conditions(batch, key, positions, config.training)
         taught = None
         if teacher is not None:
-            taught = Teacher(teacher.prediction, lambda x, t: teach(teacher_params, x, t, conditions), alpha_bars)
+            taught = Teacher(
+                teacher.prediction.for_cells(batch.log_sizes),
+                lambda x, t: teach(teacher_params, x, t, conditions),
+                alpha_bars,
+            )
         predicted = predict(params, noisy, timesteps, conditions)
-        return objective.loss(prediction, NoisedBatch(clean, noise, noisy, timesteps, alpha_bar, predicted, taught))
+        return objective.loss(
+            prediction.for_cells(batch.log_sizes),
+            NoisedBatch(clean, noise, noisy, timesteps, alpha_bar, predicted, taught),
+        )
 
     return losses
 

@@ -8,6 +8,7 @@ import pytest
 
 from scrdit_jax.conditioning.assignment import Assignment
 from scrdit_jax.conditioning.request import CellRequest, Quotas, resolve, share_out
+from scrdit_jax.conditioning.state import StateSpace
 from scrdit_jax.conditioning.table import ConditionTable
 from scrdit_jax.conditioning.variables import Variable
 from scrdit_jax.errors import BadConfig, BadInput, ScrditError, UnknownCellType
@@ -19,8 +20,16 @@ LABELS = np.array([[0, 0]] * 4 + [[0, 1]] * 2 + [[1, 0]] * 3 + [[2, 1]], np.int3
 
 
 def table(*variables):
-    library_size = np.ones(10, np.float32)
-    return ConditionTable(variables, LABELS[:, : len(variables)], library_size, next((v.name for v in variables), None))
+    space = StateSpace((), np.zeros((1, 3, 0), np.float32))
+    return ConditionTable.fit(
+        variables,
+        LABELS[:, : len(variables)],
+        np.zeros((10, 0), np.float32),
+        type_variable=next((v.name for v in variables), None),
+        space=space,
+        conditions="prior",
+        seed=0,
+    )
 
 
 def counts(wanted, *variables):
@@ -133,26 +142,10 @@ def test_requests_that_contradict_themselves_are_refused(tmp_path):
 
 
 def test_conditions_by_the_index_of_the_cell():
-    assignment = Assignment.of(Quotas(((0,), (2,), (0,)), (3, 2, 1)), table(TYPES), 0)
-    assert assignment.codes.tolist() == assignment.observed.tolist() == [[0], [2]]
+    assignment = Assignment.of(Quotas(((0,), (2,), (0,)), (3, 2, 1)))
+    assert assignment.codes.tolist() == [[0], [2]]
     assert assignment.rows(0, 8).tolist() == [0, 0, 0, 1, 1, 0, 0, 0]
     assert assignment.rows(4, 2).tolist() == [1, 0]
-    unlabelled = Assignment.of(Quotas.unlabelled(3), table(TYPES), 0)
+    unlabelled = Assignment.of(Quotas.unlabelled(3))
     assert unlabelled.rows(5, 3).tolist() == [0, 0, 0]
     assert unlabelled.codes.shape == (1, 0)
-
-
-def test_observed_variables_need_not_come_first():
-    derived = Variable("scrdit_cluster", ("0", "1"), (5, 5), "clusters")
-    codes = np.array([[0, 0], [0, 1], [1, 1], [1, 1]], np.int32)
-    known = ConditionTable((derived, TYPES), codes, np.array([1, 2, 3, 4], np.float32), "cell_type")
-    quotas = resolve(CellRequest(cells=40, cell_types=("B",)), known)
-    assert quotas.named(known.observed_variables) == [{"labels": ["B"], "cells": 40}]
-    assignment = Assignment.of(quotas, known, seed=1)
-    assert assignment.codes.tolist() == [[0, 1], [1, 1]]
-    assert assignment.observed.tolist() == [[1], [1]]
-    np.testing.assert_allclose(assignment.shares, [1 / 3, 2 / 3])
-    assert set(assignment.rows(0, 40)) == {0, 1}
-    assert known.library_sizes({1: 1, 0: 1}).tolist() == [3, 4]
-    # No training cell has cluster 0 with type NK: the type is given up first.
-    assert known.library_sizes({1: 2, 0: 0}).tolist() == [1, 2]

@@ -31,10 +31,6 @@ class ZeroInflated(ZeroInflation):
     outputs = 3
     fixed = 1  # the deviation
 
-    def for_cells(self, log_library_size):
-        """The same for every cell."""
-        return self
-
     def initial_bias(self, marginals):
         """The marginals themselves: log-odds, mean and log-deviation."""
         return marginals
