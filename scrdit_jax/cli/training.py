@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..config import DTYPES, GENE_SELECTIONS, NORMALIZATIONS, PRESET_FOLDER, preset_names
+from ..config import CONDITIONS, DTYPES, GENE_SELECTIONS, NORMALIZATIONS, PRESET_FOLDER, preset_names
 from ..registry import DERIVED, NETWORKS, OBJECTIVES, PREDICTIONS
 from .main import Counts, Part, counts, distributed_options, examples, given, main, options, say
 
@@ -94,6 +94,11 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, stream: bool | N
 @click.option("--learning-rate", type=float, help="Peak learning rate of AdamW.")
 @click.option("--prediction", type=Part(PREDICTIONS), help="What the network predicts.")
 @click.option("--loss", type=Part(OBJECTIVES), help="likelihood: of the predicted distribution.")
+@click.option(
+    "--conditions",
+    type=click.Choice(CONDITIONS),
+    help="States of new cells: prior, learnt; bootstrap, training cells' own, which the run then holds.",
+)
 @click.option("--teacher", metavar="RUN", help="A run that the loss learns from, where it has a teacher.")
 @click.option("--dtype", type=click.Choice(DTYPES), help="What the network computes in; weights stay float32.")
 @click.option("--accumulate", type=int, metavar="N", help="Take a batch in N parts, for less memory.")

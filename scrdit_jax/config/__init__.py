@@ -4,6 +4,7 @@ from .checks import DTYPES
 from .data import GENE_SELECTIONS, NORMALIZATIONS, DataConfig
 from .presets import PRESET_FOLDER, load_preset, preset_names, preset_path
 from .run_config import (
+    CONDITIONS,
     OPERATIONAL,
     DiffusionConfig,
     NetworkConfig,
@@ -13,6 +14,7 @@ from .run_config import (
 from .sampling import OUTPUTS, SamplingConfig
 
 __all__ = [
+    "CONDITIONS",
     "DTYPES",
     "GENE_SELECTIONS",
     "NORMALIZATIONS",
