@@ -24,7 +24,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from .conditioning.table import ConditionTable
 from .config import RunConfig
-from .data.metadata import DatasetMetadata
+from .data.metadata import DatasetMetadata, has_derived_categories
 from .data.saved_conditions import arrays_of, conditions_of, conditions_of_format_2
 from .errors import BadConfig, RunMismatch, writing
 from .io.atomic import atomic_write, require_space
@@ -254,6 +254,11 @@ class Checkpoints:
                 f"the checkpoints of {self.run.path} have format {version}, not 1 to {FORMAT}; update scrdit_jax"
             )
         metadata = record["facts" if version == 1 else "metadata"]
+        if has_derived_categories(metadata):
+            raise RunMismatch(
+                f"the model of {self.run.path} keeps a row of each of its training cells, as those of versions before "
+                "0.3 did, and is no longer read: train it again, and it will keep none"
+            )
         return RunConfig.from_dict(record["config"]), DatasetMetadata.from_dict(metadata), record
 
     def wait(self) -> None:

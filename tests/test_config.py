@@ -106,15 +106,15 @@ def test_settings_saved_before_they_had_a_format_are_read():
 
 def test_settings_have_a_format_and_only_their_own_networks():
     values = RunConfig().to_dict()
-    assert values["format"] == 2
+    assert values["format"] == 3
     assert values["network"] == {"architecture": "dit"} | {
         field: getattr(RunConfig().network, field) for field in settings_of(DiTConfig)
     }
     values["network"]["channels"] = 64
     with pytest.raises(BadConfig, match="file: network: unknown name 'channels'; there are genes_per_token, "):
         RunConfig.from_dict(values, source="file")
-    for version in (3, 0, "2", None, True):
-        with pytest.raises(BadConfig, match=r"file: format .* is not known here \(1 to 2 are\); update scrdit_jax"):
+    for version in (4, 0, "2", None, True):
+        with pytest.raises(BadConfig, match=r"file: format .* is not known here \(1 to 3 are\); update scrdit_jax"):
             RunConfig.from_dict({"format": version}, source="file")
 
 

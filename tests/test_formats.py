@@ -4,55 +4,60 @@
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import scrdit_jax as scrdit
 from scrdit_jax.checkpoint import Checkpoints, load_model
+from scrdit_jax.conditioning.prior import draw_states
+from scrdit_jax.conditioning.variables import Variable
 from scrdit_jax.config import RunConfig
-from scrdit_jax.data.metadata import DatasetMetadata
+from scrdit_jax.data.metadata import DatasetMetadata, has_derived_categories
+from scrdit_jax.data.saved_conditions import conditions_of_format_2
 from scrdit_jax.errors import BadConfig, BadInput, OutputExists, RunMismatch
 from scrdit_jax.families import FamilyFolder
 from scrdit_jax.networks.unet import UNetConfig
 from scrdit_jax.provenance import Provenance
 
 OLD = json.loads((Path(__file__).parent / "oracles" / "format_1.json").read_text())
-DERIVE = (("clusters", 8), ("detected-genes", 8), ("pc-scores", 4))
 
 
 def test_settings_of_format_1():
     config = RunConfig.from_dict(OLD["config"])
-    assert config.data.derive == DERIVE
+    assert config.data.derive == ()  # categories that were derived from cells are none any more
     assert config.data.condition_on == ("cell_type",)
     assert config.network.architecture == "dit"
     again = json.loads(json.dumps(config.to_dict()))
-    assert again["format"] == 2
+    assert again["format"] == 3
     assert RunConfig.from_dict(again) == config
     unet = RunConfig.from_dict(OLD["unet_config"]).network
     assert isinstance(unet, UNetConfig)
     assert unet.channels == 64
     # A preset of one's own may still be written so; today's form means the same.
     by_hand = RunConfig.from_dict(OLD["preset"])
-    assert by_hand.data.derive == DERIVE
     assert by_hand == RunConfig.from_dict(by_hand.to_dict())
-    with pytest.raises(BadConfig, match=r"format 3 is not known here \(1 to 2 are\); update scrdit_jax"):
-        RunConfig.from_dict({**again, "format": 3})
+    with pytest.raises(BadConfig, match=r"format 4 is not known here \(1 to 3 are\); update scrdit_jax"):
+        RunConfig.from_dict({**again, "format": 4})
 
 
 def test_metadata_of_format_1():
     metadata = DatasetMetadata.from_dict(OLD["model"]["facts"])
-    observed, *derived = metadata.variables
-    assert (observed.name, observed.source, observed.counts[0]) == ("cell_type", "observed", observed.counts[0])
+    assert has_derived_categories(OLD["model"]["facts"])
+    (observed,) = metadata.variables
+    assert observed.name == "cell_type"
     assert sum(observed.counts) == metadata.n_train == 2102
-    assert [variable.source for variable in derived] == ["clusters", "detected-genes", *["pc-scores"] * 4]
-    # Their columns in prepared cells keep the names they were written under.
-    assert [variable.name for variable in derived[:3]] == ["scrdit_kind", "scrdit_size", "scrdit_place_1"]
+    assert metadata.state == ()
     assert metadata.type_variable == "cell_type"
     again = json.loads(json.dumps(metadata.to_dict()))
-    assert again["format"] == 2
+    assert again["format"] == 3
+    assert not has_derived_categories(again)
     assert DatasetMetadata.from_dict(again) == metadata
-    with pytest.raises(BadInput, match="metadata of format 9, not 1 to 2"):
+    with pytest.raises(BadInput, match="metadata of format 9, not 1 to 3"):
         DatasetMetadata.from_dict({**again, "format": 9})
 
 
@@ -99,7 +104,7 @@ def test_a_checkpoint_of_format_1_gives_the_same_model(tiny_run, tmp_path):
     shutil.copytree(tiny_run.path, tmp_path / "run")
     model, path = load_model(tiny_run), next((tmp_path / "run" / "checkpoints" / "12" / "model").glob("metadata"))
     record = json.loads(path.read_text())
-    metadata = {key: value for key, value in record["metadata"].items() if key not in ("format", "variables")}
+    metadata = {k: value for k, value in record["metadata"].items() if k not in ("format", "variables", "state")}
     settings = {key: value for key, value in metadata["settings"].items() if key != "derive"}
     config = {key: value for key, value in record["config"].items() if key != "format"}
     config["data"] = {**settings, "groups": 0, "components": 0}
@@ -107,11 +112,26 @@ def test_a_checkpoint_of_format_1_gives_the_same_model(tiny_run, tmp_path):
     metadata |= {"settings": config["data"], "conditions": [], "groups": []}
     path.write_text(json.dumps({"config": config, "facts": metadata, "step": 12, "fitted": record["fitted"]}))
     old = load_model(tmp_path / "run")
-    assert (old.config, old.metadata, old.step) == (model.config, model.metadata, model.step)
-    assert old.digest == model.digest
+    assert (old.config, old.metadata, old.step) == (model.config, replace(model.metadata, state=()), model.step)
     path.write_text(json.dumps({**record, "format": 7}))
     with (
-        pytest.raises(RunMismatch, match="have format 7, not 1 to 2"),
+        pytest.raises(RunMismatch, match="have format 7, not 1 to 3"),
         Checkpoints(tiny_run.__class__(tmp_path / "run")) as c,
     ):
         c.load()
+
+
+def test_labels_and_library_sizes_that_format_2_kept_of_each_cell_are_read_as_distributions(tiny_run):
+    metadata = replace(load_model(tiny_run).metadata, variables=(Variable("cell_type", ("T", "B"), (60, 40)),))
+    random = np.random.default_rng(0)
+    labels = np.repeat([[0], [1]], [60, 40], axis=0).astype(np.int32)
+    sizes = np.exp(random.normal(7 + labels[:, 0], 0.3)).astype(np.float32)
+    table = conditions_of_format_2({"labels": labels, "library_size": sizes}, metadata)
+    assert table.cells.tolist() == [60, 40]
+    (column,) = table.space.columns
+    keys = jax.random.split(jax.random.key(0), 2000)
+    for code in (0, 1):
+        prior = table.prior_for(np.array([[code]]))
+        drawn = np.asarray(draw_states(prior, jnp.zeros(2000, jnp.int32), keys))[:, 0] * column.scale + column.center
+        known = np.log(sizes[labels[:, 0] == code])
+        assert abs(drawn.mean() - known.mean()) < 0.1

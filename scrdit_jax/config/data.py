@@ -81,10 +81,9 @@ def _pairs(derive: Any) -> tuple[tuple[str, int], ...]:
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the data without what former formats had; BadConfig where they were for a model that kept a row of
-    each training cell."""
+    """Settings of the data without what former formats had: categories that were derived from the cells."""
     values = dict(values)
     groups, _ = values.pop("groups", 0), values.pop("components", 0)
     if groups or any(kind == "clusters" for kind, _ in _pairs(values.get("derive", ()))):
-        raise BadConfig("they are of a model that keeps a row of each training cell, which is no longer read")
+        values["derive"] = ()
     return values

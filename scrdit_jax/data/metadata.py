@@ -68,17 +68,7 @@ class DatasetMetadata:
         version = values.pop("format", 1)
         if version not in range(1, FORMAT + 1):
             raise BadInput(f"metadata of format {version}, not 1 to {FORMAT}: install a newer scrdit_jax to read it")
-        if version == 1:
-            of_cells, columns = values.pop("groups", ()), values.pop("conditions", ())
-            columns = [{"name": c["column"], "categories": c["names"], "counts": c["cells"]} for c in columns]
-        else:
-            columns = values["variables"]
-            of_cells = [c for c in columns if c.get("source", "observed") != "observed"]
-        if of_cells:
-            raise BadInput(
-                "the model keeps a row of each of its training cells, as those of versions before 0.3 did, and is no "
-                "longer read: train it again, and it will keep none"
-            )
+        columns, _ = _columns(values, version)
         variables = tuple(map(Variable.from_dict, columns))
         state = tuple(StateColumn(**column) for column in values.get("state", ()))
         return cls(
@@ -94,3 +84,18 @@ class DatasetMetadata:
                 "state": state,
             }
         )
+
+
+def has_derived_categories(values: Mapping[str, Any]) -> bool:
+    """Whether these are of a model of a former format whose cells' states were categories, a row of each of which it
+    keeps."""
+    return bool(_columns(dict(values), values.get("format", 1))[1])
+
+
+def _columns(values: dict[str, Any], version: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(conditioning variables that are columns of the input, those that former formats derived from the cells)."""
+    if version == 1:
+        of_cells, columns = list(values.pop("groups", ())), values.pop("conditions", ())
+        return [{"name": c["column"], "categories": c["names"], "counts": c["cells"]} for c in columns], of_cells
+    given = [column for column in values["variables"] if column.get("source", "observed") == "observed"]
+    return given, [column for column in values["variables"] if column not in given]

@@ -228,8 +228,11 @@ def test_schedules_are_fitted_with_the_training_cells_conditions(runs):
 def test_a_run_with_a_row_of_each_training_cell_is_refused_by_a_sentence(runs, tmp_path):
     old = Run(tmp_path / "old")
     shutil.copytree(runs["plain"].path, old.path)
-    config = json.loads(old.config_path.read_text())
-    config["format"], config["data"]["derive"] = 2, [["clusters", 4], ["detected-genes", 8]]
-    old.config_path.write_text(json.dumps(config))
-    with pytest.raises(RunMismatch, match=r"keeps a row of each training cell, which is no longer read.*train again"):
+    path = next(old.checkpoints_path.glob("*/model/metadata"))
+    record = json.loads(path.read_text())
+    record["format"] = record["metadata"]["format"] = 2
+    cluster = {"name": "scrdit_cluster", "categories": ["0", "1"], "counts": [200, 120], "source": "clusters"}
+    record["metadata"]["variables"].append(cluster)
+    path.write_text(json.dumps(record))
+    with pytest.raises(RunMismatch, match=r"keeps a row of each of its training cells.*train it again"):
         scrdit.sample(old, 2)
