@@ -35,6 +35,7 @@ class SettingChanges(TypedDict, total=False):
     heads: int
     mlp_ratio: float
     summary_token: bool
+    summary_rank: int | None
     positions: str
     first_timestep: int
     channels: int

@@ -33,7 +33,9 @@ class DiTConfig:
     those of the blocks.
 
     Tokens have fixed sines and cosines as `positions`, or learn them from there. With `summary_token` there is one more
-    token, of all genes. `first_timestep`, 0 or 1, is the number that the network has for the first timestep.
+    token, of all genes; what it says of every gene goes through `summary_rank` numbers (None: the width), which spares
+    params where a gene has many outputs. `first_timestep`, 0 or 1, is the number that the network has for the first
+    timestep.
     """
 
     architecture: str = field(default="dit", init=False)
@@ -43,6 +45,7 @@ class DiTConfig:
     heads: int = 8
     mlp_ratio: float = 4.0
     summary_token: bool = False
+    summary_rank: int | None = None
     positions: str = "sincos"
     first_timestep: int = 1
 
@@ -56,6 +59,8 @@ class DiTConfig:
         require(self.first_timestep in (0, 1), "first_timestep", self.first_timestep, "0 or 1")
         for name in ("genes_per_token", "width", "depth", "heads"):
             require_whole(name, getattr(self, name), 1)
+        if self.summary_rank is not None:
+            require_whole("summary_rank", self.summary_rank, 1)
         require_real("mlp_ratio", self.mlp_ratio, 0, open_low=True)
         require(self.width % self.heads == 0, "width", self.width, f"a multiple of heads ({self.heads})")
         require(self.width % 2 == 0, "width", self.width, "even (half sines, half cosines)")
@@ -119,6 +124,8 @@ class DiT(nn.Module):
         self.patchify = nn.Dense(c.width, kernel_init=_xavier)
         if c.summary_token:
             self.summarise = nn.Dense(c.width, kernel_init=_xavier)
+            if c.summary_rank is not None:
+                self.tell_in = nn.Dense(c.summary_rank, kernel_init=_xavier)
             self.tell = nn.Dense(self.genes * self.outputs, kernel_init=_zeros)
         if self.outputs > 1:
             self.gene_bias = self.param("gene_bias", _zeros, (self.genes, self.outputs))
@@ -176,7 +183,8 @@ class DiT(nn.Module):
         shape = cells.shape if self.outputs == 1 else (*cells.shape, self.outputs)
         predicted = self.unpatchify(x[:, -tokens:]).reshape(shape)
         if c.summary_token:
-            predicted = predicted + self.tell(x[:, 0]).reshape(shape)
+            summary = x[:, 0] if c.summary_rank is None else self.tell_in(x[:, 0])
+            predicted = predicted + self.tell(summary).reshape(shape)
         if self.outputs > 1:
             predicted = predicted + self.gene_bias.astype(x.dtype)[None]
         return predicted
@@ -192,7 +200,9 @@ def flops_per_evaluation(config: DiTConfig, genes: int, outputs: int = 1) -> int
     dense = 4 * width**2 + 2 * width * round(config.mlp_ratio * width)
     blocks = config.depth * attending * (dense + 2 * attending * width)
     ends = tokens * config.genes_per_token * width * (1 + outputs)
-    summary = config.summary_token * genes * width * (1 + outputs)
+    rank = width if config.summary_rank is None else config.summary_rank
+    between = 0 if config.summary_rank is None else width * rank
+    summary = config.summary_token * (genes * (width + rank * outputs) + between)
     return 2 * (blocks + ends + summary)
 
 
