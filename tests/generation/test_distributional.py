@@ -102,7 +102,7 @@ def test_cells_are_drawn_from_what_the_network_tells_of_their_labels(labelled_ru
     """Oracle: the whole network once a cell with its own label, guided by the formula; 2e-4 on the log scale."""
     model = load_model(labelled_run)
     named = [{"labels": ["T cell", "d1"], "cells": 9}, {"labels": ["B cell", "d1"], "cells": 7}]
-    quotas = Quotas.from_named(named, model.metadata.observed)
+    quotas = Quotas.from_named(named, model.metadata.variables)
     (network, prediction), params = network_of(model), jax.device_put(model.params)
     config = SamplingConfig(batch_size=8, steps=4, guidance=guidance)
     table = coefficients_for(model.config.diffusion, config)
@@ -126,7 +126,7 @@ def test_cells_are_drawn_from_what_the_network_tells_of_their_labels(labelled_ru
 
 def test_guidance_is_of_the_distribution(labelled_run):
     model = load_model(labelled_run)
-    quotas = Quotas.from_named([{"labels": ["T cell", "d1"], "cells": 16}], model.metadata.observed)
+    quotas = Quotas.from_named([{"labels": ["T cell", "d1"], "cells": 16}], model.metadata.variables)
 
     def made(guidance):
         engine = make_engine(model, SamplingConfig(batch_size=8, guidance=guidance), quotas)

@@ -32,7 +32,7 @@ def model(labelled_run):
 
 def quotas_of(model, runs):
     named = [{"labels": names, "cells": count} for names, count in runs]
-    return Quotas.from_named(named, model.metadata.observed)
+    return Quotas.from_named(named, model.metadata.variables)
 
 
 def codes(model):
