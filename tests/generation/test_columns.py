@@ -118,7 +118,7 @@ def test_a_device_that_packs_makes_the_same_cells_also_where_they_do_not_fit(tin
         parts, kinds = [], []
         for done in dispatch_ahead(sampler.jobs([Shard(0, 0, 21)])):
             collected = collect(done)
-            kinds.append(type(collected))
+            kinds.append(type(collected.cells))
             parts.append(sampler.block(done.job, collected).cells)
         return sparse.vstack(parts).toarray(), kinds
 

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from scrdit_jax.checkpoint import load_model
+from scrdit_jax.conditioning.prior.mixture import fit_mixture
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.diffusion.predictions import ZeroInflated, make_prediction
 from scrdit_jax.errors import BadConfig, Diverged
 from scrdit_jax.generation import program
 from scrdit_jax.generation.composition import dense_batches
+from scrdit_jax.generation.conditions import NewConditions, States
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.program import Guide, Method, Sampled, prepare, sample_batch
 from scrdit_jax.generation.settings import coefficients_for
@@ -160,19 +162,23 @@ def test_a_batch_that_does_not_fit_names_the_largest_that_does(model, monkeypatc
 def test_the_sampler_lowers_for_every_platform(model, dtype, draws):
     options = {"solver": "distributional"} if draws else {"solver": "ddim", "eta": 1.0}
     table = coefficients_for(model.config.diffusion, SamplingConfig(steps=5, **options))
-    network = DiT(model.config.network, 24, 3)
+    network = DiT(model.config.network, 24, 3, labels=(2,), states=2)
+    params = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 24)), jnp.ones(1, jnp.int32))
+    random = np.random.default_rng(0)
+    prior = fit_mixture(random.normal(size=(80, 3)), np.arange(80) % 2, 2, seed=0, components=2)
+    states = States(2, 0.1, library_size=(2, 8.0, 0.5), target_sum=1e4)
+    prediction = make_prediction("zero-inflated", SCALING)
 
     def run(params, indices):
         weights, rows = prepare(params, jnp.asarray(table.timestep), network=network, dtype=dtype)
-        # Labels for each cell, and guidance.
-        guide = Guide(rows, params, jnp.float32(2.0))
-        sampled = Sampled(network, make_prediction("zero-inflated", SCALING), SCALING, Method(draws, noise=True))
+        # Labels and a state for each cell, guidance, and whole counts.
+        guide = Guide(rows, params, jnp.float32(2.0), NewConditions(jnp.zeros((2, 1), jnp.int32), prior))
         return sample_batch(
-            weights, guide, table, jnp.uint32(0), indices, jnp.zeros((4, 0), jnp.int32), jnp.zeros((4, 24)),
-            sampled=sampled,
+            weights, guide, table, jnp.uint32(0), indices, jnp.arange(4) % 2, jnp.zeros((4, 24)),
+            sampled=Sampled(network, prediction, SCALING, Method(draws, noise=True), states, target_sum=1e4),
         )  # fmt: skip
 
     platforms = ["cpu", "cuda", "tpu"]
-    exported = jax.export.export(jax.jit(run), platforms=platforms)(model.params, jnp.arange(4))
+    exported = jax.export.export(jax.jit(run), platforms=platforms)(params, jnp.arange(4))
     assert set(exported.platforms) == set(platforms)
     assert len(exported.mlir_module_serialized) > 10_000
