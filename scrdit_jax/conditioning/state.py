@@ -19,7 +19,8 @@ from .derived import CellView, column_names, turned_to
 PARTS = 1024
 LIBRARY_SIZE = "library-size"
 # Axes fit the cells they were found in: along the twelfth, 2,000 training cells vary 1.6 times as much as new ones. So
-# training cells are measured along axes that were found without them, a fold at a time. With many cells it matters not.
+# what states new cells have is learnt from training cells that are measured along axes found without them, a fold at a
+# time. With many cells it matters not.
 FOLDS, MOST_CELLS_IN_FOLDS = 5, 20_000
 # Principal axes are fitted on so many values of the training cells at most; all cells are then projected on them.
 MOST_VALUES = 1 << 27
@@ -44,9 +45,9 @@ class StateColumn:
 @dataclass(frozen=True, eq=False)
 class StateSpace:
     """What a cell's state is made of: its `columns`, those that a network is conditioned on first, and the axes along
-    which n of them are measured, in order: `axes[0]` (gene + 1, n) float32 for new cells, and, where there are more,
-    those of each fold of the training cells. The last row of each is where the mean cell lies, which is subtracted.
-    None of it is of a single cell."""
+    which n of them are measured, in order: `axes[0]` (gene + 1, n) float32, and, where there are more, those that were
+    found without each fold of the training cells. The last row of each is where the mean cell lies, which is
+    subtracted. None of it is of a single cell."""
 
     columns: tuple[StateColumn, ...]
     axes: np.ndarray
@@ -58,14 +59,19 @@ class StateSpace:
         return {kind: sources.count(kind) for kind in dict.fromkeys(sources)}
 
     def states(self, x: sparse.csr_matrix, library_size: np.ndarray, folds: np.ndarray | None = None) -> np.ndarray:
-        """(cell, column) float32 of cells `x` (cell, gene) on the log scale; `folds` (cell,) as in `folds_of`, else of
-        new cells."""
+        """(cell, column) float32 of cells `x` (cell, gene) on the log scale; with `folds` (cell,), each along those
+        axes."""
         folds = np.zeros(x.shape[0], np.int8) if folds is None else folds
         return standardise(raw_columns(self.kinds, self.axes, CellView(x, library_size), folds), self.columns)
 
-    def folds_of(self, held_out: np.ndarray) -> np.ndarray:
-        """Which axes each cell of a file is measured along, (cell,): the first where it is `held_out` (cell,)."""
-        return np.where(held_out, 0, _folds(len(held_out), len(self.axes)))
+    def states_apart(self, x: sparse.csr_matrix, library_size: np.ndarray) -> np.ndarray:
+        """`states` of all training cells, in order, along axes that were found without them."""
+        return self.states(x, library_size, folds_of(x.shape[0], len(self.axes)))
+
+    @property
+    def alone(self) -> StateSpace:
+        """Without the axes of the folds."""
+        return StateSpace(self.columns, self.axes[:1])
 
     @property
     def digest(self) -> str:
@@ -74,8 +80,8 @@ class StateSpace:
         return hashlib.sha256(known + np.ascontiguousarray(self.axes).tobytes()).hexdigest()
 
 
-def _folds(cells: int, sets: int) -> np.ndarray:
-    """The numbers 1 to `sets` - 1 in turn, or all 0 where there is one set of axes."""
+def folds_of(cells: int, sets: int) -> np.ndarray:
+    """For each of so many training cells which of `sets` sets of axes was found without it; 0 where there is one."""
     return 1 + np.arange(cells) % (sets - 1) if sets > 1 else np.zeros(cells, np.int64)
 
 
@@ -115,7 +121,7 @@ class StateFit:
         self._conditioned = sum(self._kinds.values())
         if counts:
             self._kinds.setdefault(LIBRARY_SIZE, 1)
-        self._held_out, self._training = held_out, np.flatnonzero(~held_out)
+        self._training = np.flatnonzero(~held_out)
         self.sample = np.zeros(0, np.int64)
         if any(DERIVED[kind].axes is not None for kind in self._kinds):
             order = np.random.default_rng(seed).permutation(self._training)
@@ -128,7 +134,7 @@ class StateFit:
         along = [(kind, count) for kind, count in self._kinds.items() if DERIVED[kind].axes is not None]
         sets = [cells]
         if FOLDS * 2 <= len(cells) <= MOST_CELLS_IN_FOLDS:
-            folds = _folds(len(self._held_out), FOLDS + 1)[self.sample]
+            folds = folds_of(len(self._training), FOLDS + 1)[np.searchsorted(self._training, self.sample)]
             sets += [cells[folds != fold] for fold in range(1, FOLDS + 1)]
         found = [[DERIVED[kind].axes(some, count) for kind, count in along] for some in sets]
         turned = [[turned_to(axes, first) for axes, first in zip(of_set, found[0], strict=True)] for of_set in found]
@@ -138,9 +144,7 @@ class StateFit:
 
     def update(self, block: CellView) -> None:
         """Take in the next rows, held-out ones too."""
-        first = sum(map(len, self._raw))
-        folds = np.where(self._held_out, 0, _folds(len(self._held_out), len(self._axes)))[first:][: block.x.shape[0]]
-        self._raw.append(raw_columns(self._kinds, self._axes, block, folds))
+        self._raw.append(raw_columns(self._kinds, self._axes, block, np.zeros(block.x.shape[0], np.int8)))
 
     def finish(self) -> tuple[StateSpace, np.ndarray]:
         """The space, and the states (cell, column) float32 of all rows."""

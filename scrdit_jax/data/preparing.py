@@ -56,11 +56,20 @@ class Prepared:
         """What the cells' states are made of."""
         return StateSpace(self.metadata.state, self.axes)
 
+    def training_states(self, *, apart: bool) -> np.ndarray:
+        """States (cell, column) float32 of the training cells; `apart`, along axes that were found without them, where
+        there are any."""
+        train = self.train
+        if len(self.axes) == 1 or not apart:
+            columns = [train.obs[column.name].to_numpy(np.float32) for column in self.metadata.state]
+            return np.stack(columns, axis=1) if columns else np.zeros((train.n_obs, 0), np.float32)
+        x = train.X.take(np.arange(train.n_obs)) if self.on_disk else train.X
+        return self.space.states_apart(x, train.obs["library_size"].to_numpy())
+
     def in_space(self, space: StateSpace) -> Prepared:
         """The same cells with their states in another `space`, such as that of a checkpoint: all cells are read."""
-        obs = self.cells.obs
-        of_cells = obs["library_size"].to_numpy(), space.folds_of((obs["split"] == "held_out").to_numpy())
-        blocks = zip(row_blocks(self.cells.X), *map(row_blocks, of_cells), strict=True)
+        library = self.cells.obs["library_size"].to_numpy()
+        blocks = zip(row_blocks(self.cells.X), row_blocks(library), strict=True)
         states = np.concatenate([space.states(*block) for block in blocks])
         metadata = replace(self.metadata, state=space.columns)
         return Prepared(_with_states(self.cells, space, states), metadata, space.axes, self.marginals)

@@ -21,7 +21,7 @@ def arrays_of(conditions: ConditionTable) -> dict[str, np.ndarray]:
     arrays = {PRIOR + name: array for name, array in prior.items()}
     arrays |= {"combinations": conditions.codes, "combination_cells": conditions.cells}
     if conditions.space is not None:
-        arrays["axes"] = conditions.space.axes
+        arrays["axes"] = conditions.space.alone.axes
     return {name: array for name, array in arrays.items() if array.size}
 
 

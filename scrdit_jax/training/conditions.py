@@ -57,8 +57,8 @@ def in_shared_space(prepared: Prepared, known: ConditionTable | None) -> Prepare
     Principal axes are found by linear algebra whose last bits differ between machines; found once, they are kept.
     RunMismatch where processes would still train on different conditions.
     """
-    space = prepared.space
-    first = known.space if known is not None and known.space is not None else space
+    space = prepared.space.alone
+    first = known.space.alone if known is not None and known.space is not None else space
     numbers = np.array([[column.center, column.scale] for column in first.columns], np.float32).reshape(-1, 2)
     axes, numbers = map(np.asarray, broadcast((first.axes, numbers)))
     columns = tuple(
@@ -69,19 +69,16 @@ def in_shared_space(prepared: Prepared, known: ConditionTable | None) -> Prepare
     if shared.digest != space.digest:
         prepared = prepared.in_space(shared)
     obs, metadata = prepared.train.obs, prepared.metadata
-    labels = encode(obs, metadata.variables)
-    digest = hashlib.sha256(labels.tobytes() + _states(obs, metadata).tobytes()).hexdigest()
+    digest = hashlib.sha256(encode(obs, metadata.variables).tobytes())
+    for column in metadata.state:
+        digest.update(obs[column.name].to_numpy(np.float32).tobytes())
+    found = digest.hexdigest()
     with raise_everywhere():
-        if broadcast_text(digest) != digest:
+        if broadcast_text(found) != found:
             raise RunMismatch(
                 "the processes were not given the same labels or found other states; give each the same data"
             )
     return prepared
-
-
-def _states(obs: pd.DataFrame, metadata: DatasetMetadata) -> np.ndarray:
-    columns = [obs[column.name].to_numpy(np.float32) for column in metadata.state]
-    return np.stack(columns, axis=1) if columns else np.zeros((len(obs), 0), np.float32)
 
 
 def fit_table(prepared: Prepared, config: RunConfig) -> ConditionTable:
@@ -90,7 +87,7 @@ def fit_table(prepared: Prepared, config: RunConfig) -> ConditionTable:
     return ConditionTable.fit(
         metadata.variables,
         encode(obs, metadata.variables),
-        _states(obs, metadata),
+        prepared.training_states(apart=config.training.conditions != "bootstrap"),
         type_variable=metadata.type_variable,
         space=prepared.space,
         conditions=config.training.conditions,

@@ -97,8 +97,8 @@ def test_states_are_distributed_as_those_of_the_training_cells(runs, cells, tiny
         noise = np.random.default_rng(0).standard_normal((len(known), len(columns)))
         noisy = known[columns].to_numpy() + model.config.training.state_noise * noise
         for i in range(len(columns)):
-            assert ks_2samp(np.asarray(found.states)[:, i], noisy[:, i]).statistic < 0.13
-        assert ks_2samp(np.log(found.library_size), np.log(known["library_size"])).statistic < 0.13
+            assert ks_2samp(np.asarray(found.states)[:, i], noisy[:, i]).statistic < 0.17  # 1 % of 88 cells
+        assert ks_2samp(np.log(found.library_size), np.log(known["library_size"])).statistic < 0.17
 
 
 def test_no_array_of_a_model_has_an_axis_of_training_cells(runs, tmp_path):
@@ -142,6 +142,18 @@ def test_a_cells_state_depends_on_its_index_and_the_seed_alone(runs):
     first, other = (drawn(model, np.zeros((1, 0), np.int32), 9, seed)[1].states for seed in (0, 1))
     np.testing.assert_array_equal(drawn(model, np.zeros((1, 0), np.int32), 5)[1].states, first[:5])
     assert (first != other).all()
+
+
+def test_a_hundred_thousand_cells_have_as_many_states_and_a_bootstrap_few(runs):
+    for name, wanted in (("plain", 100_000), ("bootstrap", load_model(runs["bootstrap"]).metadata.n_train)):
+        model = load_model(runs[name])
+        clean = states_of(model)._replace(noise=0.0)
+        keys = cell_keys(jax.random.key(0), jnp.arange(100_000))
+        known = new_conditions(model, np.zeros((1, 0), np.int32))
+        found = jax.jit(
+            lambda keys, known=known, clean=clean: draw_conditions(known, jnp.zeros(len(keys), int), keys, clean)
+        )
+        assert len(np.unique(np.asarray(found(keys).states), axis=0)) == wanted
 
 
 def test_a_combination_that_no_training_cell_has_is_given_states_of_its_type(cells, tiny_config, tmp_path):
@@ -228,7 +240,7 @@ def test_schedules_are_fitted_with_the_training_cells_conditions(runs):
 def test_a_run_with_a_row_of_each_training_cell_is_refused_by_a_sentence(runs, tmp_path):
     old = Run(tmp_path / "old")
     shutil.copytree(runs["plain"].path, old.path)
-    path = next(old.checkpoints_path.glob("*/model/metadata"))
+    path = old.checkpoints_path / str(load_model(old).step) / "model" / "metadata"
     record = json.loads(path.read_text())
     record["format"] = record["metadata"]["format"] = 2
     cluster = {"name": "scrdit_cluster", "categories": ["0", "1"], "counts": [200, 120], "source": "clusters"}

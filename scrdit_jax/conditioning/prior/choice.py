@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from .bootstrap import Bootstrap, draw_bootstrap, fit_bootstrap
 from .mixture import Mixture, draw_mixture, fit_mixture, mixed_weights
@@ -18,7 +19,9 @@ def fit_prior(name: str, states: np.ndarray, combinations: np.ndarray, count: in
     `count` `combinations` (cell,) of categories."""
     if name == "bootstrap":
         return fit_bootstrap(states, combinations, count)
-    return fit_mixture(states, combinations, count, seed=seed)
+    # Many small products: threads cost more by waiting than they bring, and differ in the last bits.
+    with threadpool_limits(1):
+        return fit_mixture(states, combinations, count, seed=seed)
 
 
 def given(prior: Prior, alike: Sequence[np.ndarray], cells: np.ndarray) -> Prior:
@@ -41,7 +44,9 @@ def _shares(numbers: np.ndarray, cells: np.ndarray) -> np.ndarray:
 
 def draw_states(prior: Prior, rows: jax.Array, keys: jax.Array) -> jax.Array:
     """(cell, column) float32: a state for each cell, of its row (cell,) of a `given` prior, by its key (cell,)."""
-    return (draw_mixture if isinstance(prior, Mixture) else draw_bootstrap)(prior, rows, keys)
+    if isinstance(prior, Mixture):
+        return draw_mixture(prior, rows, keys)
+    return draw_bootstrap(prior, rows, keys)
 
 
 def prior_from_arrays(arrays: Mapping[str, np.ndarray]) -> Prior:
