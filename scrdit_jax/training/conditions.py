@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..checkpoint import Checkpoints
+from ..checkpoint import Checkpoints, Run
 from ..conditioning.state import StateSpace
 from ..conditioning.table import ConditionTable
 from ..conditioning.variables import encode
@@ -18,7 +18,7 @@ from ..data.metadata import DatasetMetadata
 from ..data.preparing import Prepared
 from ..diffusion.predictions import Prediction
 from ..errors import RunMismatch
-from .multihost import broadcast, broadcast_text
+from .multihost import broadcast, broadcast_text, is_primary
 from .run_directory import raise_everywhere, require_same_origin
 
 
@@ -41,14 +41,15 @@ def conditions_of(obs: pd.DataFrame, metadata: DatasetMetadata, prediction: Pred
     return Conditions(labels, obs[names].to_numpy(np.float32) if names else None, sizes)
 
 
-def known_conditions(
-    checkpoints: Checkpoints | None, config: RunConfig, metadata: DatasetMetadata
-) -> ConditionTable | None:
+def known_conditions(run: Run, config: RunConfig, metadata: DatasetMetadata) -> ConditionTable | None:
     """What the newest checkpoint of the run has; None in a new run, and in processes that write no checkpoints."""
-    if checkpoints is None or checkpoints.latest() is None:
+    if not is_primary() or not run.checkpoints_path.is_dir():
         return None
-    require_same_origin(checkpoints, config, metadata)
-    return checkpoints.conditions()
+    with Checkpoints(run) as checkpoints:
+        if checkpoints.latest() is None:
+            return None
+        require_same_origin(checkpoints, config, metadata)
+        return checkpoints.conditions()
 
 
 def in_shared_space(prepared: Prepared, known: ConditionTable | None) -> Prepared:

@@ -82,10 +82,10 @@ def train(
             prepared = prepared(run) if callable(prepared) else prepared
         if broadcast_text(prepared.metadata.digest) != prepared.metadata.digest:
             raise RunMismatch("the processes were not given the same cells; give each the same data")
+        with raise_everywhere():
+            known = known_conditions(run, config, prepared.metadata)
+        session = _Session(run, in_shared_space(prepared, known), config, options, known)
         with Checkpoints(run, keep=config.training.keep) if is_primary() else nullcontext() as checkpoints:
-            with raise_everywhere():
-                known = known_conditions(checkpoints, config, prepared.metadata)
-            session = _Session(run, in_shared_space(prepared, known), config, options, known)
             return Run(run.path, session.advance(checkpoints))
 
 

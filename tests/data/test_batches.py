@@ -30,11 +30,15 @@ def test_a_batch_is_dense_float32_of_its_own():
     np.testing.assert_array_equal(batches.at(6).cells, MATRIX[batches.indices_at(6)])
 
 
-def test_labels_go_with_their_cells():
+def test_conditions_go_with_their_cells():
     labels = np.arange(46, dtype=np.int32).reshape(23, 2)
-    batches = Batches(sparse.csr_matrix(MATRIX), 5, 0, labels)
-    np.testing.assert_array_equal(batches.at(9).labels, labels[batches.indices_at(9)])
-    assert make().at(9).labels is None
+    states, log_sizes = labels[:, ::-1].astype(np.float32), np.arange(100, 123, dtype=np.float32)
+    batches = Batches(sparse.csr_matrix(MATRIX), 5, 0, labels, states, log_sizes)
+    batch, rows = batches.at(9), batches.indices_at(9)
+    np.testing.assert_array_equal(batch.labels, labels[rows])
+    np.testing.assert_array_equal(batch.states, states[rows])
+    np.testing.assert_array_equal(batch.log_sizes, log_sizes[rows])
+    assert (make().at(9).labels, make().at(9).states, make().at(9).log_sizes) == (None, None, None)
 
 
 def test_follows_from_the_step_alone():

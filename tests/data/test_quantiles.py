@@ -66,12 +66,16 @@ def test_cells_that_express_nothing_have_edges_all_the_same():
 
 def test_quantiles_are_of_training_cells_alone_and_of_a_sample_where_they_are_many(cells, monkeypatch):
     held_out = np.arange(4000) % 4 == 0
-    config = DataConfig(quantiles=4)
-    assert fit_chosen_genes(cells, held_out, config).scaling.quantiles == gene_quantiles(cells[~held_out], 4)
-    assert fit_chosen_genes(cells, held_out, DataConfig()).scaling.quantiles is None
+
+    def fitted(quantiles):
+        config = DataConfig(quantiles=quantiles)
+        return fit_chosen_genes(cells, np.ones(4000), held_out, config, counts=False).scaling.quantiles
+
+    assert fitted(4) == gene_quantiles(cells[~held_out], 4)
+    assert fitted(DataConfig().quantiles) is None
     whole = np.array(gene_quantiles(cells[~held_out], 4))
     monkeypatch.setattr(quantiles, "MOST_CELLS", 1000)
-    sampled = np.array(fit_chosen_genes(cells, held_out, config).scaling.quantiles)
+    sampled = np.array(fitted(4))
     assert sampled.tolist() != whole.tolist()
     assert abs(sampled - whole)[0, 1:4].max() < 0.2
 

@@ -33,18 +33,19 @@ class Dense(nn.Module):
     outputs: int = 1
     attention: str = "xla"
     labels: tuple[int, ...] = ()
+    states: int = 0
 
     def setup(self):
-        self.conditioning = Conditioning(self.config.hidden, self.labels)
+        self.conditioning = Conditioning(self.config.hidden, self.labels, self.states)
         nn.share_scope(self, self.conditioning)
         self.modulation = nn.Dense(self.config.hidden)
         self.enter, self.leave = nn.Dense(self.config.hidden), nn.Dense(self.genes * self.outputs)
 
-    def __call__(self, cells, timesteps, labels=None):
-        return self.denoise(cells, self.modulations(timesteps, labels))
+    def __call__(self, cells, timesteps, labels=None, states=None):
+        return self.denoise(cells, self.modulations(timesteps, labels, states))
 
-    def modulations(self, timesteps, labels=None):
-        return self.modulation(self.conditioning(timesteps, labels))
+    def modulations(self, timesteps, labels=None, states=None):
+        return self.modulation(self.conditioning(timesteps, labels, states))
 
     def denoise(self, cells, modulations):
         predicted = self.leave(nn.silu(self.enter(cells) + modulations))

@@ -37,7 +37,7 @@ class Recorder(nn.Module):
     """A network of one parameter that predicts a constant, so that the loss has a closed form."""
 
     @nn.compact
-    def __call__(self, cells, timesteps, labels=None):
+    def __call__(self, cells, timesteps, labels=None, states=None):
         return jnp.broadcast_to(self.param("constant", nn.initializers.constant(0.5), (1, 1)), cells.shape)
 
 
@@ -66,7 +66,7 @@ class Teller(nn.Module):
     """A network that says the same of every gene: log-odds, mean and log-deviation."""
 
     @nn.compact
-    def __call__(self, cells, timesteps, labels=None):
+    def __call__(self, cells, timesteps, labels=None, states=None):
         said = self.param("said", lambda key: jnp.array([0.5, 2.0, 0.7]))
         return jnp.broadcast_to(said, (*cells.shape, 3))
 
@@ -266,7 +266,7 @@ class Reporter(nn.Module):
     """Predicts ten times its timestep, and twenty thousand more where a cell's labels are dropped."""
 
     @nn.compact
-    def __call__(self, cells, timesteps, labels=None):
+    def __call__(self, cells, timesteps, labels=None, states=None):
         said = 10 * (timesteps + jnp.where(labels[:, 0] < 0, 2000, 0))
         return jnp.broadcast_to(said[:, None], cells.shape)
 
