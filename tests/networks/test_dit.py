@@ -145,3 +145,30 @@ def test_labels_move_the_modulations_by_their_rows_and_begin_at_nothing(config):
         labelled.apply(params, timesteps, method="modulations"),
         labelled.apply(params, timesteps, jnp.full((2, 2), -1), method="modulations"),
     )
+
+
+@pytest.mark.parametrize(
+    "config", [DiTConfig(genes_per_token=4, width=12, depth=1, heads=3), UNetConfig(heads=3, channels=12)]
+)
+def test_states_move_their_own_cells_modulations_and_begin_at_nothing(config, with_random_weights):
+    plain, network = make_network(config, 24), make_network(config, 24, states=3)
+    cells, timesteps = jnp.zeros((3, 24)), jnp.array([3, 9, 9])
+    states = jnp.array([[0.5, -1.0, 2.0], [0.0, 0.3, -0.2], [jnp.nan] * 3])
+    begun = jax.jit(network.init)(jax.random.key(0), cells, timesteps)["params"]
+    random = with_random_weights(begun)
+
+    def modulations(params, *states, of=network):
+        return np.asarray(of.apply({"params": params}, timesteps, *states, method="modulations"))
+
+    without = {name: leaf for name, leaf in random.items() if name not in ("state_in", "state_out")}
+    expected = modulations(without, of=plain)
+    silent = random | {"state_out": begun["state_out"]}
+    np.testing.assert_array_equal(modulations(silent, None, states), expected)
+    found = modulations(random, None, states)
+    assert [(found[i] != expected[i]).any() for i in range(3)] == [True, True, False]
+    np.testing.assert_array_equal(modulations(random), expected)
+    # Each number of a state has its say, and in no other cell.
+    for i in range(3):
+        moved = modulations(random, None, states.at[0, i].add(0.5))
+        assert (moved[0] != found[0]).any()
+        np.testing.assert_array_equal(moved[1:], found[1:])

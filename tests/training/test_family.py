@@ -3,6 +3,7 @@
 import anndata
 import numpy as np
 import pytest
+from scipy.stats import ks_2samp
 
 import scrdit_jax as scrdit
 from scrdit_jax.api import describe, prepare
@@ -56,8 +57,17 @@ def test_quotas_counts_and_files_of_a_family(family, tmp_path):
     assert file.obs["cell_type"].value_counts().to_dict() == quotas
     np.testing.assert_array_equal(file.layers["counts"].toarray(), memory.layers["counts"].toarray())
     np.testing.assert_array_equal(file.X.toarray(), memory.X.toarray())
-    of_t = set(cells.to_df().sum(axis=1)[(cells.obs["cell_type"] == "T cell").to_numpy()].astype(np.float32))
-    assert set(file.obs.loc[file.obs["cell_type"] == "T cell", "library_size"]) <= of_t
+    # Each type has the library sizes of its own model, which are those of its own cells.
+    for name, part in (("T cell", slice(0, 6)), ("B cell", slice(6, 9))):
+        alone = scrdit.sample(run.path / FamilyFolder.read(run.path).members[name], 9, **options)
+        np.testing.assert_array_equal(file.obs["library_size"][part], alone.obs["library_size"][part])
+    sums = np.asarray(cells.X.sum(axis=1)).ravel()
+    many = scrdit.sample(run, per_type={"T cell": 400, "B cell": 400}, steps=1, output="counts", batch_size=400).obs
+    for name, other in (("T cell", "B cell"), ("B cell", "T cell")):
+        drawn = many.loc[many["cell_type"] == name, "library_size"]
+        known, others = (sums[(cells.obs["cell_type"] == which).to_numpy()] for which in (name, other))
+        assert ks_2samp(drawn, known).statistic < 0.2
+        assert ks_2samp(drawn, others).statistic > 0.5
     real = compared_cells(run.path, file).held_out
     assert set(real.obs["cell_type"]) == {"B cell", "T cell"}
     assert real.n_obs > 10

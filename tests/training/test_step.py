@@ -16,7 +16,7 @@ from scrdit_jax.networks.dit import DiT
 from scrdit_jax.training.objectives import Start, start_at_marginals
 from scrdit_jax.training.parallel import DEVICES, parallelise, require_even_shares
 from scrdit_jax.training.state import initial_state, make_optimizer
-from scrdit_jax.training.step import _quantiles, make_losses, make_step
+from scrdit_jax.training.step import _conditions, _quantiles, make_losses, make_step
 
 SCALING = Scaling(-10.0, -8.0, 4.0)
 GENES = 24
@@ -285,6 +285,27 @@ def test_which_labels_are_dropped_says_nothing_of_the_noise_level(stratified):
     assert abs(dropped.mean() - 0.3) < 4 * np.sqrt(0.21 / count)
     difference = timesteps[dropped].mean() - timesteps[~dropped].mean()
     assert abs(difference) < 4 * timesteps.std() * np.sqrt(1 / dropped.sum() + 1 / (~dropped).sum())
+
+
+def test_states_are_given_with_noise_and_dropped_with_the_labels_of_the_cell():
+    count, training = 4000, TrainingConfig(label_dropout=0.3, state_noise=0.5)
+    own = np.random.default_rng(0).normal(size=(count, 2)).astype(np.float32)
+    batch = Batch(np.zeros((count, 2), np.float32), np.ones((count, 1), np.int32), own)
+    labels, states = map(np.asarray, _conditions(batch, jax.random.key(3), jnp.arange(count), training))
+    dropped = labels[:, 0] == -1
+    assert abs(dropped.mean() - 0.3) < 4 * np.sqrt(0.21 / count)
+    np.testing.assert_array_equal(np.isnan(states), np.stack([dropped, dropped], axis=1))
+    noise = (states - own)[~dropped]
+    # 2,800 normal numbers: standard errors of 0.009, 0.007 and 0.019.
+    assert np.abs(noise.mean(axis=0)).max() < 0.04
+    assert np.abs(noise.std(axis=0) - 0.5).max() < 0.03
+    assert abs(np.corrcoef(noise.T)[0, 1]) < 0.08
+    # By the cell's place in the batch alone, whoever computes it; and nothing is drawn where there is nothing to draw.
+    part = Batch(*(leaf[100:300] for leaf in batch[:3]))
+    again = np.asarray(_conditions(part, jax.random.key(3), jnp.arange(100, 300), training)[1])
+    np.testing.assert_array_equal(again, states[100:300])
+    plain = TrainingConfig(label_dropout=0.0, state_noise=0.0)
+    np.testing.assert_array_equal(_conditions(batch, jax.random.key(3), jnp.arange(count), plain)[1], own)
 
 
 @pytest.mark.parametrize("platforms", [["cpu", "cuda", "tpu"]])
