@@ -1,7 +1,5 @@
 """Counts: unbiased, whole, the same whatever is drawn beside them, of the depth of the training cells."""
 
-from dataclasses import replace
-
 import anndata
 import numpy as np
 import pytest

@@ -1,0 +1,79 @@
+"""What processes that train together are conditioned on: the first one's axes, and the same labels and states."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scrdit_jax.api import prepare
+from scrdit_jax.conditioning.state import StateSpace
+from scrdit_jax.errors import RunMismatch
+from scrdit_jax.training import conditions
+from scrdit_jax.training.conditions import fit_table, in_shared_space
+
+CHANGES = {"condition_on": ["cell_type", "donor"], "derive": {"pc-scores": 3, "detected-genes": 1}}
+
+
+@pytest.fixture(scope="module")
+def prepared(labelled_cells, tiny_config):
+    return prepare(labelled_cells, preset=tiny_config, **CHANGES)
+
+
+@pytest.fixture
+def join(prepared, monkeypatch):
+    """Lets a process join the first, which has `prepared`: what it then trains on."""
+    sent, texts = [], []
+    with monkeypatch.context() as patch:
+        patch.setattr(conditions, "broadcast", lambda value: sent.append(value) or value)
+        patch.setattr(conditions, "broadcast_text", lambda text: texts.append(text) or text)
+        in_shared_space(prepared, None)
+    ((_, text),) = zip(sent, texts, strict=True)
+
+    def join(own):
+        monkeypatch.setattr(conditions, "broadcast", lambda _: sent[0])
+        monkeypatch.setattr(conditions, "broadcast_text", lambda _: text)
+        return in_shared_space(own, None)
+
+    return join
+
+
+def same_states(one, other) -> bool:
+    return all((one.cells.obs[c.name] == other.cells.obs[c.name]).all() for c in other.metadata.state)
+
+
+def test_one_process_keeps_its_states_and_its_axes_of_folds(prepared):
+    alone = in_shared_space(prepared, None)
+    assert alone.metadata == prepared.metadata
+    assert len(alone.axes) > 1
+    assert same_states(alone, prepared)
+
+
+def test_another_processs_axes_give_way_to_those_of_the_first(prepared, join):
+    """On another machine all loadings and moments differ a little."""
+    turned = replace(prepared.space.columns[0], center=prepared.space.columns[0].center + 0.05)
+    space = StateSpace((turned, *prepared.space.columns[1:]), prepared.axes * np.float32(1.01))
+    own = prepared.in_space(space)
+    assert not same_states(own, prepared)
+    shared = join(own)
+    assert same_states(shared, prepared)
+    np.testing.assert_array_equal(shared.axes, prepared.axes[:1])
+    assert shared.metadata == prepared.metadata
+
+
+def test_a_run_that_goes_on_has_the_axes_of_its_checkpoint(prepared, tiny_config):
+    other = prepared.in_space(StateSpace(prepared.space.columns, prepared.axes * np.float32(1.01)))
+    assert not same_states(in_shared_space(other, None), prepared)
+    assert same_states(in_shared_space(other, fit_table(prepared, tiny_config)), prepared)
+
+
+@pytest.mark.parametrize("column", ["donor", "scrdit_detected_genes", "scrdit_pc_scores_2", "scrdit_library_size"])
+def test_processes_with_other_conditions_are_refused(prepared, join, column):
+    same = replace(prepared, cells=prepared.cells.copy())
+    assert join(same).metadata == prepared.metadata
+    changed = replace(prepared, cells=prepared.cells.copy())
+    row = np.flatnonzero(changed.cells.obs["split"] == "train")[3]
+    place = changed.cells.obs.columns.get_loc(column)
+    was = changed.cells.obs.iloc[row, place]
+    changed.cells.obs.iloc[row, place] = {"d1": "d2", "d2": "d1"}[was] if column == "donor" else was + 0.5
+    with pytest.raises(RunMismatch, match="were not given the same labels or found other states; give each the same"):
+        join(changed)
