@@ -23,11 +23,11 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist, pdist
 from scipy.special import logsumexp
-from scrdit_jax.conditioning.derived._cells import principal_axes
 
 from benchmarks.commands import as_json, command_line, one_line_errors, write_files
 from benchmarks.fidelity.cell_sets import Source
 from benchmarks.fidelity.prior_nets import Autoregressive, Diffusion
+from scrdit_jax.conditioning.derived import principal_axes
 from scrdit_jax.conditioning.prior import draw_mixture, fit_mixture, log_prob
 from scrdit_jax.config import DataConfig
 from scrdit_jax.data.sources import load_prepared

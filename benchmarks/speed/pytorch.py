@@ -43,9 +43,11 @@ Sample = Callable[[int], np.ndarray]
 
 
 def unconditioned(model: Model) -> Model:
-    """The model without its conditioning variables: both sides leave them out."""
-    layers = {name: layer for name, layer in model.params["params"].items() if name != "label_embeddings"}
-    return replace(model, metadata=replace(model.metadata, variables=()), params={"params": layers}, conditions=None)
+    """The model without what it is conditioned on: both sides leave it out."""
+    conditions = ("label_embeddings", "state_in", "state_out")
+    layers = {name: layer for name, layer in model.params["params"].items() if name not in conditions}
+    metadata = replace(model.metadata, variables=(), state=())
+    return replace(model, metadata=metadata, params={"params": layers}, conditions=None)
 
 
 def start_of(engine: Engine, genes: int, cells: int) -> torch.Tensor:

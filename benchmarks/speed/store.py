@@ -30,9 +30,9 @@ from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.manifest import Manifest
 from scrdit_jax.generation.pipeline import Throughput, make_shards
 from scrdit_jax.generation.plan import Plan
+from scrdit_jax.generation.program import Batch
 from scrdit_jax.generation.request import SampleRequest
 from scrdit_jax.generation.store import Store
-from scrdit_jax.sampling.sampler import Integrated
 
 GENES = 2000
 TINY = {
@@ -76,14 +76,14 @@ class Memory:
     def __init__(self, cells: np.ndarray) -> None:
         """A batch is as many as there are."""
         self.batch_size, self.devices = len(cells), jax.devices("cpu")[:1]
-        finite_steps = np.ones(len(cells), np.int32)
-        self._batch = Integrated(*jax.device_put((cells, finite_steps), self.devices[0]))
+        finite_steps, library_size = np.ones(len(cells), np.int32), np.full(len(cells), np.nan, np.float32)
+        self._batch = Batch(*jax.device_put((cells, finite_steps, library_size), self.devices[0]))
 
-    def dispatch(self, first: int, donated: jax.Array | None = None) -> Integrated:
+    def dispatch(self, first: int, donated: jax.Array | None = None) -> Batch:
         """At once."""
         return self._batch
 
-    def fetch(self, batch: Integrated, first: int, count: int) -> np.ndarray:
+    def fetch(self, batch: Batch, first: int, count: int) -> np.ndarray:
         """The cells."""
         return np.asarray(batch.cells)[:count]
 
@@ -94,7 +94,7 @@ def store_alone(folder: Path, model: Model, zeros: float, cells: int, rounds: in
     batch = random.gamma(2, 0.7, (1024, GENES)).astype(np.float32) * (random.random((1024, GENES)) > zeros)
     request = SampleRequest.of(model, Quotas.unlabelled(cells), SamplingConfig(**TINY_OPTIONS))
     manifest = Manifest(request.provenance(model), Plan.make(cells, len(batch)), {})
-    sampler = CellSampler((Memory(batch),), (cells,), Assignment.of(request.quotas, None, 0), None)
+    sampler = CellSampler((Memory(batch),), (cells,), Assignment.of(request.quotas), None)
     rates = []
     for number in range(rounds):
         out = folder / f"alone{zeros}-{number}"

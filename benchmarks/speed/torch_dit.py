@@ -58,7 +58,10 @@ class DiT(nn.Module):
         self.tokens, width = genes // config.genes_per_token, config.width
         self.patchify = nn.Linear(config.genes_per_token, width)
         if config.summary_token:
-            self.summarise, self.tell = nn.Linear(genes, width), nn.Linear(width, genes * outputs)
+            rank = config.summary_rank or width
+            self.summarise, self.tell = nn.Linear(genes, width), nn.Linear(rank, genes * outputs)
+            if config.summary_rank is not None:
+                self.tell_in = nn.Linear(width, rank)
         if outputs > 1:
             self.gene_bias = nn.Parameter(torch.zeros(genes, outputs))
         self.timestep_in, self.timestep_out = nn.Linear(TIMESTEP_FEATURES, width), nn.Linear(width, width)
@@ -88,7 +91,8 @@ class DiT(nn.Module):
         x = torch.addcmul(shift, _normalise(x), 1 + scale)
         predicted = self.unpatchify(x[:, -self.tokens :]).reshape(len(cells), self.genes, self.outputs)
         if c.summary_token:
-            predicted = predicted + self.tell(x[:, 0]).view_as(predicted)
+            summary = x[:, 0] if c.summary_rank is None else self.tell_in(x[:, 0])
+            predicted = predicted + self.tell(summary).view_as(predicted)
         return predicted[..., 0] if self.outputs == 1 else predicted + self.gene_bias
 
 
