@@ -24,6 +24,7 @@ from scrdit_jax.generation.conditions import draw_conditions, new_conditions, st
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.program import network_of
 from scrdit_jax.generation.settings import coefficients_for
+from scrdit_jax.registry import PREDICTIONS
 from scrdit_jax.sampling.sampler import cell_keys, integrate
 
 # Of posterior means: a drawn gene that falls on the other side of its threshold would be no rounding.
@@ -34,7 +35,12 @@ TOLERANCES = {"table against per cell": 0.001, "bfloat16 against float32": 0.005
 
 
 def unrounded(model: Model) -> Model:
-    """The model without whole counts in the end: one that is rounded the other way would be no rounding of floats."""
+    """The model without whole counts in the end: one that is rounded the other way would be no rounding of floats.
+
+    One whose prediction is of counts is left as it is.
+    """
+    if PREDICTIONS[model.config.diffusion.prediction].needs_library_size:
+        return model
     normalization = replace(model.metadata.normalization, method="none")
     return replace(model, metadata=replace(model.metadata, normalization=normalization))
 

@@ -30,7 +30,7 @@ from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.manifest import Manifest
 from scrdit_jax.generation.pipeline import Throughput, make_shards
 from scrdit_jax.generation.plan import Plan
-from scrdit_jax.generation.program import Batch
+from scrdit_jax.generation.program import SampledBatch
 from scrdit_jax.generation.request import SampleRequest
 from scrdit_jax.generation.store import Store
 
@@ -77,13 +77,13 @@ class Memory:
         """A batch is as many as there are."""
         self.batch_size, self.devices = len(cells), jax.devices("cpu")[:1]
         finite_steps, library_size = np.ones(len(cells), np.int32), np.full(len(cells), np.nan, np.float32)
-        self._batch = Batch(*jax.device_put((cells, finite_steps, library_size), self.devices[0]))
+        self._batch = SampledBatch(*jax.device_put((cells, finite_steps, library_size), self.devices[0]))
 
-    def dispatch(self, first: int, donated: jax.Array | None = None) -> Batch:
+    def dispatch(self, first: int, donated: jax.Array | None = None) -> SampledBatch:
         """At once."""
         return self._batch
 
-    def fetch(self, batch: Batch, first: int, count: int) -> np.ndarray:
+    def fetch(self, batch: SampledBatch, first: int, count: int) -> np.ndarray:
         """The cells."""
         return np.asarray(batch.cells)[:count]
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -37,10 +36,6 @@ class StateColumn:
     scale: float
     conditioned: bool = True
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, eq=False)
 class StateSpace:
@@ -58,15 +53,20 @@ class StateSpace:
         sources = [column.source for column in self.columns]
         return {kind: sources.count(kind) for kind in dict.fromkeys(sources)}
 
-    def states(self, x: sparse.csr_matrix, library_size: np.ndarray, folds: np.ndarray | None = None) -> np.ndarray:
-        """(cell, column) float32 of cells `x` (cell, gene) on the log scale; with `folds` (cell,), each along those
-        axes."""
-        folds = np.zeros(x.shape[0], np.int8) if folds is None else folds
-        return standardise(raw_columns(self.kinds, self.axes, CellView(x, library_size), folds), self.columns)
+    def states(self, x: sparse.csr_matrix, library_size: np.ndarray) -> np.ndarray:
+        """(cell, column) float32 of cells `x` (cell, gene) on the log scale."""
+        return self._along(0, CellView(x, library_size))
 
     def states_apart(self, x: sparse.csr_matrix, library_size: np.ndarray) -> np.ndarray:
         """`states` of all training cells, in order, along axes that were found without them."""
-        return self.states(x, library_size, folds_of(x.shape[0], len(self.axes)))
+        folds, states = folds_of(x.shape[0], len(self.axes)), np.empty((x.shape[0], len(self.columns)), np.float32)
+        for fold in np.unique(folds):
+            rows = folds == fold
+            states[rows] = self._along(fold, CellView(x[rows], library_size[rows]))
+        return states
+
+    def _along(self, fold: int, block: CellView) -> np.ndarray:
+        return standardise(raw_columns(self.kinds, self.axes[fold], block), self.columns)
 
     @property
     def alone(self) -> StateSpace:
@@ -76,8 +76,12 @@ class StateSpace:
     @property
     def digest(self) -> str:
         """sha256 over all of it."""
-        known = repr([column.to_dict() for column in self.columns]).encode()
-        return hashlib.sha256(known + np.ascontiguousarray(self.axes).tobytes()).hexdigest()
+        return hashlib.sha256(repr(self.columns).encode() + np.ascontiguousarray(self.axes).tobytes()).hexdigest()
+
+
+def no_axes(genes: int) -> np.ndarray:
+    """The axes of states that are measured along none."""
+    return np.zeros((1, genes + 1, 0), np.float32)
 
 
 def folds_of(cells: int, sets: int) -> np.ndarray:
@@ -85,19 +89,18 @@ def folds_of(cells: int, sets: int) -> np.ndarray:
     return 1 + np.arange(cells) % (sets - 1) if sets > 1 else np.zeros(cells, np.int64)
 
 
-def raw_columns(kinds: Mapping[str, int], axes: np.ndarray, block: CellView, folds: np.ndarray) -> np.ndarray:
-    """(cell, column) float64: the derived numbers of so many of each kind, before they are standardised; each cell's
-    along the set of axes that `folds` (cell,) says."""
-    found, first = np.zeros((block.x.shape[0], sum(kinds.values()))), 0
-    for place, (kind, count) in zip(np.cumsum([0, *kinds.values()]), kinds.items(), strict=False):
-        along = count if DERIVED[kind].axes is not None else 0
-        for fold in np.unique(folds) if along else [None]:
-            rows = slice(None) if fold is None else folds == fold
-            some = axes[fold or 0, :, first : first + along]
-            columns = DERIVED[kind].columns(CellView(block.x[rows], block.library_size[rows]), some[:-1])
-            found[rows, place : place + count] = columns - some[-1] if along else columns
-        first += along
-    return found
+def raw_columns(kinds: Mapping[str, int], axes: np.ndarray, block: CellView) -> np.ndarray:
+    """(cell, column) float64: the derived numbers of so many of each kind, before they are standardised; along one set
+    of `axes` (gene + 1, n)."""
+    found, first = [np.zeros((block.x.shape[0], 0))], 0
+    for kind, count in kinds.items():
+        if DERIVED[kind].axes is None:
+            found.append(DERIVED[kind].columns(block, axes[:-1, :0]))
+        else:
+            some = axes[:, first : first + count]
+            found.append(DERIVED[kind].columns(block, some[:-1]) - some[-1])
+            first += count
+    return np.concatenate(found, axis=1)
 
 
 def standardise(raw: np.ndarray, columns: Sequence[StateColumn]) -> np.ndarray:
@@ -114,8 +117,7 @@ class StateFit:
         """Of cells of so many `genes`, of which those not `held_out` (cell,) decide.
 
         `wanted` says how many of each kind a network is conditioned on; kinds that only raw `counts` have are left out
-        of others. Where the cells were raw `counts`, their
-        library size is a column in any case: new cells need one.
+        of others. Where the cells were raw `counts`, their library size is a column in any case: new cells need one.
         """
         self._kinds = {kind: count for kind, count in wanted.items() if counts or not DERIVED[kind].counts}
         self._conditioned = sum(self._kinds.values())
@@ -126,7 +128,7 @@ class StateFit:
         if any(DERIVED[kind].axes is not None for kind in self._kinds):
             order = np.random.default_rng(seed).permutation(self._training)
             self.sample = np.sort(order[: max(MOST_VALUES // genes, 2)])
-        self._axes = np.zeros((1, genes + 1, 0), np.float32)
+        self._axes = no_axes(genes)
         self._raw: list[np.ndarray] = []
 
     def fit(self, cells: np.ndarray) -> None:
@@ -144,7 +146,7 @@ class StateFit:
 
     def update(self, block: CellView) -> None:
         """Take in the next rows, held-out ones too."""
-        self._raw.append(raw_columns(self._kinds, self._axes, block, np.zeros(block.x.shape[0], np.int8)))
+        self._raw.append(raw_columns(self._kinds, self._axes[0], block))
 
     def finish(self) -> tuple[StateSpace, np.ndarray]:
         """The space, and the states (cell, column) float32 of all rows."""

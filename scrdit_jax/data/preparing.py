@@ -15,7 +15,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from ..conditioning.derived import is_derived
-from ..conditioning.state import LIBRARY_SIZE, StateSpace
+from ..conditioning.state import LIBRARY_SIZE, StateSpace, no_axes
 from ..conditioning.variables import Variable, categorical, find_variables
 from ..config import DataConfig
 from ..errors import BadConfig, BadInput, GeneMismatch, OutputExists, UnknownCellType
@@ -248,7 +248,7 @@ def prepared_from(adata: Cells) -> Prepared:
             f"prepared cells were changed since: {found[0]} training and {found[1]} held-out cells x {cells.n_vars} "
             f"genes, {metadata.n_train} and {metadata.n_held_out} x {len(metadata.genes)} recorded; prepare them again"
         )
-    axes = adata.uns.get(AXES_KEY, np.zeros((1, cells.n_vars + 1, 0)))
+    axes = adata.uns.get(AXES_KEY, no_axes(cells.n_vars))
     return Prepared(cells, metadata, np.asarray(axes, np.float32))
 
 

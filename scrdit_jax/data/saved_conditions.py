@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from scipy import sparse
 
+from ..conditioning.derived import CellView
 from ..conditioning.prior import prior_from_arrays
-from ..conditioning.state import LIBRARY_SIZE, StateColumn, StateSpace
+from ..conditioning.state import StateFit, StateSpace, no_axes
 from ..conditioning.table import ConditionTable
 from .metadata import DatasetMetadata
 
@@ -28,7 +30,7 @@ def arrays_of(conditions: ConditionTable) -> dict[str, np.ndarray]:
 def conditions_of(arrays: Mapping[str, np.ndarray], metadata: DatasetMetadata) -> ConditionTable:
     """The inverse of `arrays_of`."""
     codes = arrays.get("combinations", np.zeros((1, 0), np.int32))
-    axes = arrays.get("axes", np.zeros((1, len(metadata.genes) + 1, 0), np.float32))
+    axes = arrays.get("axes", no_axes(len(metadata.genes)))
     prior = {name[len(PRIOR) :]: array for name, array in arrays.items() if name.startswith(PRIOR)}
     return ConditionTable(
         metadata.variables, codes, arrays["combination_cells"], metadata.type_variable,
@@ -38,16 +40,17 @@ def conditions_of(arrays: Mapping[str, np.ndarray], metadata: DatasetMetadata) -
 
 def conditions_of_format_2(cells: Mapping[str, np.ndarray], metadata: DatasetMetadata) -> ConditionTable:
     """From what former formats kept of each training cell, its labels and library size: the distribution of both."""
-    codes = cells["labels"] if metadata.variables else np.zeros((metadata.n_train, 0), np.int32)
-    sizes = np.log(np.maximum(cells["library_size"].astype(np.float64), 1e-3))[:, None]
-    column = StateColumn("scrdit_library_size", LIBRARY_SIZE, float(sizes.mean()), float(sizes.std()) or 1.0, False)
-    counts = metadata.normalization.were_counts
+    sizes, genes = cells["library_size"], len(metadata.genes)
+    # Nothing but the library size is asked for, so that the cells' values do not matter.
+    fit = StateFit(np.zeros(len(sizes), bool), genes, {}, counts=metadata.normalization.were_counts, seed=0)
+    fit.update(CellView(sparse.csr_matrix((len(sizes), genes), dtype=np.float32), sizes))
+    space, states = fit.finish()
     return ConditionTable.fit(
         metadata.variables,
-        codes,
-        (sizes - column.center) / column.scale if counts else sizes[:, :0],
+        cells["labels"] if metadata.variables else np.zeros((len(sizes), 0), np.int32),
+        states,
         type_variable=metadata.type_variable,
-        space=StateSpace((column,) if counts else (), np.zeros((1, len(metadata.genes) + 1, 0), np.float32)),
+        space=space,
         conditions="prior",
         seed=0,
     )

@@ -18,7 +18,7 @@ from .counts import CountSampler, make_count_sampler
 from .engine import Engine, make_engine
 from .packing import Packed, packer, unpack
 from .plan import Shard
-from .program import Batch
+from .program import SampledBatch
 from .request import SampleRequest, is_guided
 
 # Of the values that cells of a device may have, how many are made room for where batches are packed there.
@@ -46,7 +46,7 @@ class Dispatched(NamedTuple):
     """A batch on its way; `packed` where the device packs it; `idle` if it was done before the next was dispatched."""
 
     job: Job
-    batch: Batch
+    batch: SampledBatch
     packed: Packed | None
     idle: bool = False
 

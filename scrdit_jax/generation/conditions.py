@@ -20,12 +20,18 @@ STATE, NOISE, ROW = 2**31 + 1, 2**31 + 2, 2**31 + 3
 class States(NamedTuple):
     """How a program makes states, static under `jit`: the first `conditioned` of their numbers go to the network, with
     normal noise of this deviation. `library_size` is (place, center, scale) of the logarithm of that, None where cells
-    have none, and `target_sum` what cells were scaled to before log1p."""
+    have none, and `target_sum` what cells were scaled to before log1p, None where they were not."""
 
     conditioned: int
     noise: float
     library_size: tuple[int, float, float] | None
     target_sum: float | None
+
+    @property
+    def whole_counts(self) -> bool:
+        """Whether cells are made log1p of whole counts: where the network is given the library size of counts."""
+        given = self.library_size is not None and self.library_size[0] < self.conditioned
+        return given and self.target_sum is not None
 
 
 class NewConditions(NamedTuple):
@@ -36,7 +42,7 @@ class NewConditions(NamedTuple):
     prior: Any = None
 
 
-class Conditions(NamedTuple):
+class DrawnConditions(NamedTuple):
     """Of a batch's cells: `labels` (cell, variable) int32 and noisy `states` (cell, number) for the network, None for
     none; `library_size` (cell,) float32, NaN where cells have none, and `log_sizes` (cell,), log(library size / target
     sum), None where they have none."""
@@ -54,16 +60,9 @@ def states_of(model: Model) -> States:
     for place, column in enumerate(columns):
         if column.source == LIBRARY_SIZE:
             library = (place, column.center, column.scale)
-    target_sum = model.metadata.normalization.target_sum
+    known = model.metadata.normalization
+    target_sum = known.target_sum if known.method == "log1p" else None
     return States(sum(c.conditioned for c in columns), model.config.training.state_noise, library, target_sum)
-
-
-def target_sum_of(model: Model) -> float | None:
-    """What cells were scaled to before log1p, where the network is given their library size: new ones are then log1p
-    of whole counts. None for other models."""
-    known = model.metadata
-    given = any(column.source == LIBRARY_SIZE and column.conditioned for column in known.state)
-    return known.normalization.target_sum if given and known.normalization.method == "log1p" else None
 
 
 def new_conditions(model: Model, codes: np.ndarray) -> NewConditions:
@@ -77,12 +76,12 @@ def new_conditions(model: Model, codes: np.ndarray) -> NewConditions:
     return NewConditions(padded if codes.shape[1] else None, prior)
 
 
-def draw_conditions(known: NewConditions, rows: jax.Array, keys: jax.Array, states: States) -> Conditions:
+def draw_conditions(known: NewConditions, rows: jax.Array, keys: jax.Array, states: States) -> DrawnConditions:
     """The conditions of cells of these `rows` (cell,), by their keys (cell,) alone."""
     labels = None if known.codes is None else jnp.asarray(known.codes)[rows]
     library = jnp.full(rows.shape, jnp.nan, jnp.float32)
     if known.prior is None:
-        return Conditions(labels, None, library, None)
+        return DrawnConditions(labels, None, library, None)
     drawn = draw_states(known.prior, rows, _folded(keys, STATE))
     log_sizes = None
     if states.library_size is not None:
@@ -95,10 +94,10 @@ def draw_conditions(known: NewConditions, rows: jax.Array, keys: jax.Array, stat
         given = drawn[:, : states.conditioned]
         normal = jax.vmap(lambda key: jax.random.normal(key, (states.conditioned,)))(_folded(keys, NOISE))
         given = given + states.noise * normal
-    return Conditions(labels, given, library, log_sizes)
+    return DrawnConditions(labels, given, library, log_sizes)
 
 
-def drawn_as_training_cells(model: Model, keys: jax.Array) -> Conditions:
+def drawn_as_training_cells(model: Model, keys: jax.Array) -> DrawnConditions:
     """Conditions for cells of these `keys` (cell,), in the training cells' proportions."""
     codes = np.zeros((1, 0), np.int32) if model.conditions is None else model.conditions.codes
     cells = np.ones(1) if model.conditions is None else model.conditions.cells

@@ -10,7 +10,7 @@ from scipy import sparse
 from ..config import SamplingConfig
 from ..errors import BadConfig
 from ..families import Trained, models_of
-from .conditions import states_of, target_sum_of
+from .conditions import states_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,13 +66,12 @@ def make_count_sampler(trained: Trained, sampling: SamplingConfig) -> CountSampl
     if sampling.output != "counts":
         return None
     models = models_of(trained)
-    known = models[0].metadata.normalization
-    target_sum = known.target_sum if known.method == "log1p" else None
+    states = states_of(models[0])
     has_sizes = all(states_of(model).library_size is not None for model in models)
-    if sampling.depth is None and (target_sum is None or not known.were_counts or not has_sizes):
+    if sampling.depth is None and (states.target_sum is None or not has_sizes):
         raise BadConfig(
             f"{models[0].metadata.source} held no raw counts, so the cells' library sizes are not known; "
             "say how many counts each cell is to have, e.g. --depth 10000"
         )
-    whole = sampling.depth is None and sampling.guidance != 0 and target_sum_of(models[0]) is not None
-    return CountSampler(target_sum, sampling.depth, sampling.seed, whole)
+    whole = sampling.depth is None and sampling.guidance != 0 and states.whole_counts
+    return CountSampler(states.target_sum, sampling.depth, sampling.seed, whole)

@@ -19,8 +19,8 @@ from ..devices import usable_devices
 from ..errors import Diverged
 from ..sampling.solvers import Coefficients, find_solver
 from . import tuning
-from .conditions import new_conditions, states_of, target_sum_of
-from .program import Batch, Guide, Method, Placement, Program, Sampled, make_program, network_of, place, prepare
+from .conditions import new_conditions, states_of
+from .program import Guide, Method, Placement, Program, Sampled, SampledBatch, make_program, network_of, place, prepare
 from .request import is_guided
 from .settings import coefficients_for, resolve_sampling
 
@@ -71,17 +71,17 @@ class Engine:
         """A buffer for a batch, to `dispatch` into."""
         return jax.device_put(np.zeros((self.batch_size, self.network.genes), np.float32), self.shared_out)
 
-    def dispatch(self, first: int, donated: jax.Array | None = None) -> Batch:
+    def dispatch(self, first: int, donated: jax.Array | None = None) -> SampledBatch:
         """Begin the batch of cells `first`, `first` + 1, ...; returns at once. `donated` is used up."""
         rows = self.assignment.rows(first, self.batch_size)
         return self.program(first, rows, self.empty() if donated is None else donated)
 
-    def fetch(self, batch: Batch, first: int, count: int) -> np.ndarray:
+    def fetch(self, batch: SampledBatch, first: int, count: int) -> np.ndarray:
         """The first `count` cells of a batch on the host, once it is done; Diverged if a value is not finite."""
         self.require_finite(batch, first, count)
         return np.asarray(batch.cells)[:count]
 
-    def require_finite(self, batch: Batch, first: int, count: int) -> None:
+    def require_finite(self, batch: SampledBatch, first: int, count: int) -> None:
         """Diverged, with the steps at which it happened, if one of the first `count` cells is not finite."""
         finite_steps = np.asarray(batch.finite_steps)[:count]
         if np.any(finite_steps < self.evaluations):
@@ -125,7 +125,7 @@ def make_engine(
     assignment = Assignment.of(quotas or Quotas.unlabelled(1))
     method = Method(find_solver(sampling.solver).draws, bool(np.any(coefficients.s > 0)))
     program = make_program(
-        Sampled(network, prediction, model.metadata.scaling, method, states_of(model), target_sum_of(model)),
+        Sampled(network, prediction, model.metadata.scaling, method, states_of(model)),
         _arguments(model, network, sampling, assignment, coefficients, placement),
         coefficients=coefficients,
         placement=placement,

@@ -22,7 +22,7 @@ from ..errors import BadConfig
 from ..networks import CONDITIONING_LAYERS, make_network
 from ..sampling.sampler import PredictClean, cell_keys, draw_keys, integrate
 from ..sampling.solvers import Coefficients
-from .conditions import Conditions, NewConditions, States, draw_conditions
+from .conditions import DrawnConditions, NewConditions, States, draw_conditions
 
 CELLS_AXIS = "cells"
 # Kept free for what the compiler's account leaves out: the runtime's own buffers, the cells on their way to the host.
@@ -87,18 +87,16 @@ class Method(NamedTuple):
 
 class Sampled(NamedTuple):
     """What a program computes, static under `jit`: the network, what its outputs mean, the scale, the solver's kind,
-    and how states are made. Where the network is given the library size of cells that are log1p of counts, `target_sum`
-    is what those were scaled to: cells then come out as log1p of whole counts."""
+    and how states are made."""
 
     network: nn.Module
     prediction: Prediction
     scaling: Scaling
     method: Method
     states: States
-    target_sum: float | None = None
 
 
-class Batch(NamedTuple):
+class SampledBatch(NamedTuple):
     """Cells (cell, gene) float32 on the log scale, after how many evaluations each was still finite (cell,) int32, and
     its library size (cell,) float32, NaN where there is none."""
 
@@ -118,7 +116,7 @@ def sample_batch(
     donated: jax.Array,
     *,
     sampled: Sampled,
-) -> Batch:
+) -> SampledBatch:
     """Cells on the log scale, zeros restored, for global `cell_indices` (cell,); see `prepare`.
 
     `rows` (cell,) int32 say which row of the guide's conditions is a cell's. The solver's state is float32. The result
@@ -134,9 +132,9 @@ def sample_batch(
     added = method.noise and not method.draws
     done = integrate(predict_clean, keys, coefficients, steps, genes=sampled.network.genes, noise=added)
     cells = sampled.scaling.unscale(done.cells)
-    if sampled.target_sum is not None and guide.params is not None:
-        cells = whole_counts(cells, conditions.library_size[:, None] / sampled.target_sum)
-    return Batch(cells, done.finite_steps, conditions.library_size)
+    if sampled.states.whole_counts and guide.params is not None:
+        cells = whole_counts(cells, conditions.library_size[:, None] / sampled.states.target_sum)
+    return SampledBatch(cells, done.finite_steps, conditions.library_size)
 
 
 def whole_counts(cells: jax.Array, factors: jax.Array) -> jax.Array:
@@ -148,7 +146,9 @@ def whole_counts(cells: jax.Array, factors: jax.Array) -> jax.Array:
     return jnp.where(cells > 0, jnp.log1p(counts / factors), cells)
 
 
-def _clean_cells(weights: Any, guide: Guide, keys: jax.Array, conditions: Conditions, sampled: Sampled) -> PredictClean:
+def _clean_cells(
+    weights: Any, guide: Guide, keys: jax.Array, conditions: DrawnConditions, sampled: Sampled
+) -> PredictClean:
     """The function that the sampler asks for clean cells, drawn or on average.
 
     With guidance w the predicted clean cells are those without conditions plus w times what the conditions change (Ho &
@@ -223,7 +223,7 @@ class Program:
     compile_seconds: float
     bytes_needed: int
 
-    def __call__(self, first: int, rows: np.ndarray, donated: jax.Array) -> Batch:
+    def __call__(self, first: int, rows: np.ndarray, donated: jax.Array) -> SampledBatch:
         """Begin the batch of cells `first`, `first` + 1, ...; returns at once. `donated` is used up."""
         indices = np.arange(first, first + self.batch_size, dtype=np.uint32)
         return self.compiled(*self.arguments, indices, rows, donated)

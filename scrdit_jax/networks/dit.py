@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from ..config.checks import require, require_choice, require_real, require_whole
 from ._embeddings import Conditioning, sincos_positions
-from ._network import Network
+from ._network import ConditionedNetwork, Network
 
 MODULATIONS_PER_BLOCK = 6
 MODULATIONS_OF_FINAL = 2
@@ -100,23 +100,16 @@ def _normalise(x: jax.Array) -> jax.Array:
     return jax.nn.standardize(x.astype(jnp.float32), axis=-1, epsilon=1e-6).astype(x.dtype)
 
 
-class DiT(nn.Module):
+class DiT(ConditionedNetwork):
     """`genes` values a cell in, `outputs` numbers a gene out. Tokens are runs of `genes_per_token` neighbouring genes.
 
     With `summary_token` one more token is a dense layer of all genes, and a dense layer of it is added to what comes
     out: every block then sees the whole cell at once and every gene knows what cell it is in, where otherwise a
     cell's identity has to be put together and handed round by attention alone. With several outputs a gene, each has a
-    bias of its own, `gene_bias`, that can begin at what is known of the gene. `attention` (ATTENTIONS) is how the
-    device is to compute it, and no part of what is learnt. `labels` is how many names each column of labels has,
-    `states` how many numbers a cell's state has.
+    bias of its own, `gene_bias`, that can begin at what is known of the gene. `attention` is one of ATTENTIONS.
     """
 
     config: DiTConfig
-    genes: int
-    outputs: int = 1
-    attention: str = "xla"
-    labels: tuple[int, ...] = ()
-    states: int = 0
 
     def setup(self) -> None:
         """Name the layers; params are the pytree that `init` returns."""
@@ -145,17 +138,6 @@ class DiT(nn.Module):
             (MODULATIONS_PER_BLOCK * c.depth + MODULATIONS_OF_FINAL) * c.width, kernel_init=_zeros
         )
         self.unpatchify = nn.Dense(c.genes_per_token * self.outputs, kernel_init=_zeros)
-
-    def __call__(
-        self,
-        cells: jax.Array,
-        timesteps: jax.Array,
-        labels: jax.Array | None = None,
-        states: jax.Array | None = None,
-    ) -> jax.Array:
-        """Noisy cells (cell, gene), timesteps (cell,) or (1,), labels and states of as many -> prediction, see
-        `denoise`."""
-        return self.denoise(cells, self.modulations(timesteps, labels, states))
 
     def modulations(
         self, timesteps: jax.Array, labels: jax.Array | None = None, states: jax.Array | None = None

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from ..config.checks import require, require_whole
 from ..errors import BadConfig
 from ._embeddings import TIMESTEP_FEATURES, Conditioning
-from ._network import Network
+from ._network import ConditionedNetwork, Network
 
 HALVINGS = 3
 WIDTHS = (1, 2, 4, 8)  # channels at each level, in units of config.channels: 64 to 512 by default
@@ -86,18 +86,13 @@ class SelfAttention(nn.Module):
         return x + nn.Dense(channels, kernel_init=_zeros, name="projection")(attended)
 
 
-class UNet(nn.Module):
+class UNet(ConditionedNetwork):
     """`genes` values a cell in, `outputs` numbers a gene out: the DiT's interface, see networks.dit.
 
     `genes` are a multiple of 8. Of `config` it uses `channels` and `heads`.
     """
 
     config: UNetConfig
-    genes: int
-    outputs: int = 1
-    attention: str = "xla"
-    labels: tuple[int, ...] = ()
-    states: int = 0
 
     @property
     def _block_channels(self) -> tuple[int, ...]:
@@ -123,17 +118,6 @@ class UNet(nn.Module):
         self.convolution_out = nn.Conv(self.outputs, (KERNEL,), kernel_init=_zeros)
         if self.outputs > 1:
             self.gene_bias = self.param("gene_bias", _zeros, (self.genes, self.outputs))
-
-    def __call__(
-        self,
-        cells: jax.Array,
-        timesteps: jax.Array,
-        labels: jax.Array | None = None,
-        states: jax.Array | None = None,
-    ) -> jax.Array:
-        """Noisy cells (cell, gene), timesteps (cell,) or (1,), labels and states of as many -> prediction, see
-        `denoise`."""
-        return self.denoise(cells, self.modulations(timesteps, labels, states))
 
     def modulations(
         self, timesteps: jax.Array, labels: jax.Array | None = None, states: jax.Array | None = None

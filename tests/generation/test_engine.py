@@ -162,11 +162,11 @@ def test_a_batch_that_does_not_fit_names_the_largest_that_does(model, monkeypatc
 def test_the_sampler_lowers_for_every_platform(model, dtype, draws):
     options = {"solver": "distributional"} if draws else {"solver": "ddim", "eta": 1.0}
     table = coefficients_for(model.config.diffusion, SamplingConfig(steps=5, **options))
-    network = DiT(model.config.network, 24, 3, labels=(2,), states=2)
+    network = DiT(model.config.network, 24, 3, labels=(2,), states=3)
     params = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 24)), jnp.ones(1, jnp.int32))
     random = np.random.default_rng(0)
     prior = fit_mixture(random.normal(size=(80, 3)), np.arange(80) % 2, 2, seed=0, components=2)
-    states = States(2, 0.1, library_size=(2, 8.0, 0.5), target_sum=1e4)
+    states = States(3, 0.1, library_size=(2, 8.0, 0.5), target_sum=1e4)
     prediction = make_prediction("zero-inflated", SCALING)
 
     def run(params, indices):
@@ -175,7 +175,7 @@ def test_the_sampler_lowers_for_every_platform(model, dtype, draws):
         guide = Guide(rows, params, jnp.float32(2.0), NewConditions(jnp.zeros((2, 1), jnp.int32), prior))
         return sample_batch(
             weights, guide, table, jnp.uint32(0), indices, jnp.arange(4) % 2, jnp.zeros((4, 24)),
-            sampled=Sampled(network, prediction, SCALING, Method(draws, noise=True), states, target_sum=1e4),
+            sampled=Sampled(network, prediction, SCALING, Method(draws, noise=True), states),
         )  # fmt: skip
 
     platforms = ["cpu", "cuda", "tpu"]

@@ -14,24 +14,22 @@ import numpy as np
 
 
 class Bootstrap(NamedTuple):
-    """`states` (cell, column) float32 of the training cells, those of one combination of categories together: those of
-    combination k are rows `first[k]` to `first[k]` + `cells[k]` - 1."""
+    """`states` (cell, column) float32 of the training cells, combination of categories after combination, of each as
+    many as `cells` (combination,) int32 says."""
 
     states: np.ndarray
-    first: np.ndarray
     cells: np.ndarray
 
 
 def fit_bootstrap(states: np.ndarray, combinations: np.ndarray, count: int) -> Bootstrap:
     """Of training cells' states (cell, column) and the number (cell,) of each one's combination, of so many."""
-    cells = np.bincount(combinations, minlength=count).astype(np.int32)
     order = np.argsort(combinations, kind="stable")
-    return Bootstrap(states[order].astype(np.float32), (np.cumsum(cells) - cells).astype(np.int32), cells)
+    return Bootstrap(states[order].astype(np.float32), np.bincount(combinations, minlength=count).astype(np.int32))
 
 
 def draw_bootstrap(bootstrap: Bootstrap, combination: jax.Array, keys: jax.Array) -> jax.Array:
     """(cell, column): for each cell the state of a training cell of its `combination` (cell,), by its key (cell,)."""
-    cells = jnp.asarray(bootstrap.cells)[combination]
+    ends, cells = jnp.cumsum(jnp.asarray(bootstrap.cells))[combination], jnp.asarray(bootstrap.cells)[combination]
     uniform = jax.vmap(jax.random.uniform)(keys)
     place = jnp.minimum((uniform * cells).astype(jnp.int32), cells - 1)
-    return jnp.asarray(bootstrap.states)[jnp.asarray(bootstrap.first)[combination] + place]
+    return jnp.asarray(bootstrap.states)[ends - cells + place]

@@ -27,13 +27,11 @@ def fit_prior(name: str, states: np.ndarray, combinations: np.ndarray, count: in
 def given(prior: Prior, alike: Sequence[np.ndarray], cells: np.ndarray) -> Prior:
     """The prior for a request: row r is for new cells that are like the training cells of combinations `alike[r]`, in
     proportion to those combinations' numbers of training `cells` (combination,)."""
-    shares = np.stack([_shares(numbers, cells) for numbers in alike])
     if isinstance(prior, Mixture):
-        return prior._replace(log_weights=np.stack([mixed_weights(prior, share) for share in shares]))
-    rows = [np.concatenate([prior.first[k] + np.arange(prior.cells[k]) for k in numbers]) for numbers in alike]
-    counts = np.array([len(row) for row in rows], np.int32)
-    first = (np.cumsum(counts) - counts).astype(np.int32)
-    return Bootstrap(prior.states[np.concatenate(rows)], first, counts)
+        return prior._replace(log_weights=np.stack([mixed_weights(prior, _shares(n, cells)) for n in alike]))
+    of_combination = np.split(prior.states, np.cumsum(prior.cells)[:-1])
+    of_rows = [np.concatenate([of_combination[k] for k in numbers]) for numbers in alike]
+    return Bootstrap(np.concatenate(of_rows), np.array([len(states) for states in of_rows], np.int32))
 
 
 def _shares(numbers: np.ndarray, cells: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 
 class Scale(Protocol):
@@ -54,23 +54,28 @@ class Prediction(Protocol):
         the target sum of the normalisation; None where that is not known. Itself, where it does not matter."""
 
 
+class BasePrediction:
+    """What most predictions are: the same for all cells, whatever their library size, and without quantiles."""
+
+    needs_quantiles = False
+    needs_library_size = False
+
+    def for_cells(self, log_size: Any) -> Any:
+        """The same for all cells."""
+        return self
+
+
 @dataclass(frozen=True)
-class PointPrediction:
+class PointPrediction(BasePrediction):
     """One number a gene, which means one clean cell whatever the cells were scaled by."""
 
     outputs = 1
     is_distribution = False
-    needs_quantiles = False
-    needs_library_size = False
 
     @classmethod
     def for_scale(cls, scale: Scale) -> PointPrediction:
         """The same for every scale."""
         return cls()
-
-    def for_cells(self, log_size: Any) -> Self:
-        """The same for all cells."""
-        return self
 
     def initial_bias(self, marginals: Any) -> None:
         """What is predicted depends on the noise, so nothing is known before."""

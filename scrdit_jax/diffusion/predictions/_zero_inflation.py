@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 
-from ._prediction import Scale
+from ._prediction import BasePrediction, Scale
 
 # Deviations of log expression below and above these mean nothing; nor do values many deviations from the mean.
 LEAST_LOG_SPREAD, LARGEST_LOG_SPREAD = -5.0, 1.0
@@ -32,7 +32,7 @@ class Conjugate(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ZeroInflation:
+class ZeroInflation(BasePrediction):
     """Zero, or a value: `zero` is where zeros lie on the network's scale, `mean` and `std` lead to it from the log
     scale."""
 
@@ -40,17 +40,11 @@ class ZeroInflation:
     mean: float
     std: float
     is_distribution = True
-    needs_quantiles = False
-    needs_library_size = False
 
     @classmethod
     def for_scale(cls, scale: Scale) -> Self:
         """For cells whose zeros are where `scale` puts them."""
         return cls(scale.zero, scale.mean, scale.std)
-
-    def for_cells(self, log_size: Any) -> Any:
-        """The same for all cells."""
-        return self
 
     @property
     def fixed(self) -> int:
