@@ -127,6 +127,8 @@ class _Session:
         self.batches = Batches(training.X, settings.batch_size, settings.seed, *conditions)
         self.cells = training.n_obs
         with raise_everywhere():
+            # Refused here, and not by the first step: nothing is written yet.
+            self.prediction.for_cells(conditions.log_sizes)
             self.teacher = load_teacher(config, self.metadata)
             self.step = self._parallel_step(Batch(training.X, *conditions))
             self.validation = validation_mask(prepared.held_out.obs_names, self.metadata.settings.seed)

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scrdit_jax.api import prepare
+from scrdit_jax.api import prepare, sample, train
+from scrdit_jax.checkpoint import load_model
 from scrdit_jax.conditioning.state import StateSpace
-from scrdit_jax.errors import RunMismatch
+from scrdit_jax.errors import BadConfig, RunMismatch
 from scrdit_jax.training import conditions
 from scrdit_jax.training.conditions import fit_table, in_shared_space
 
@@ -77,3 +78,23 @@ def test_processes_with_other_conditions_are_refused(prepared, join, column):
     changed.cells.obs.iloc[row, place] = {"d1": "d2", "d2": "d1"}[was] if column == "donor" else was + 0.5
     with pytest.raises(RunMismatch, match="were not given the same labels or found other states; give each the same"):
         join(changed)
+
+
+def test_counts_cannot_be_predicted_of_log_values_and_no_folder_is_left(labelled_cells, tiny_config, tmp_path):
+    logs = labelled_cells.copy()
+    logs.X = np.log1p(logs.X)
+    options = {"preset": tiny_config, "prediction": "negative-binomial", "loss": "likelihood", "steps": 2}
+    with pytest.raises(BadConfig, match="needs each cell's library size, which cells that were no raw counts do not"):
+        train(logs, out=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow  # compiles for long
+def test_a_model_of_counts_makes_whole_counts(labelled_cells, tiny_config, tmp_path):
+    options = {"prediction": "negative-binomial", "loss": "likelihood", "steps": 4, **CHANGES}
+    run = train(labelled_cells, out=tmp_path / "run", preset=tiny_config, **options)
+    made = sample(run, 12, steps=2, batch_size=4, output="counts")
+    target = load_model(run).metadata.normalization.target_sum
+    values = np.expm1(made.X.toarray()) * (made.obs["library_size"].to_numpy() / target)[:, None]
+    assert values.any()
+    np.testing.assert_allclose(values, np.round(values), rtol=1e-3, atol=1e-3)
