@@ -12,7 +12,7 @@ from benchmarks.fidelity.cell_sets import CellSet
 from benchmarks.fidelity.generators import Generator
 from benchmarks.peers import Made
 from scrdit_jax.benchmarking.store import ResultStore, Row
-from scrdit_jax.evaluation.coverage import coverage, distinct_cells, nearer_than
+from scrdit_jax.evaluation.coverage import coverage, distinct_cells, nearer_than, recall_of_many
 from scrdit_jax.evaluation.membership import score_membership
 from scrdit_jax.evaluation.memorisation import nearest, nearest_rows
 from scrdit_jax.extras import optional
@@ -42,8 +42,8 @@ def score_novelty(made: Made, cells: CellSet, count: int, seed: int) -> dict[str
     """Scores as plain values, all against the held-out cells of the side; `count` cells were asked for.
 
     `auc` and `tpr` are those of `score_membership`; `nearer` is the signed Kolmogorov-Smirnov statistic of distances to
-    the nearest training cell, and `coverage` by so many cells is in the training cells' components, too. `distinct`
-    counts different cells, `states` the training cells that are some released cell's nearest.
+    the nearest training cell; `coverage` and `recall` by so many cells are in the training cells' components, too.
+    `distinct` counts different cells, `states` the training cells that are some released cell's nearest.
     """
     with optional("threadpoolctl").threadpool_limits(1):
         membership = score_membership(made.cells, cells.training, cells.reference, seed=seed)
@@ -58,6 +58,7 @@ def score_novelty(made: Made, cells: CellSet, count: int, seed: int) -> dict[str
             "tpr": {attack: estimate.to_dict() for attack, estimate in membership.tpr.items()},
             "nearer": nearer_than(distance, of_held_out),
             "coverage": {str(n): share for n, share in coverage(cells.space.reference, placed, numbers).items()},
+            "recall": {str(n): share for n, share in recall_of_many(cells.space.reference, placed, numbers).items()},
             "distinct": distinct_cells(made.cells),
             "states": len(np.unique(row)),
             "training": len(cells.training),

@@ -31,12 +31,13 @@ place. Copies are near to training cells alone; cells that are too average are n
 
 NOVELTY_NOTE = """\
 Of many cells of each generator. Membership: how well a cell is told to have been trained on by its distance to the
-nearest released cell, AUC (0.5: not at all) and share of training cells found at 1 % false alarms (about 0.01: none);
+nearest released cell, AUC (0.5: not at all) and share of training cells found at 1 % false alarms (0.01: none);
 calibrated by the distance to the nearest of half the held-out cells. *real vs real* releases the training cells
 themselves, so it is what an attack finds at most; *genes shuffled* is what it finds where nothing can be told. Nearer:
 Kolmogorov-Smirnov statistic of distances to the nearest training cell, against held-out cells, above 0 where they lie
 nearer. Coverage: share of held-out cells with a released cell within the distance to their fifth neighbour, by so many
-cells. Distinct: different cells, as a share. States: training cells that are a released cell's nearest, as a share.
+cells. Recall: the same within the distance from a released cell to its fifth released neighbour. Distinct: different
+cells, as a share. States: training cells that are a released cell's nearest, as a share.
 """
 
 
@@ -177,14 +178,15 @@ def novelty_table(rows: Sequence[Row]) -> str:
     numbers = sorted({int(number) for row in rows for number in row["coverage"]})
     header = ["generator", "cells"]
     header += [f"{attack} {score}" for attack in ATTACKS for score in ("AUC", "found at 1 %")]
-    header += ["nearer", *(f"coverage by {number:,}" for number in numbers), "distinct", "states"]
+    reached = [(score, str(number)) for score in ("coverage", "recall") for number in numbers]
+    header += ["nearer", *(f"{score} by {int(number):,}" for score, number in reached), "distinct", "states"]
 
     def line(name: str) -> list[str]:
         released = next(row["released"] for row in rows if row["generator"] == name)
         values = [
             *(lambda row, of=of, attack=attack: row[of][attack]["mean"] for attack in ATTACKS for of in ("auc", "tpr")),
             lambda row: row["nearer"],
-            *(lambda row, number=number: row["coverage"].get(str(number)) for number in numbers),
+            *(lambda row, score=score, number=number: row[score].get(number) for score, number in reached),
             lambda row: row["distinct"] / row["released"],
             lambda row: row["states"] / row["training"],
         ]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import ks_2samp
 
+from ..extras import optional
 from .memorisation import nearest
 from .metrics import Matrix, dense
 from .metrics import distances as distances_between
@@ -32,6 +33,26 @@ def coverage(
     for number in numbers:
         least = np.minimum(least, nearest(real, synthetic[start:number]))
         start, found[int(number)] = number, float((least <= radius).mean())
+    return found
+
+
+def recall_of_many(
+    real: np.ndarray, synthetic: np.ndarray, numbers: Sequence[int], *, neighbours: int = NEIGHBOURS
+) -> dict[int, float]:
+    """Share of real cells that lie within the distance of one of the first N synthetic cells to its k-th synthetic one.
+
+    For each N of `numbers`, both (cell, component). Recall as in Kynkaanniemi et al. 2019; see metrics.neighbours. The
+    radii shrink as N grows: cells that are drawn around few places leave what lies between them out.
+    """
+    neighbors, found = optional("sklearn.neighbors"), {}
+    for number in numbers:
+        some, k = synthetic[:number], min(neighbours, number - 1)
+        radius = neighbors.NearestNeighbors(n_neighbors=k, algorithm="brute").fit(some).kneighbors()[0][:, -1]
+        reached = np.zeros(len(real), bool)
+        for start in range(0, len(some), CELLS_AT_ONCE):
+            rows = slice(start, start + CELLS_AT_ONCE)
+            reached |= (distances_between(real, some[rows]) <= radius[rows]).any(axis=1)
+        found[int(number)] = float(reached.mean())
     return found
 
 

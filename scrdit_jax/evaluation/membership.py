@@ -10,11 +10,13 @@ from scipy.stats import rankdata
 
 from .comparison import Estimate, halves
 from .memorisation import TrainingComponents, nearest
-from .metrics import Matrix
+from .metrics import Matrix, distances
 
 PLAIN, CALIBRATED = ATTACKS = ("plain", "calibrated")
 FALSE_POSITIVES = 0.01
-MOST_CANDIDATES = 2000
+MOST = 2000
+# One in a hundred of a few hundred cells is a matter of luck; over so many draws it is less of one.
+REPEATS = 40
 SMALLEST = np.finfo(np.float64).tiny
 
 
@@ -25,20 +27,25 @@ def roc_auc(members: np.ndarray, others: np.ndarray) -> float:
 
 
 def true_positive_rate(members: np.ndarray, others: np.ndarray, *, false_positives: float = FALSE_POSITIVES) -> float:
-    """Share of members above the lowest score that no more than this share of the others are above.
+    """Share of members above the score that this share of new non-members is expected to be above.
 
-    Carlini et al. 2022: an attack that is sure of a few cells is one, whatever its AUC. With n others chance is about
-    (floor(share n) + 1) / (n + 1).
+    Carlini et al. 2022: an attack that is sure of a few cells is one, whatever its AUC. Of n others the highest score
+    is one that a new one is above with probability 1 / (n + 1), the second highest with 2 / (n + 1), and so on; between
+    those the share is interpolated. So chance is `false_positives`, however few the others are.
     """
-    allowed = int(false_positives * len(others))
-    return float((members > np.sort(others)[len(others) - 1 - allowed]).mean())
+    highest = np.sort(others)[::-1]
+    place = false_positives * (len(others) + 1) - 1
+    first = int(np.floor(place))
+    above = [0.0 if i < 0 else float((members > highest[i]).mean()) for i in (first, min(first + 1, len(others) - 1))]
+    return above[0] + (place - first) * (above[1] - above[0])
 
 
 @dataclass(frozen=True, kw_only=True)
 class MembershipScores:
     """`auc[attack]` and `tpr[attack]` (at 1 % false positives) for "plain" and "calibrated", over repeated draws.
 
-    0.5 and about 0.01 where nothing is given away. `candidates` are as many members as others in each draw.
+    0.5 and 0.01 where nothing is given away. `candidates` are the non-members of each draw. Draws share cells, so their
+    deviation is not that of the mean.
     """
 
     released: int
@@ -48,11 +55,11 @@ class MembershipScores:
 
 
 def score_membership(
-    released: Matrix, training: Matrix, held_out: Matrix, *, seed: int = 0, repeats: int = 5
+    released: Matrix, training: Matrix, held_out: Matrix, *, seed: int = 0, repeats: int = REPEATS
 ) -> MembershipScores:
     """Attacks on training cells by one who has the `released` synthetic cells; all are (cell, gene) log values.
 
-    Candidates are training cells (members) and half the held-out cells (others), equally many, 2,000 each at most,
+    Candidates are training cells (members) and half the held-out cells (others), 2,000 each at most; which half is
     drawn anew in every repeat. A candidate scores the higher the nearer it lies to a released cell (Chen et al. 2020),
     in the released cells' principal components: those of training cells would favour members. Calibrated, that distance
     is divided by the one to the nearest cell of a reference, the other half of the held-out cells, so that cells in
@@ -60,18 +67,17 @@ def score_membership(
     """
     components = TrainingComponents.fit(released, seed=seed)
     rng = np.random.default_rng([seed, 14])
-    rows = rng.permutation(training.shape[0])[: repeats * MOST_CANDIDATES]
+    chosen = (np.sort(rng.permutation(side.shape[0])[:most]) for side, most in ((training, MOST), (held_out, 2 * MOST)))
     there = components.project(released)
-    members, others = components.project(training[np.sort(rows)]), components.project(held_out)
+    members, others = (components.project(side[rows]) for side, rows in zip((training, held_out), chosen, strict=True))
     to_released = nearest(members, there), nearest(others, there)
+    to_others = distances(members, others), distances(others, others)
     auc: dict[str, list[float]] = {attack: [] for attack in ATTACKS}
     tpr: dict[str, list[float]] = {attack: [] for attack in ATTACKS}
     for _ in range(repeats):
         reference, candidates = halves(len(others), rng)
-        size = min(len(candidates), len(members), MOST_CANDIDATES)
-        rows, candidates = rng.permutation(len(members))[:size], candidates[:size]
-        distance = to_released[0][rows], to_released[1][candidates]
-        usual = nearest(members[rows], others[reference]), nearest(others[candidates], others[reference])
+        distance = to_released[0], to_released[1][candidates]
+        usual = to_others[0][:, reference].min(axis=1), to_others[1][np.ix_(candidates, reference)].min(axis=1)
         for attack in ATTACKS:
             by = usual if attack == CALIBRATED else (1.0, 1.0)
             scores = [-own / np.maximum(of_place, SMALLEST) for own, of_place in zip(distance, by, strict=True)]
@@ -79,7 +85,7 @@ def score_membership(
             tpr[attack].append(true_positive_rate(*scores))
     return MembershipScores(
         released=len(there),
-        candidates=size,
+        candidates=len(candidates),
         auc={attack: Estimate.of(values) for attack, values in auc.items()},
         tpr={attack: Estimate.of(values) for attack, values in tpr.items()},
     )

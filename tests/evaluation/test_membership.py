@@ -6,8 +6,9 @@ from scipy.spatial.distance import cdist
 from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from scrdit_jax.evaluation.coverage import coverage, distinct_cells, nearer_than
+from scrdit_jax.evaluation.coverage import coverage, distinct_cells, nearer_than, recall_of_many
 from scrdit_jax.evaluation.membership import ATTACKS, roc_auc, score_membership, true_positive_rate
+from scrdit_jax.evaluation.metrics.neighbours import Blocks, recall
 
 
 def cells(rows, seed, genes=12):
@@ -16,14 +17,23 @@ def cells(rows, seed, genes=12):
     return rng.normal(size=(rows, genes)) * rng.gamma(2, 1, (rows, 1))
 
 
-@pytest.mark.parametrize("share", [0.01, 0.1])
-def test_auc_and_found_members_are_sklearns(share):
+def test_auc_is_sklearns_and_found_members_lie_on_sklearns_curve():
     rng = np.random.default_rng(0)
-    members, others = np.round(rng.normal(0.5, 1, 300), 1), np.round(rng.normal(0, 1, 250), 1)  # with ties
-    labels, scores = np.repeat([1, 0], [300, 250]), np.concatenate([members, others])
+    members, others = np.round(rng.normal(0.5, 1, 300), 1), np.round(rng.normal(0, 1, 249), 1)  # with ties
+    labels, scores = np.repeat([1, 0], [300, 249]), np.concatenate([members, others])
     assert roc_auc(members, others) == pytest.approx(roc_auc_score(labels, scores))
-    false, true, _ = roc_curve(labels, scores, drop_intermediate=False)
-    assert true_positive_rate(members, others, false_positives=share) == pytest.approx(true[false <= share].max())
+    # A new one is above the 25th highest of 249 in 25 of 250 cases.
+    _, true, thresholds = roc_curve(labels, scores, drop_intermediate=False)
+    expected = true[thresholds > np.sort(others)[-25]].max()
+    assert true_positive_rate(members, others, false_positives=0.1) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("others", [30, 99, 136, 1000])
+def test_chance_finds_the_share_of_members_that_it_may_be_wrong_about(others):
+    rng = np.random.default_rng(1)
+    found = [true_positive_rate(rng.normal(size=500), rng.normal(size=others)) for _ in range(4000)]
+    assert np.mean(found) == pytest.approx(0.01, abs=4 * np.std(found) / 4000**0.5)
+    assert np.std(found) < 0.02
 
 
 def test_copies_give_their_cells_away_and_new_cells_do_not():
@@ -59,6 +69,13 @@ def test_coverage_is_counted_cell_by_cell_and_only_grows():
     assert coverage(real, synthetic, (10, 50, 90)) == pytest.approx(expected)
     assert coverage(real, real + 1e-9, (40,)) == {40: 1.0}
     assert coverage(real[:3], real[:3], (3,)) == {3: 1.0}
+
+
+def test_recall_of_many_is_that_of_the_metric():
+    real, synthetic = cells(50, 14), cells(90, 15)
+    expected = {n: recall(Blocks.of(real, synthetic[:n])) for n in (20, 90)}
+    assert recall_of_many(real, synthetic, (20, 90)) == pytest.approx(expected)
+    assert 0 < min(expected.values()) < max(expected.values()) < 1
 
 
 def test_distinct_cells_and_the_sign_of_nearness():
