@@ -6,6 +6,7 @@ fused attention, inference mode, noise drawn only where a solver needs it, nothi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import nn
 
 from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.diffusion.predictions import FARTHEST, LARGEST_LOG_SPREAD, LEAST_LOG_SPREAD, Prediction, ZeroInflated
+from scrdit_jax.diffusion.predictions.mixture import LEAST_DEVIATION, Mixture
 from scrdit_jax.networks import TIMESTEP_FEATURES, sincos_positions
 from scrdit_jax.networks.dit import MODULATIONS_OF_FINAL, MODULATIONS_PER_BLOCK, DiTConfig
 from scrdit_jax.sampling.solvers import Coefficients
@@ -121,17 +123,26 @@ def _tensor(values: Any) -> torch.Tensor:
 
 def clean(prediction: Prediction, noisy: torch.Tensor, predicted: torch.Tensor, alpha_bar: float) -> torch.Tensor:
     """The clean cells a prediction means, all float32; see `scrdit_jax.diffusion.predictions`."""
-    if not isinstance(prediction, ZeroInflated):
+    if isinstance(prediction, ZeroInflated):
+        log_odds, means, log_spreads = predicted.movedim(-1, 0).split(1)
+        logits = torch.zeros_like(means)
+    elif isinstance(prediction, Mixture):
+        k = prediction.components
+        log_odds, logits, means, log_spreads = predicted.movedim(-1, 0).split((1, k, k, k))
+        log_spreads = 0.5 * torch.logaddexp(2 * log_spreads, log_spreads.new_tensor(2 * math.log(LEAST_DEVIATION)))
+    else:
         return prediction.clean(noisy, predicted, alpha_bar)
-    log_odds, expressed = predicted[..., 0], (predicted[..., 1] - prediction.mean) / prediction.std
-    log_spread = predicted[..., 2].clamp(LEAST_LOG_SPREAD, LARGEST_LOG_SPREAD) - float(np.log(prediction.std))
-    variance, noise, root = torch.exp(2 * log_spread), 1 - alpha_bar, alpha_bar**0.5
+    expressed = (means - prediction.mean) / prediction.std
+    log_spreads = log_spreads.clamp(LEAST_LOG_SPREAD, LARGEST_LOG_SPREAD) - math.log(prediction.std)
+    variance, noise, root = torch.exp(2 * log_spreads), 1 - alpha_bar, alpha_bar**0.5
     total = alpha_bar * variance + noise
-    from_zero, from_expressed = noisy - root * prediction.zero, noisy - root * expressed
-    evidence = 0.5 * (from_zero**2 / noise - from_expressed**2 / total + float(np.log(noise)) - total.log())
-    farthest = FARTHEST * torch.exp(log_spread)
-    value = expressed + torch.clamp(root * variance * from_expressed / total, -farthest, farthest)
-    return prediction.zero + torch.sigmoid(log_odds + evidence) * (value - prediction.zero)
+    from_zero, from_expressed = noisy - root * prediction.zero, noisy[None] - root * expressed
+    log_weights = torch.log_softmax(logits, dim=0) - 0.5 * (from_expressed**2 / total + total.log())
+    evidence = torch.logsumexp(log_weights, dim=0) + 0.5 * (from_zero**2 / noise + math.log(noise))
+    farthest = FARTHEST * torch.exp(log_spreads)
+    values = expressed + torch.clamp(root * variance * from_expressed / total, -farthest, farthest)
+    value = (torch.softmax(log_weights, dim=0) * values).sum(dim=0)
+    return prediction.zero + torch.sigmoid(log_odds[0] + evidence) * (value - prediction.zero)
 
 
 @torch.inference_mode()

@@ -110,19 +110,47 @@ def standardise(raw: np.ndarray, columns: Sequence[StateColumn]) -> np.ndarray:
     return (np.round((raw - centers) / scales * PARTS) / PARTS).astype(np.float32)
 
 
+def reproduced(cells: np.ndarray, folds: np.ndarray, axes: Sequence[np.ndarray], least: float) -> int:
+    """Of how many of the first axes the variance of `cells` (cell, gene) that they were found without is `least` or
+    more of the variance of those that they were found in; 1 or more.
+
+    `axes[0]` (gene, n) were found in all cells, `axes[f]` without those of fold f; all, where there are no others.
+    """
+    n = axes[0].shape[1]
+    if len(axes) == 1 or not n:
+        return n
+    apart = np.empty((len(cells), n))
+    for fold in range(1, len(axes)):
+        aside = folds == fold
+        apart[aside] = (cells[aside] - cells[~aside].mean(axis=0)) @ turned_to(axes[fold], axes[0])
+    below = np.flatnonzero(apart.var(axis=0) < least * (cells @ axes[0]).var(axis=0))
+    return max(1, int(below[0])) if len(below) else n
+
+
 class StateFit:
     """A `StateSpace` of cells that come in blocks: `fit` on the rows of `sample`, `update` by all, then `space`."""
 
-    def __init__(self, held_out: np.ndarray, genes: int, wanted: Mapping[str, int], *, counts: bool, seed: int) -> None:
+    def __init__(
+        self,
+        held_out: np.ndarray,
+        genes: int,
+        wanted: Mapping[str, int],
+        *,
+        counts: bool,
+        seed: int,
+        least_reproduced: float = 0.0,
+    ) -> None:
         """Of cells of so many `genes`, of which those not `held_out` (cell,) decide.
 
         `wanted` says how many of each kind a network is conditioned on; kinds that only raw `counts` have are left out
         of others. Where the cells were raw `counts`, their library size is a column in any case: new cells need one.
+        Where axes are found without each fold of the cells too, `least_reproduced` says how many are kept.
         """
         self._kinds = {kind: count for kind, count in wanted.items() if counts or not DERIVED[kind].counts}
-        self._conditioned = sum(self._kinds.values())
+        self._unconditioned = int(counts and LIBRARY_SIZE not in self._kinds)
         if counts:
             self._kinds.setdefault(LIBRARY_SIZE, 1)
+        self._least_reproduced = least_reproduced
         self._training = np.flatnonzero(~held_out)
         self.sample = np.zeros(0, np.int64)
         if any(DERIVED[kind].axes is not None for kind in self._kinds):
@@ -133,12 +161,17 @@ class StateFit:
 
     def fit(self, cells: np.ndarray) -> None:
         """Find the axes in the rows of `sample`, (cell, gene)."""
-        along = [(kind, count) for kind, count in self._kinds.items() if DERIVED[kind].axes is not None]
-        sets = [cells]
+        along = [kind for kind in self._kinds if DERIVED[kind].axes is not None]
+        folds, sets = np.zeros(len(cells), np.int64), [cells]
         if FOLDS * 2 <= len(cells) <= MOST_CELLS_IN_FOLDS:
             folds = folds_of(len(self._training), FOLDS + 1)[np.searchsorted(self._training, self.sample)]
             sets += [cells[folds != fold] for fold in range(1, FOLDS + 1)]
-        found = [[DERIVED[kind].axes(some, count) for kind, count in along] for some in sets]
+        found = [[DERIVED[kind].axes(some, self._kinds[kind]) for kind in along] for some in sets]
+        for i, kind in enumerate(along):
+            kept = reproduced(cells, folds, [of_set[i] for of_set in found], self._least_reproduced)
+            self._kinds[kind] = kept
+            for of_set in found:
+                of_set[i] = of_set[i][:, :kept]
         turned = [[turned_to(axes, first) for axes, first in zip(of_set, found[0], strict=True)] for of_set in found]
         axes = np.stack([np.concatenate(of_set, axis=1) for of_set in turned])
         means = np.stack([some.mean(axis=0, dtype=np.float64) for some in sets])
@@ -152,9 +185,9 @@ class StateFit:
         """The space, and the states (cell, column) float32 of all rows."""
         raw = np.concatenate(self._raw)
         names = [(name, kind) for kind, count in self._kinds.items() for name in column_names(kind, count)]
-        known, columns = raw[self._training], []
+        known, columns, conditioned = raw[self._training], [], len(names) - self._unconditioned
         for i, (name, kind) in enumerate(names):
             center, scale = float(np.float32(known[:, i].mean())), float(np.float32(known[:, i].std()))
-            columns.append(StateColumn(name, kind, center, scale if scale > 1e-6 else 1.0, i < self._conditioned))
+            columns.append(StateColumn(name, kind, center, scale if scale > 1e-6 else 1.0, i < conditioned))
         space = StateSpace(tuple(columns), self._axes)
         return space, standardise(raw, space.columns)

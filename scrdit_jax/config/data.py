@@ -21,8 +21,10 @@ class DataConfig:
 
     `condition_on` are columns of obs that the model is conditioned on, and whose categories can be asked for. `derive`
     are numbers that are found in the cells, conditioned on too, and drawn for each new cell, with how many of each:
-    {"pc-scores": 12, "detected-genes": 1} (see conditioning.derived). With `clip`, an expressed gene of a new cell
-    keeps within what training cells have of that gene. `quantiles` are so many bins of each gene's expressed values,
+    {"pc-scores": 12, "detected-genes": 1} (see conditioning.derived). Of PC scores the first are kept along which cells
+    that the axis was found without vary too, to `least_reproduced` of the variance of those that it was found in: the
+    others tell cells apart and say little of new ones. With `clip`, an expressed gene of a new cell keeps within what
+    training cells have of that gene. `quantiles` are so many bins of each gene's expressed values,
     for predictions that choose among them (0: none).
     """
 
@@ -38,6 +40,7 @@ class DataConfig:
     cell_types: tuple[str, ...] = ()
     condition_on: tuple[str, ...] = ()
     derive: Mapping[str, int] | tuple[tuple[str, int], ...] = ()
+    least_reproduced: float = 0.0
     clip: bool = False
     quantiles: int = 0
     seed: int = 0
@@ -56,6 +59,7 @@ class DataConfig:
             require_whole(f"derive of {kind}", count, 1)
             if count > DERIVED[kind].most:
                 raise BadConfig(f"derive asks for {count} {kind}; there are {DERIVED[kind].most} at most")
+        require_real("least_reproduced", self.least_reproduced, 0, 1)
         require(isinstance(self.clip, bool), "clip", self.clip, "true or false")
         require_whole("quantiles", self.quantiles, 0)
         require(self.quantiles <= MOST_QUANTILES, "quantiles", self.quantiles, f"{MOST_QUANTILES} or less")

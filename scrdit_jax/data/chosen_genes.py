@@ -42,7 +42,8 @@ def fit_chosen_genes(
 
     `library_size` (cell,) is over all genes of the file before normalisation, of `counts` or of other values.
     """
-    state = StateFit(held_out, x.shape[1], dict(config.derive), counts=counts, seed=config.seed)
+    wanted, least = dict(config.derive), config.least_reproduced
+    state = StateFit(held_out, x.shape[1], wanted, counts=counts, seed=config.seed, least_reproduced=least)
     samples = {"state": state.sample}
     samples["quantiles"] = sampled_cells(np.flatnonzero(~held_out), config.seed) if config.quantiles else []
     sums, sampled = _first_pass(x, held_out, samples)

@@ -6,6 +6,7 @@ import pytest
 
 from scrdit_jax.checkpoint import load_model
 from scrdit_jax.config import SamplingConfig
+from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.diffusion.predictions import make_prediction
 from scrdit_jax.generation.engine import make_engine
 
@@ -24,3 +25,19 @@ def test_the_peer_makes_the_same_cells_from_the_same_noise(tiny_run, solver):
         network, network, prediction, model.metadata.scaling, engine.coefficients, pytorch.start_of(engine, 24, 8)
     )
     np.testing.assert_allclose(theirs, engine.fetch(engine.dispatch(0), 0, 8), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mixture", "zero-inflated"])
+def test_the_peer_has_the_same_posterior_mean(name):
+    import torch
+
+    from benchmarks.speed import torch_dit
+
+    prediction = make_prediction(name, Scaling(-10.0, -8.0, 4.0))
+    random = np.random.default_rng(0)
+    noisy = random.normal(0, 2, (3, 40)).astype(np.float32)
+    predicted = random.normal(0, 2, (3, 40, prediction.outputs)).astype(np.float32)
+    for alpha_bar in (0.01, 0.6, 0.999):
+        level = np.full((1, 1), alpha_bar, np.float32)
+        theirs = torch_dit.clean(prediction, torch.tensor(noisy), torch.tensor(predicted), alpha_bar)
+        np.testing.assert_allclose(theirs, prediction.clean(noisy, predicted, level), rtol=1e-3, atol=1e-3)

@@ -26,9 +26,9 @@ def cells():
     return sparse.csr_matrix(x), random.integers(500, 4000, CELLS).astype(np.float32)
 
 
-def fitted(x, library, held_out=None, wanted=WANTED, counts=True):
+def fitted(x, library, held_out=None, wanted=WANTED, counts=True, **options):
     held_out = np.zeros(x.shape[0], bool) if held_out is None else held_out
-    fit = StateFit(held_out, x.shape[1], wanted, counts=counts, seed=0)
+    fit = StateFit(held_out, x.shape[1], wanted, counts=counts, seed=0, **options)
     fit.fit(x[fit.sample].toarray())
     for first in range(0, x.shape[0], 100):
         fit.update(CellView(x[first : first + 100], library[first : first + 100]))
@@ -49,6 +49,22 @@ def test_states_are_pc_scores_detected_genes_and_library_size_standardised(cells
     np.testing.assert_array_equal(space.states(x, library), states)
     assert len(space.axes) == 6
     assert len(space.alone.axes) == 1
+
+
+def test_as_many_scores_are_kept_as_cells_aside_vary_along(cells):
+    """Five kinds make four axes; what follows is noise, and so is the other matrix."""
+    x, library = cells
+    wanted = {"pc-scores": 12, "detected-genes": 1}
+    space, states = fitted(x, library, np.arange(CELLS) % 3 == 0, wanted, least_reproduced=0.95)
+    assert space.kinds == {"pc-scores": 4, "detected-genes": 1, "library-size": 1}
+    assert [column.conditioned for column in space.columns] == [True] * 5 + [False]
+    assert space.axes.shape == (6, GENES + 1, 4)
+    of_four, _ = fitted(x, library, np.arange(CELLS) % 3 == 0, {"pc-scores": 4, "detected-genes": 1})
+    assert space.digest == of_four.digest
+    assert states.shape == (CELLS, 6)
+    noise = sparse.csr_matrix(np.random.default_rng(0).random((600, 300), np.float32))
+    assert fitted(noise, library, wanted=wanted, least_reproduced=0.66)[0].kinds["pc-scores"] == 1
+    assert fitted(noise, library, wanted=wanted)[0].kinds["pc-scores"] == 12
 
 
 def test_training_cells_are_measured_along_axes_that_were_found_without_them():
