@@ -23,7 +23,7 @@ from scrdit_jax.io.reading import EMBEDDED, load_cells
 
 SIDES = {"validation": "validation", "test": "test", "both": "held-out"}
 # What a recipe may change in how cells are prepared: it leaves the cells that are compared as they are.
-OF_THE_MODEL = ("zero_value", "standardize", "condition_on", "derive", "clip", "quantiles")
+OF_THE_MODEL = ("zero_value", "standardize", "condition_on", "derive", "least_reproduced", "clip", "quantiles")
 # How a data set is written on the command line.
 SYNTAX = "PATH[:COLUMN][@GENE_SELECTION]"
 LEAST_CELLS = 20

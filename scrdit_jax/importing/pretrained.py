@@ -1,7 +1,8 @@
-"""Models that ship with the package: one file each, weights in half precision with all that a run knows of itself.
+"""Models that ship with the package: one file each, rounded weights with all that a run knows of itself.
 
-NAME.npz holds the averaged params (float16), what new cells are conditioned on, and as JSON the settings, the
-metadata and where the model comes from. The cells it was trained on ship too, for scores against those held out.
+NAME.npz holds the averaged params (large matrices as whole numbers of 8 bits, each column with its own scale, and the
+rest as float16), what new cells are conditioned on, and as JSON the settings, the metadata and where the model comes
+from. The cells it was trained on ship too, for scores against those held out.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from ..training.state import TrainState, make_optimizer
 from .filling import filling, is_empty
 
 FOLDER = Path(__file__).parent.parent / "pretrained"
-ABOUT, PARAMS, CONDITIONS = "about", "params/", "conditions/"
+ABOUT, PARAMS, SCALES, CONDITIONS = "about", "params/", "scales/", "conditions/"
+# Matrices of so many weights or more are rounded to whole numbers up to LARGEST.
+MANY_WEIGHTS, LARGEST = 1 << 16, 127
 
 
 def names() -> list[str]:
@@ -41,7 +44,7 @@ def pack(run: Run | Path | str, path: Path, about: Mapping[str, Any]) -> Path:
     model = load_model(run)
     if model.conditions is None:
         raise BadInput("the model knows nothing of its training cells; pack one that was trained here")
-    arrays = {PARAMS + name: np.asarray(leaf, np.float16) for name, leaf in _flat(model.params).items()}
+    arrays = _rounded(_flat(model.params))
     arrays |= {CONDITIONS + name: array for name, array in arrays_of(model.conditions).items()}
     known = {
         "format": FORMAT, "config": model.config.to_dict(), "metadata": model.metadata.to_dict(), "step": model.step,
@@ -80,8 +83,7 @@ def unpack(name: str, out: Path | str) -> Run:
     prepared = load_prepared(name, metadata.settings, multiple_of=config.network.gene_multiple)
     if (prepared.metadata.digest, prepared.metadata.genes) != (metadata.digest, metadata.genes):
         raise BadInput(f"the cells called {name!r} are not those the model was trained on; move the file of that name")
-    weights = {key: jnp.asarray(array, jnp.float32) for key, array in arrays.items() if key.startswith(PARAMS)}
-    params = flax.traverse_util.unflatten_dict({key[len(PARAMS) :]: array for key, array in weights.items()}, sep="/")
+    params = flax.traverse_util.unflatten_dict(_weights(arrays), sep="/")
     ema = None if config.training.ema_decay is None else params
     state = TrainState(jnp.asarray(known["step"], jnp.int32), params, ema, make_optimizer(config.training).init(params))
     kept = {key[len(CONDITIONS) :]: array for key, array in arrays.items() if key.startswith(CONDITIONS)}
@@ -112,6 +114,26 @@ def _read(name: str) -> dict[str, np.ndarray]:
             return {key: file[key] for key in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(f"{path} cannot be read ({' '.join(str(error).split())}); install the package again") from None
+
+
+def _rounded(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays that are stored of params (name: array), each column the largest weight of which is LARGEST."""
+    arrays = {}
+    for name, leaf in params.items():
+        weights = np.asarray(leaf, np.float32)
+        if weights.ndim < 2 or weights.size < MANY_WEIGHTS:
+            arrays[PARAMS + name] = weights.astype(np.float16)
+            continue
+        scales = np.maximum(np.abs(weights).max(axis=-2, keepdims=True), np.finfo(np.float32).tiny) / LARGEST
+        arrays[PARAMS + name], arrays[SCALES + name] = np.round(weights / scales).astype(np.int8), scales
+    return arrays
+
+
+def _weights(arrays: Mapping[str, np.ndarray]) -> dict[str, jnp.ndarray]:
+    """The inverse of `_rounded`, to rounding; float32."""
+    names = [key[len(PARAMS) :] for key in arrays if key.startswith(PARAMS)]
+    found = {name: arrays[PARAMS + name].astype(np.float32) * arrays.get(SCALES + name, 1.0) for name in names}
+    return {name: jnp.asarray(weights, jnp.float32) for name, weights in found.items()}
 
 
 def _flat(params: Any) -> dict[str, np.ndarray]:

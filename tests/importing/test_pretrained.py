@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from flax import traverse_util
 
 import scrdit_jax as scrdit
 from scrdit_jax.checkpoint import load_model
@@ -51,6 +52,23 @@ def test_what_was_packed_makes_the_same_cells(run, shipped, tmp_path):
     np.testing.assert_allclose(dense(made.X), dense(expected.X), atol=0.02)
     np.testing.assert_array_equal(made.obs["library_size"], expected.obs["library_size"])
     assert "random forest" in str(scrdit.evaluate(again, made, out=tmp_path / "report"))
+
+
+def test_large_matrices_are_kept_to_a_part_in_254_of_each_columns_largest_weight(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "shipped")
+    monkeypatch.setattr(pretrained, "MANY_WEIGHTS", 200)
+    (tmp_path / "shipped").mkdir()
+    pretrained.pack(run, tmp_path / "shipped" / "pbmc3k.npz", ABOUT)
+    again = load_model(scrdit.pretrained("pbmc3k", out=tmp_path / "run"))
+    weights, expected = (traverse_util.flatten_dict(model.params) for model in (again, load_model(run)))
+    assert set(weights) == set(expected)
+    rounded = 0
+    for name, leaf in expected.items():
+        limit = 1e-3 * np.abs(leaf).max()
+        if leaf.ndim > 1 and leaf.size >= 200:
+            limit, rounded = np.abs(leaf).max(axis=-2, keepdims=True) / 253, rounded + 1
+        assert np.all(np.abs(weights[name] - leaf) <= limit)
+    assert rounded > 3
 
 
 def test_a_second_time_it_is_left_and_anything_else_is_not_touched(shipped, tmp_path):

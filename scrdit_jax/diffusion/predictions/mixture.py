@@ -14,11 +14,10 @@ from ._zero_inflation import ZeroInflation, log_sum, random_numbers, total
 
 # Where the outermost components begin, in deviations from the mean of the gene's expressed values.
 APART = 0.8
-# On the log scale. Whole counts are few values in a cell of known library size: with no least deviation components
-# become spikes there, whose densities are all that training is then about, and cells far less like real ones.
-LEAST_DEVIATION = 0.22
-# What a gene that hardly varies begins with beside that, squared.
-SMALLEST_VARIANCE = 0.05**2
+# On the log scale, a deviation of 0.22. Whole counts are few values in a cell of known library size: components would
+# become spikes there, whose densities are all that training is then about, and cells far less like real ones. What is
+# below is cut off, and so pushed no further down; adding to the variance instead was worse.
+LEAST_LOG_DEVIATION = -1.5
 
 
 class MixturePosterior(NamedTuple):
@@ -37,8 +36,8 @@ class Mixture(ZeroInflation):
 
     An expressed gene may then be skewed, or have two modes (off in one state of the cell and on in another), which one
     Gaussian cannot say (mixture density networks, Bishop 1994). The outputs are in this order: log-odds, the logits of
-    the weights, the means and the log-deviations, both on the log-expression scale. A component's variance is that of
-    its deviation and LEAST_DEVIATION^2. Guidance moves all but the last.
+    the weights, the means and the log-deviations, both on the log-expression scale; these count as LEAST_LOG_DEVIATION
+    where they are below. Guidance moves all but the last.
     """
 
     components = 3
@@ -59,16 +58,16 @@ class Mixture(ZeroInflation):
         log_odds, mean, log_deviation = np.split(np.asarray(marginals), 3, axis=1)
         offsets = APART * np.linspace(-1, 1, self.components) if self.components > 1 else np.zeros(1)
         means = mean + np.exp(log_deviation) * offsets[None]
-        within = np.exp(2 * log_deviation) * (1 - np.mean(offsets**2)) - LEAST_DEVIATION**2
-        deviations = np.repeat(0.5 * np.log(np.maximum(within, SMALLEST_VARIANCE)), self.components, axis=1)
+        within = 0.5 * math.log(1 - np.mean(offsets**2))
+        deviations = np.repeat(np.maximum(log_deviation + within, LEAST_LOG_DEVIATION), self.components, axis=1)
         return np.concatenate([log_odds, 0 * means, means, deviations], axis=1).astype(np.float32)
 
     def posterior(self, noisy, predicted, alpha_bar) -> MixturePosterior:
         """p(x_0 | x_t) of every gene: each component by Bayes' rule, its weight times its evidence."""
         log_odds, *of_components = jnp.split(jnp.moveaxis(predicted, -1, 0), [1, *self._ends], axis=0)
         logits, means, log_deviations = of_components
-        widened = 0.5 * jnp.logaddexp(2 * log_deviations, 2 * math.log(LEAST_DEVIATION))
-        found = self.conjugate(noisy[None], means, widened, jnp.asarray(alpha_bar)[None])
+        log_deviations = jnp.maximum(log_deviations, LEAST_LOG_DEVIATION)
+        found = self.conjugate(noisy[None], means, log_deviations, jnp.asarray(alpha_bar)[None])
         # Weighed among themselves first: beside a zero that is many deviations away, their digits would be lost.
         log_weights = logits - log_sum(logits)[None] + found.own_evidence
         evidence = log_sum(log_weights)
