@@ -16,7 +16,7 @@ from ._zero_inflation import ZeroInflation, log_sum, random_numbers, total
 APART = 0.8
 # On the log scale, a deviation of 0.22. Whole counts are few values in a cell of known library size: components would
 # become spikes there, whose densities are all that training is then about, and cells far less like real ones. What is
-# below is cut off, and so pushed no further down; adding to the variance instead was worse.
+# below is cut off, and so pushed no further down; as a variance that is added it was worse (benchmarks/README.md).
 LEAST_LOG_DEVIATION = -1.5
 
 
