@@ -18,6 +18,8 @@ from scrdit_jax.evaluation import metrics, plots
 from scrdit_jax.evaluation.comparison import REAL, SHUFFLED
 
 PICTURED_CELLS = 400
+# Titles, and what they show of a row.
+Panels = list[tuple[str, Callable[[Row], float | None]]]
 
 
 def pictures(rows: Sequence[Row], sets: Sequence[CellSet], work: Path) -> dict[str, bytes]:
@@ -42,19 +44,22 @@ def pictures(rows: Sequence[Row], sets: Sequence[CellSet], work: Path) -> dict[s
 
 def bars(rows: Sequence[Row]) -> bytes:
     """The leading scores of every generator with their deviations, and a line where real cells lie."""
-    panels: list[tuple[str, Callable[[Row], float | None]]] = [
+    of_all: Panels = [
         ("Random-forest AUC", lambda row: row["whole"]["random_forest_auc"]),
-        ("AUC, mean over types", lambda row: mean_over_types(row, "random_forest_auc")),
         ("PCA-50 MMD", lambda row: row["whole"]["mmd_pca"]),
-        ("PCA-50 MMD, mean over types", lambda row: mean_over_types(row, "mmd_pca")),
         ("Gene-gene correlation error", lambda row: row["whole"]["gene_correlation_error"]),
+    ]
+    of_types: Panels = [
+        ("AUC, mean over types", lambda row: mean_over_types(row, "random_forest_auc")),
+        ("PCA-50 MMD, mean over types", lambda row: mean_over_types(row, "mmd_pca")),
         ("Markers: error of log fold changes", lambda row: row["markers"] and row["markers"]["error"]),
     ]
     names = [name for name in names_of(rows) if name != REAL][::-1]
-    figure_, axes = plots.blank_figure(2, 3, width=13.0, height=2.2 + 0.7 * len(names))
-    # Pairs that are read together stand above each other.
-    order = [axes[0], axes[3], axes[1], axes[4], axes[2], axes[5]]
-    for axis, (title, value) in zip(order, panels, strict=True):
+    # Cells without types have none of the second line.
+    lines = [of_all] + [of_types] * any(estimate(rows, name, value) for name in names for _, value in of_types)
+    height = 1.6 + (0.3 + 0.35 * len(names)) * len(lines)
+    figure_, axes = plots.blank_figure(len(lines), 3, width=13.0, height=height)
+    for axis, (title, value) in zip(axes, [panel for line in lines for panel in line], strict=True):
         found = [estimate(rows, name, value) for name in names]
         axis.barh(
             names, [one.mean if one else 0 for one in found], xerr=[one.sd if one else 0 for one in found],
@@ -66,11 +71,11 @@ def bars(rows: Sequence[Row]) -> bytes:
             axis.axvspan(floor.mean - floor.sd, floor.mean + floor.sd, color=plots.REAL, alpha=0.15, linewidth=0)
             axis.axvline(floor.mean, color=plots.REAL, linestyle="--", label=REAL)
         axis.set_title(title)
-        if axis not in (axes[0], axes[3]):
+        if axis not in axes[::3]:
             axis.tick_params(labelleft=False)  # the names stand once a line
         if title.startswith(("Random-forest", "AUC")):
             axis.set_xlim(min([0.4, *(one.mean - one.sd - 0.02 for one in found if one)]), 1.02)
-    handles, labels = order[0].get_legend_handles_labels()
+    handles, labels = axes[0].get_legend_handles_labels()
     if handles:
         figure_.legend(handles, labels, loc="outside lower center", frameon=False)
     return plots.to_png(figure_)

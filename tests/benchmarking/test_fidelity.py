@@ -15,6 +15,7 @@ from benchmarks.fidelity import __main__ as fidelity
 from benchmarks.fidelity import comparing, conditioning, figures, generators, novelty
 from benchmarks.fidelity.cell_sets import CellSet, Source
 from benchmarks.peers import Skipped
+from scrdit_jax.evaluation.comparison import REAL
 
 pytestmark = pytest.mark.usefixtures("small")
 
@@ -343,3 +344,15 @@ def test_cells_of_a_training_that_was_stopped_are_no_row(folder, tmp_path, monke
     result = call(folder, *common)
     assert result.exit_code == 0
     assert len(trained) == 2
+
+
+def test_bars_of_types_are_left_out_where_there_are_none():
+    whole = {"random_forest_auc": 0.6, "mmd_pca": 0.02, "gene_correlation_error": 0.1}
+    row = {"generator": "demo", "whole": whole, "types": {}, "markers": None}
+    of_types = {"types": {"B": {"random_forest_auc": 0.6, "mmd_pca": 0.02}}, "markers": {"error": 0.1}}
+    names = ("demo", "copula", "scvi", "knn-bootstrap-4", REAL)
+    without, with_types = (
+        figures.bars([{**one, "generator": name} for name in names]) for one in (row, {**row, **of_types})
+    )
+    heights = [int.from_bytes(picture[20:24], "big") for picture in (without, with_types)]  # in a PNG's header
+    assert heights[0] < 0.7 * heights[1]
