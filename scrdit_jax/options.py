@@ -25,6 +25,7 @@ class SettingChanges(TypedDict, total=False):
     cell_types: Sequence[str]
     condition_on: Sequence[str]
     derive: Mapping[str, int]
+    least_reproduced: float
     clip: bool
     quantiles: int
     # network
