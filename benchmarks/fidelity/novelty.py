@@ -50,15 +50,15 @@ def score_novelty(made: Made, cells: CellSet, count: int, seed: int) -> dict[str
         placed = cells.space.project(made.cells)
         distance, row = nearest_rows(placed, cells.space.training)
         of_held_out = nearest(cells.space.reference, cells.space.training)
-        numbers = numbers_up_to(len(placed), count)
+        sides = cells.space.reference, placed, numbers_up_to(len(placed), count)
+        reached = {"coverage": coverage(*sides), "recall": recall_of_many(*sides)}
         return {
             "released": membership.released,
             "candidates": membership.candidates,
             "auc": {attack: estimate.to_dict() for attack, estimate in membership.auc.items()},
             "tpr": {attack: estimate.to_dict() for attack, estimate in membership.tpr.items()},
             "nearer": nearer_than(distance, of_held_out),
-            "coverage": {str(n): share for n, share in coverage(cells.space.reference, placed, numbers).items()},
-            "recall": {str(n): share for n, share in recall_of_many(cells.space.reference, placed, numbers).items()},
+            **{name: {str(n): share for n, share in found.items()} for name, found in reached.items()},
             "distinct": distinct_cells(made.cells),
             "states": len(np.unique(row)),
             "training": len(cells.training),

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from scrdit_jax.data.scaling import Scaling
-from scrdit_jax.diffusion.predictions import FARTHEST, LARGEST_LOG_SPREAD, LEAST_LOG_SPREAD, Prediction, ZeroInflated
-from scrdit_jax.diffusion.predictions.mixture import LEAST_LOG_DEVIATION, Mixture
+from scrdit_jax.diffusion.predictions import FARTHEST, LARGEST_LOG_SPREAD, Prediction, ZeroInflated
+from scrdit_jax.diffusion.predictions.mixture import Mixture
 from scrdit_jax.networks import TIMESTEP_FEATURES, sincos_positions
 from scrdit_jax.networks.dit import MODULATIONS_OF_FINAL, MODULATIONS_PER_BLOCK, DiTConfig
 from scrdit_jax.sampling.solvers import Coefficients
@@ -129,11 +129,10 @@ def clean(prediction: Prediction, noisy: torch.Tensor, predicted: torch.Tensor, 
     elif isinstance(prediction, Mixture):
         k = prediction.components
         log_odds, logits, means, log_spreads = predicted.movedim(-1, 0).split((1, k, k, k))
-        log_spreads = log_spreads.clamp(min=LEAST_LOG_DEVIATION)
     else:
         return prediction.clean(noisy, predicted, alpha_bar)
     expressed = (means - prediction.mean) / prediction.std
-    log_spreads = log_spreads.clamp(LEAST_LOG_SPREAD, LARGEST_LOG_SPREAD) - math.log(prediction.std)
+    log_spreads = log_spreads.clamp(prediction.least_log_spread, LARGEST_LOG_SPREAD) - math.log(prediction.std)
     variance, noise, root = torch.exp(2 * log_spreads), 1 - alpha_bar, alpha_bar**0.5
     total = alpha_bar * variance + noise
     from_zero, from_expressed = noisy - root * prediction.zero, noisy[None] - root * expressed

@@ -110,19 +110,22 @@ def standardise(raw: np.ndarray, columns: Sequence[StateColumn]) -> np.ndarray:
     return (np.round((raw - centers) / scales * PARTS) / PARTS).astype(np.float32)
 
 
-def reproduced(cells: np.ndarray, folds: np.ndarray, axes: Sequence[np.ndarray], least: float) -> int:
+def reproduced(
+    cells: np.ndarray, folds: np.ndarray, axes: Sequence[np.ndarray], means: np.ndarray, least: float
+) -> int:
     """Of how many of the first axes the variance of `cells` (cell, gene) that they were found without is `least` or
     more of the variance of those that they were found in; 1 or more.
 
-    `axes[0]` (gene, n) were found in all cells, `axes[f]` without those of fold f; all, where there are no others.
+    `axes[0]` (gene, n) were found in all cells, `axes[f]` in those of mean `means[f]` (gene,), without fold f; all,
+    where there are no others.
     """
     n = axes[0].shape[1]
-    if len(axes) == 1 or not n:
+    if len(axes) == 1 or not least:
         return n
     apart = np.empty((len(cells), n))
     for fold in range(1, len(axes)):
         aside = folds == fold
-        apart[aside] = (cells[aside] - cells[~aside].mean(axis=0)) @ turned_to(axes[fold], axes[0])
+        apart[aside] = (cells[aside] - means[fold]) @ turned_to(axes[fold], axes[0])
     below = np.flatnonzero(apart.var(axis=0) < least * (cells @ axes[0]).var(axis=0))
     return max(1, int(below[0])) if len(below) else n
 
@@ -166,15 +169,15 @@ class StateFit:
         if FOLDS * 2 <= len(cells) <= MOST_CELLS_IN_FOLDS:
             folds = folds_of(len(self._training), FOLDS + 1)[np.searchsorted(self._training, self.sample)]
             sets += [cells[folds != fold] for fold in range(1, FOLDS + 1)]
+        means = np.stack([some.mean(axis=0, dtype=np.float64) for some in sets])
         found = [[DERIVED[kind].axes(some, self._kinds[kind]) for kind in along] for some in sets]
         for i, kind in enumerate(along):
-            kept = reproduced(cells, folds, [of_set[i] for of_set in found], self._least_reproduced)
+            kept = reproduced(cells, folds, [of_set[i] for of_set in found], means, self._least_reproduced)
             self._kinds[kind] = kept
             for of_set in found:
                 of_set[i] = of_set[i][:, :kept]
         turned = [[turned_to(axes, first) for axes, first in zip(of_set, found[0], strict=True)] for of_set in found]
         axes = np.stack([np.concatenate(of_set, axis=1) for of_set in turned])
-        means = np.stack([some.mean(axis=0, dtype=np.float64) for some in sets])
         self._axes = np.concatenate([axes, np.einsum("sg,sgn->sn", means, axes)[:, None]], axis=1, dtype=np.float32)
 
     def update(self, block: CellView) -> None:

@@ -14,7 +14,7 @@ from .metrics import Matrix, distances
 
 PLAIN, CALIBRATED = ATTACKS = ("plain", "calibrated")
 FALSE_POSITIVES = 0.01
-MOST = 2000
+MOST_CANDIDATES = 2000
 # One in a hundred of a few hundred cells is a matter of luck; over so many draws it is less of one.
 REPEATS = 40
 SMALLEST = np.finfo(np.float64).tiny
@@ -67,9 +67,12 @@ def score_membership(
     """
     components = TrainingComponents.fit(released, seed=seed)
     rng = np.random.default_rng([seed, 14])
-    chosen = (np.sort(rng.permutation(side.shape[0])[:most]) for side, most in ((training, MOST), (held_out, 2 * MOST)))
+
+    def placed(cells: Matrix, most: int) -> np.ndarray:
+        return components.project(cells[np.sort(rng.permutation(cells.shape[0])[:most])])
+
     there = components.project(released)
-    members, others = (components.project(side[rows]) for side, rows in zip((training, held_out), chosen, strict=True))
+    members, others = placed(training, MOST_CANDIDATES), placed(held_out, 2 * MOST_CANDIDATES)
     to_released = nearest(members, there), nearest(others, there)
     to_others = distances(members, others), distances(others, others)
     auc: dict[str, list[float]] = {attack: [] for attack in ATTACKS}

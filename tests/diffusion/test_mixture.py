@@ -10,7 +10,7 @@ from scipy import stats
 from scrdit_jax.config import DiffusionConfig
 from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.diffusion.predictions import ZeroInflated, make_prediction
-from scrdit_jax.diffusion.predictions.mixture import LEAST_LOG_DEVIATION, Mixture
+from scrdit_jax.diffusion.predictions.mixture import Mixture
 from scrdit_jax.diffusion.schedule import linear_schedule
 
 SCALING = Scaling(-10.0, -8.0, 4.0)
@@ -28,7 +28,7 @@ class Two(Mixture):
 
 def prior() -> OnGrid:
     grid = np.linspace(-1.5, 6.5, 80_002)  # zero is no point of it
-    wide = np.maximum(DEVIATIONS, np.exp(LEAST_LOG_DEVIATION))
+    wide = np.maximum(DEVIATIONS, np.exp(-1.5))
     masses = sum(w * stats.norm.pdf(grid, m, d) for w, m, d in zip(WEIGHTS, MEANS, wide, strict=True))
     return OnGrid(SCALING.zero, 1 - SHARE, SCALING.scale(grid), SHARE * masses / masses.sum())
 
@@ -92,7 +92,7 @@ def test_equal_components_are_the_zero_inflated_gaussian():
     single = jnp.asarray(random.normal(size=(4, 9, 3)), jnp.float32)
     logits = jnp.asarray(random.normal(size=(4, 9, 3)), jnp.float32)
     three = jnp.concatenate([single[..., :1], logits, *(jnp.repeat(single[..., i : i + 1], 3, -1) for i in (1, 2))], -1)
-    single = single.at[..., 2].set(jnp.maximum(single[..., 2], LEAST_LOG_DEVIATION))
+    single = single.at[..., 2].set(jnp.maximum(single[..., 2], -1.5))
     noisy, level = jnp.asarray(random.normal(size=(4, 9)), jnp.float32), jnp.full((4, 1), 0.4)
     clean = jnp.where(jnp.arange(9)[None] < 4, SCALING.zero, noisy + 2)
     np.testing.assert_allclose(CLEAN(noisy, three, level), jax.jit(one.clean)(noisy, single, level), atol=1e-5)

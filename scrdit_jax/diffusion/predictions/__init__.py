@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from ...registry import PREDICTIONS
 from ._prediction import PointPrediction, Prediction, Scale
-from ._zero_inflation import FARTHEST, LARGEST_LOG_SPREAD, LEAST_LOG_SPREAD
+from ._zero_inflation import FARTHEST, LARGEST_LOG_SPREAD
 from .epsilon import Epsilon
 from .v import Velocity
 from .zero_inflated import Posterior, ZeroInflated
@@ -20,7 +20,6 @@ from .zero_inflated import Posterior, ZeroInflated
 __all__ = [
     "FARTHEST",
     "LARGEST_LOG_SPREAD",
-    "LEAST_LOG_SPREAD",
     "PREDICTIONS",
     "Epsilon",
     "PointPrediction",

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from ._prediction import BasePrediction, Scale
 
-# Deviations of log expression below and above these mean nothing; nor do values many deviations from the mean.
-LEAST_LOG_SPREAD, LARGEST_LOG_SPREAD = -5.0, 1.0
+# Deviations of log expression above this mean nothing; nor do values many deviations from the mean.
+LARGEST_LOG_SPREAD = 1.0
 FARTHEST = 4.0
 # The largest float32 below 1.
 LARGEST_UNIFORM = 1 - 2.0**-24
@@ -34,12 +34,13 @@ class Conjugate(NamedTuple):
 @dataclass(frozen=True)
 class ZeroInflation(BasePrediction):
     """Zero, or a value: `zero` is where zeros lie on the network's scale, `mean` and `std` lead to it from the log
-    scale."""
+    scale. Log-deviations below `least_log_spread` count as that."""
 
     zero: float
     mean: float
     std: float
     is_distribution = True
+    least_log_spread = -5.0
 
     @classmethod
     def for_scale(cls, scale: Scale) -> Self:
@@ -57,7 +58,7 @@ class ZeroInflation(BasePrediction):
         All of one rank, `mean` and `log_deviation` of one shape, which is that of what is returned.
         """
         expressed = (mean - self.mean) / self.std
-        log_spread = jnp.clip(log_deviation, LEAST_LOG_SPREAD, LARGEST_LOG_SPREAD) - math.log(self.std)
+        log_spread = jnp.clip(log_deviation, self.least_log_spread, LARGEST_LOG_SPREAD) - math.log(self.std)
         variance, noise, root = jnp.exp(2 * log_spread), 1 - alpha_bar, alpha_bar**0.5
         total = alpha_bar * variance + noise
         from_zero, from_expressed = noisy - root * self.zero, noisy - root * expressed

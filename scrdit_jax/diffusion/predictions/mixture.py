@@ -14,10 +14,6 @@ from ._zero_inflation import ZeroInflation, log_sum, random_numbers, total
 
 # Where the outermost components begin, in deviations from the mean of the gene's expressed values.
 APART = 0.8
-# On the log scale, a deviation of 0.22. Whole counts are few values in a cell of known library size: components would
-# become spikes there, whose densities are all that training is then about, and cells far less like real ones. What is
-# below is cut off, and so pushed no further down; as a variance that is added it was worse (benchmarks/README.md).
-LEAST_LOG_DEVIATION = -1.5
 
 
 class MixturePosterior(NamedTuple):
@@ -36,11 +32,14 @@ class Mixture(ZeroInflation):
 
     An expressed gene may then be skewed, or have two modes (off in one state of the cell and on in another), which one
     Gaussian cannot say (mixture density networks, Bishop 1994). The outputs are in this order: log-odds, the logits of
-    the weights, the means and the log-deviations, both on the log-expression scale; these count as LEAST_LOG_DEVIATION
-    where they are below. Guidance moves all but the last.
+    the weights, the means and the log-deviations, both on the log-expression scale. Guidance moves all but the last.
     """
 
     components = 3
+    # A deviation of 0.22. Whole counts are few values in a cell of known library size: components would become spikes
+    # there, whose densities are all that training is then about, and cells far less like real ones. What is below is
+    # cut off, and so pushed no further down; as a variance that is added it was worse (benchmarks/README.md).
+    least_log_spread = -1.5
 
     @property
     def outputs(self) -> int:
@@ -59,14 +58,13 @@ class Mixture(ZeroInflation):
         offsets = APART * np.linspace(-1, 1, self.components) if self.components > 1 else np.zeros(1)
         means = mean + np.exp(log_deviation) * offsets[None]
         within = 0.5 * math.log(1 - np.mean(offsets**2))
-        deviations = np.repeat(np.maximum(log_deviation + within, LEAST_LOG_DEVIATION), self.components, axis=1)
+        deviations = np.repeat(np.maximum(log_deviation + within, self.least_log_spread), self.components, axis=1)
         return np.concatenate([log_odds, 0 * means, means, deviations], axis=1).astype(np.float32)
 
     def posterior(self, noisy, predicted, alpha_bar) -> MixturePosterior:
         """p(x_0 | x_t) of every gene: each component by Bayes' rule, its weight times its evidence."""
         log_odds, *of_components = jnp.split(jnp.moveaxis(predicted, -1, 0), [1, *self._ends], axis=0)
         logits, means, log_deviations = of_components
-        log_deviations = jnp.maximum(log_deviations, LEAST_LOG_DEVIATION)
         found = self.conjugate(noisy[None], means, log_deviations, jnp.asarray(alpha_bar)[None])
         # Weighed among themselves first: beside a zero that is many deviations away, their digits would be lost.
         log_weights = logits - log_sum(logits)[None] + found.own_evidence
