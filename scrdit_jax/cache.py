@@ -7,17 +7,20 @@ import hashlib
 import json
 import os
 import platform
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from .errors import ScrditError
 from .io.atomic import atomic_write
 
 # Programs that compile faster are not kept.
 LEAST_COMPILE_SECONDS = 0.2
+TIMED_SECONDS = 0.25
 
 
 def cache_directory() -> Path:
@@ -49,6 +52,18 @@ def _processor() -> str:
     with contextlib.suppress(OSError, StopIteration):
         known += next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
     return f"{platform.machine()}-{hashlib.sha256(known.encode()).hexdigest()[:12]}"
+
+
+def seconds_a_call(call: Callable[[], Any], *, least_seconds: float = TIMED_SECONDS) -> float:
+    """The least of several timed calls after one to warm up; `call` returns arrays, which are waited for."""
+    jax.block_until_ready(call())
+    best, spent = np.inf, 0.0
+    while spent < least_seconds:
+        started = time.perf_counter()
+        jax.block_until_ready(call())
+        seconds = time.perf_counter() - started
+        best, spent = min(best, seconds), spent + seconds
+    return best
 
 
 def cached_measurement(key: dict[str, Any], find_out: Callable[[], Any]) -> Any:

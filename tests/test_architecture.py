@@ -17,7 +17,7 @@ LAYERS = [
     {"conditioning"},
     {"data", "diffusion"},
     {"networks", "sampling"},
-    {"checkpoint", "families", "provenance"},
+    {"attention", "checkpoint", "families", "provenance"},
     {"evaluation"},
     {"training", "generation"},
     {"importing"},

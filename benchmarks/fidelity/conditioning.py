@@ -21,6 +21,7 @@ from scipy.stats import ks_2samp
 import scrdit_jax as scrdit
 from benchmarks.commands import as_json, one_line_errors, write_files
 from benchmarks.fidelity.generators import training_seconds
+from scrdit_jax.cache import seconds_a_call
 from scrdit_jax.checkpoint import Model, Run, load_model
 from scrdit_jax.conditioning.request import Quotas
 from scrdit_jax.conditioning.variables import Variable
@@ -31,7 +32,6 @@ from scrdit_jax.evaluation.comparison import Estimate, compare, estimate_text
 from scrdit_jax.evaluation.metrics import dense
 from scrdit_jax.evaluation.tables import markdown_table
 from scrdit_jax.generation.engine import make_engine
-from scrdit_jax.generation.tuning import seconds_a_call
 
 GUIDANCES = (0.0, 1.0, 2.0)
 BATCH = 64

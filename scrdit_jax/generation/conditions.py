@@ -102,7 +102,7 @@ def drawn_as_training_cells(model: Model, keys: jax.Array) -> DrawnConditions:
     codes = np.zeros((1, 0), np.int32) if model.conditions is None else model.conditions.codes
     cells = np.ones(1) if model.conditions is None else model.conditions.cells
     uniform = jax.vmap(jax.random.uniform)(_folded(keys, ROW))
-    rows = jnp.searchsorted(jnp.asarray(np.cumsum(cells) / cells.sum(), jnp.float32), uniform)
+    rows = jnp.searchsorted(jnp.asarray(np.cumsum(cells) / cells.sum(), jnp.float32), uniform, method="compare_all")
     rows = jnp.minimum(rows, len(codes) - 1).astype(jnp.int32)
     return draw_conditions(new_conditions(model, codes), rows, keys, states_of(model))
 

@@ -17,6 +17,7 @@ from ..conditioning.request import Quotas
 from ..config import SamplingConfig
 from ..devices import usable_devices
 from ..errors import Diverged
+from ..networks import conditioning_params
 from ..sampling.solvers import Coefficients, find_solver
 from . import tuning
 from .conditions import new_conditions, states_of
@@ -154,5 +155,5 @@ def _arguments(
     guide = Guide(table, conditions=conditions)
     if (conditions.codes is not None or network.states) and sampling.guidance != 0:
         guidance = jax.device_put(np.float32(sampling.guidance), on_each) if guided else None
-        guide = Guide(table if guided else None, params, guidance, conditions)
+        guide = Guide(table if guided else None, conditioning_params(params, sampling.dtype), guidance, conditions)
     return weights, guide, steps, seed

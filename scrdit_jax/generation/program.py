@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
@@ -65,8 +65,8 @@ def evaluate(
 
 
 class Guide(NamedTuple):
-    """Modulations without conditions (step, 1, ...), or the params, float32, that make them of a cell's `conditions`;
-    with guidance both, and its weight ().
+    """Modulations without conditions (step, 1, ...), or the params that make them of a cell's `conditions` (see
+    networks.conditioning_params); with guidance both, and its weight ().
 
     Those of conditions are computed as a step comes: kept for every step they would take gigabytes. States are drawn in
     any case: counts are made with their library size.
@@ -105,7 +105,7 @@ class SampledBatch(NamedTuple):
     library_size: jax.Array
 
 
-@partial(jax.jit, static_argnames="sampled", donate_argnames="donated", keep_unused=True)
+@partial(jax.jit, static_argnames=("sampled", "mesh"), donate_argnames="donated", keep_unused=True)
 def sample_batch(
     weights: Any,
     guide: Guide,
@@ -116,12 +116,42 @@ def sample_batch(
     donated: jax.Array,
     *,
     sampled: Sampled,
+    mesh: Mesh | None = None,
 ) -> SampledBatch:
     """Cells on the log scale, zeros restored, for global `cell_indices` (cell,); see `prepare`.
 
     `rows` (cell,) int32 say which row of the guide's conditions is a cell's. The solver's state is float32. The result
-    takes the place of `donated` (cell, gene), whose values do not matter.
+    takes the place of `donated` (cell, gene), whose values do not matter. The cells are shared out over the devices of
+    `mesh`.
     """
+    sample = on_each_device(partial(_sample, sampled), mesh, alike=3, shared=2)
+    return sample((weights, guide), coefficients, seed, cell_indices, rows)
+
+
+def on_each_device(call: Callable[..., Any], mesh: Mesh | None, *, alike: int, shared: int) -> Callable[..., Any]:
+    """`call` by each device of `mesh` for its own cells: of the arguments the first `alike` are the same on all, the
+    next `shared` and what is returned have a leading axis of cells.
+
+    No cell needs another, so nothing is exchanged; left to XLA, a kernel of our own would be given all cells.
+    """
+    if mesh is None or mesh.size == 1:
+        return call
+    cells = PartitionSpec(CELLS_AXIS)
+    return jax.shard_map(
+        call, mesh=mesh, in_specs=(PartitionSpec(),) * alike + (cells,) * shared, out_specs=cells, check_vma=False
+    )
+
+
+def _sample(
+    sampled: Sampled,
+    model: tuple[Any, Guide],
+    coefficients: Coefficients,
+    seed: jax.Array,
+    cell_indices: jax.Array,
+    rows: jax.Array,
+) -> SampledBatch:
+    """One device's share of `sample_batch`, with its weights and guide as `model`."""
+    weights, guide = model
     keys = cell_keys(jax.random.key(seed), cell_indices)
     conditions = draw_conditions(guide.conditions, rows, keys, sampled.states)
     predict_clean = _clean_cells(weights, guide, keys, conditions, sampled)
@@ -171,7 +201,7 @@ def _clean_cells(
             return meant(noisy, predict(unconditional, noisy), alpha_bar)
         # One timestep for all cells: what is computed of it is computed once a step.
         given = conditions.labels, conditions.states
-        conditional = network.apply(guide.params, timestep.reshape(1), *given, method="modulations")
+        conditional = network.apply(guide.params, timestep.reshape(1), *given, dtype, method="modulations")
         predicted = predict(conditional.astype(dtype), noisy)
         if unconditional is None:
             return meant(noisy, predicted, alpha_bar)
@@ -200,10 +230,12 @@ def place(devices: Sequence[jax.Device]) -> Placement:
 
 
 @lru_cache(maxsize=16)
-def compiled(leaves: tuple[jax.ShapeDtypeStruct, ...], structure: Any, sampled: Sampled) -> tuple[Any, float]:
+def compiled(
+    leaves: tuple[jax.ShapeDtypeStruct, ...], structure: Any, sampled: Sampled, mesh: Mesh
+) -> tuple[Any, float]:
     """`sample_batch` for arguments of these shapes, and the seconds it took; once a process, whatever their values."""
     started = time.perf_counter()
-    program = sample_batch.lower(*jax.tree.unflatten(structure, leaves), sampled=sampled).compile()
+    program = sample_batch.lower(*jax.tree.unflatten(structure, leaves), sampled=sampled, mesh=mesh).compile()
     return program, time.perf_counter() - started
 
 
@@ -247,7 +279,7 @@ def make_program(
     donated = jax.ShapeDtypeStruct((batch_size, sampled.network.genes), np.float32, sharding=shared_out)
     shapes = (*jax.tree.map(_shape, arguments), indices, rows, donated)
     leaves, structure = jax.tree.flatten(shapes)
-    program, seconds = compiled(tuple(leaves), structure, sampled)
+    program, seconds = compiled(tuple(leaves), structure, sampled, shared_out.mesh)
     fixed = sum(leaf.nbytes for leaf in jax.tree.leaves(arguments))
     needed = require_fit(program, batch_size, placement, fixed)
     return Program(

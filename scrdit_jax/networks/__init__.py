@@ -10,10 +10,14 @@ Each module here whose name has no underscore in front is a network, its `NETWOR
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
+import jax
 
 from ..config import NetworkConfig
 from ..registry import NETWORKS
+from ._attention import attend, padded_tokens
 from ._embeddings import TIMESTEP_FEATURES, Conditioning, sincos_positions, timestep_features
 from ._network import Network
 
@@ -23,9 +27,12 @@ __all__ = [
     "TIMESTEP_FEATURES",
     "Conditioning",
     "Network",
+    "attend",
     "attention_shape",
+    "conditioning_params",
     "flops_per_evaluation",
     "make_network",
+    "padded_tokens",
     "sincos_positions",
     "timestep_features",
 ]
@@ -33,6 +40,16 @@ __all__ = [
 # The layers that `modulations` uses and `denoise` does not, in every network; sampling leaves them behind once the
 # modulations are computed.
 CONDITIONING_LAYERS = ("timestep_in", "timestep_out", "label_embeddings", "state_in", "state_out", "modulation")
+
+
+def conditioning_params(params: Any, dtype: Any) -> Any:
+    """What of a network's params `modulations` uses; its last product, nearly all of its work, in `dtype`.
+
+    What leads to that stays in float32: a timestep's angles need the digits.
+    """
+    layers = {name: layer for name, layer in params["params"].items() if name in CONDITIONING_LAYERS}
+    layers["modulation"] = jax.tree.map(lambda leaf: leaf.astype(dtype), layers["modulation"])
+    return {"params": layers}
 
 
 def make_network(

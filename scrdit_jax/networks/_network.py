@@ -40,10 +40,11 @@ class Network(NamedTuple):
 
     `flops_per_evaluation` (config, genes, outputs) are the floating-point operations of one `denoise` of one cell, but
     for what all cells of a step share; `attention_shape` (config, genes) is (tokens, heads, size of a head) of the
-    longest attention.
+    longest attention. `attentions` are the ways in which the module can compute it.
     """
 
     config: type[Any]
     module: type[nn.Module]
     flops_per_evaluation: Callable[[Any, int, int], int]
     attention_shape: Callable[[Any, int], tuple[int, int, int]]
+    attentions: tuple[str, ...] = ("xla", "cudnn")

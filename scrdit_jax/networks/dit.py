@@ -7,12 +7,14 @@ modulations. Training calls both per cell; sampling, where all cells share t, co
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ..config.checks import require, require_choice, require_real, require_whole
+from ._attention import attend, attend_parts, padded_tokens
 from ._embeddings import Conditioning, sincos_positions
 from ._network import ConditionedNetwork, Network
 
@@ -20,7 +22,7 @@ MODULATIONS_PER_BLOCK = 6
 MODULATIONS_OF_FINAL = 2
 
 POSITIONS = ("sincos", "learned")
-ATTENTIONS = ("xla", "cudnn")
+ATTENTIONS = ("xla", "cudnn", "pallas")
 MOST_UNROLLED = 4
 
 _xavier = nn.initializers.xavier_uniform()
@@ -67,37 +69,102 @@ class DiTConfig:
 
 
 def modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
-    """x (1 + scale) + shift, with x (cell, token, width) and shift, scale (#cell, 1, width)."""
+    """x (1 + scale) + shift, all (token, width)."""
     return x * (1 + scale) + shift
 
 
 class Block(nn.Module):
-    """Attention and MLP, each normalised, modulated and gated; starts as the identity (adaLN-Zero)."""
+    """Attention and MLP, each normalised, modulated and gated; starts as the identity (adaLN-Zero).
+
+    The tokens of all cells are one matrix, which a TPU multiplies faster than one for each cell. A cell has `tokens`,
+    of which the first `keys` are attended to.
+    """
 
     width: int
     heads: int
     mlp_ratio: float
     attention: str
+    tokens: int
+    keys: int
 
     @nn.compact
     def __call__(self, x: jax.Array, modulations: jax.Array) -> tuple[jax.Array, None]:
-        """(cell, token, width) and (6, #cell, 1, width) -> (cell, token, width), and nothing for the scan to stack."""
-        shift_attention, scale_attention, gate_attention, shift_mlp, scale_mlp, gate_mlp = modulations
-        h = modulate(_normalise(x), shift_attention, scale_attention)
-        qkv = nn.Dense(3 * self.width, kernel_init=_xavier, name="qkv")(h)
-        q, k, v = jnp.split(qkv.reshape(*x.shape[:2], 3 * self.heads, self.width // self.heads), 3, axis=2)
-        attended = jax.nn.dot_product_attention(q, k, v, implementation=self.attention).reshape(x.shape)
-        x = x + gate_attention * nn.Dense(self.width, kernel_init=_xavier, name="projection")(attended)
-        h = modulate(_normalise(x), shift_mlp, scale_mlp)
+        """(cell token, width) and (6, #cell, width) -> (cell token, width), and nothing for the scan to stack."""
+        of_tokens = (_for_tokens(rows, self.tokens) for rows in modulations)
+        shift_attention, scale_attention, gate_attention, shift_mlp, scale_mlp, gate_mlp = of_tokens
+        on_gpu = self.attention == "cudnn"
+        attended = self._attend(modulate(_normalise(x, on_gpu), shift_attention, scale_attention))
+        x = GatedDense(on_gpu, name="projection")(x, attended, gate_attention)
+        h = modulate(_normalise(x, on_gpu), shift_mlp, scale_mlp)
         h = nn.gelu(
             nn.Dense(round(self.mlp_ratio * self.width), kernel_init=_xavier, name="mlp_in")(h), approximate=True
         )
-        return x + gate_mlp * nn.Dense(self.width, kernel_init=_xavier, name="mlp_out")(h), None
+        return GatedDense(on_gpu, name="mlp_out")(x, h, gate_mlp), None
+
+    def _attend(self, h: jax.Array) -> jax.Array:
+        """Self-attention of each cell's tokens: (cell token, width), the same shape."""
+        if self.attention == "cudnn":
+            heads = -1, self.tokens, self.heads, self.width // self.heads
+            q, k, v = (part.reshape(heads) for part in QueriesKeysValues(self.width, name="qkv")(h))
+            return attend_parts(q, k, v, self.keys, self.attention).reshape(h.shape)
+        qkv = nn.Dense(3 * self.width, kernel_init=_xavier, name="qkv")(h).reshape(-1, self.tokens, 3 * self.width)
+        return attend(qkv, self.heads, self.keys, self.attention).reshape(h.shape)
 
 
-def _normalise(x: jax.Array) -> jax.Array:
-    """Layer norm without learned scale or shift: adaLN brings its own. Its sums are in float32 always."""
-    return jax.nn.standardize(x.astype(jnp.float32), axis=-1, epsilon=1e-6).astype(x.dtype)
+class GatedDense(nn.Module):
+    """x + gate (h W + b), its params those of `nn.Dense`.
+
+    With `folded`, a gate that all cells share is multiplied into W and b, so that a GPU adds x as it multiplies h.
+    """
+
+    folded: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array, h: jax.Array, gate: jax.Array) -> jax.Array:
+        """x (token, width), h (token, number), gate (1 or token, width) -> (token, width)."""
+        kernel = self.param("kernel", _xavier, (h.shape[-1], x.shape[-1]))
+        bias = self.param("bias", _zeros, (x.shape[-1],))
+        if self.folded and len(gate) == 1:
+            return (h @ (kernel * gate) + x) + (bias * gate[0])[None]
+        return x + gate * (h @ kernel + bias[None])
+
+
+class QueriesKeysValues(nn.Module):
+    """A dense layer to three times the width, its params those of `nn.Dense`, a product for each third.
+
+    cuDNN takes them apart from each other: of one product, all three would be copied.
+    """
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> list[jax.Array]:
+        """(token, width) -> three of (token, width)."""
+        kernel = self.param("kernel", _xavier, (x.shape[-1], 3 * self.width))
+        bias = self.param("bias", _zeros, (3 * self.width,))
+        return [
+            x @ one + also[None] for one, also in zip(jnp.split(kernel, 3, axis=1), jnp.split(bias, 3), strict=True)
+        ]
+
+
+def _for_tokens(rows: jax.Array, tokens: int) -> jax.Array:
+    """What all tokens of a cell share, (#cell, width) -> (1 or cell token, width)."""
+    if len(rows) == 1:
+        return rows
+    return jnp.broadcast_to(rows[:, None], (len(rows), tokens, rows.shape[-1])).reshape(-1, rows.shape[-1])
+
+
+def _normalise(x: jax.Array, one_kernel: bool = False) -> jax.Array:
+    """Layer norm without learned scale or shift: adaLN brings its own. Its sums are in float32 always.
+
+    With `one_kernel`, in the form that XLA makes one kernel of on a GPU: the mean, then the mean square of what is
+    left. On a TPU and a CPU two sums side by side are faster.
+    """
+    wide = x.astype(jnp.float32)
+    if not one_kernel:
+        return jax.nn.standardize(wide, axis=-1, epsilon=1e-6).astype(x.dtype)
+    centred = wide - wide.mean(axis=-1, keepdims=True)
+    return (centred * jax.lax.rsqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-6)).astype(x.dtype)
 
 
 class DiT(ConditionedNetwork):
@@ -106,7 +173,8 @@ class DiT(ConditionedNetwork):
     With `summary_token` one more token is a dense layer of all genes, and a dense layer of it is added to what comes
     out: every block then sees the whole cell at once and every gene knows what cell it is in, where otherwise a
     cell's identity has to be put together and handed round by attention alone. With several outputs a gene, each has a
-    bias of its own, `gene_bias`, that can begin at what is known of the gene. `attention` is one of ATTENTIONS.
+    bias of its own, `gene_bias`, that can begin at what is known of the gene. `attention` is one of ATTENTIONS: XLA's,
+    cuDNN's (all else then as XLA fuses it best on a GPU), or a kernel for TPUs.
     """
 
     config: DiTConfig
@@ -133,17 +201,35 @@ class DiT(ConditionedNetwork):
         scanned = nn.scan(
             Block, variable_axes={"params": 0}, split_rngs={"params": True}, length=c.depth, unroll=unroll
         )
-        self.blocks = scanned(c.width, c.heads, c.mlp_ratio, self.attention)
+        self.blocks = scanned(c.width, c.heads, c.mlp_ratio, self.attention, self._padded, self._tokens)
         self.modulation = nn.Dense(
             (MODULATIONS_PER_BLOCK * c.depth + MODULATIONS_OF_FINAL) * c.width, kernel_init=_zeros
         )
         self.unpatchify = nn.Dense(c.genes_per_token * self.outputs, kernel_init=_zeros)
 
+    @property
+    def _tokens(self) -> int:
+        """Those of the genes, and the summary."""
+        return self.genes // self.config.genes_per_token + self.config.summary_token
+
+    @property
+    def _padded(self) -> int:
+        """Tokens that are computed with."""
+        return padded_tokens(self._tokens, self.attention)
+
     def modulations(
-        self, timesteps: jax.Array, labels: jax.Array | None = None, states: jax.Array | None = None
+        self,
+        timesteps: jax.Array,
+        labels: jax.Array | None = None,
+        states: jax.Array | None = None,
+        dtype: Any = jnp.float32,
     ) -> jax.Array:
-        """Every shift, scale and gate of every layer: (n,) and (n, column) -> (n, 6 depth + 2, width)."""
-        rows = self.modulation(self.conditioning(timesteps - 1 + self.config.first_timestep, labels, states))
+        """Every shift, scale and gate of every layer: (n,) and (n, column) -> (n, 6 depth + 2, width).
+
+        The last and by far largest product is computed in the wider of `dtype` and that of its params.
+        """
+        vector = self.conditioning(timesteps - 1 + self.config.first_timestep, labels, states)
+        rows = self.modulation(vector.astype(dtype))
         return rows.reshape(len(rows), -1, self.config.width)
 
     def denoise(self, cells: jax.Array, modulations: jax.Array) -> jax.Array:
@@ -153,19 +239,24 @@ class DiT(ConditionedNetwork):
         """
         c = self.config
         tokens = self.genes // c.genes_per_token
-        x = self.patchify(cells.reshape(len(cells), tokens, c.genes_per_token))
         codes = self.position_codes if c.positions == "learned" else sincos_positions(tokens, c.width)
-        x = x + codes.astype(x.dtype)[None]
+        x = self.patchify(cells.reshape(len(cells), tokens, c.genes_per_token)) + codes.astype(cells.dtype)[None]
         if c.summary_token:
             x = jnp.concatenate([self.summarise(cells)[:, None, :], x], axis=1)
-        rows = jnp.swapaxes(modulations, 0, 1)[:, :, None, :]
+        if self._padded > self._tokens:
+            x = jnp.pad(x, [(0, 0), (0, self._padded - self._tokens), (0, 0)])
+        rows = jnp.swapaxes(modulations, 0, 1)
         per_block = rows[:-MODULATIONS_OF_FINAL].reshape(c.depth, MODULATIONS_PER_BLOCK, *rows.shape[1:])
-        x, _ = self.blocks(x, per_block)
-        x = modulate(_normalise(x), *rows[-MODULATIONS_OF_FINAL:])
+        x, _ = self.blocks(x.reshape(-1, c.width), per_block)
+        shift, scale = (_for_tokens(rows, self._padded) for rows in rows[-MODULATIONS_OF_FINAL:])
+        x = modulate(_normalise(x, self.attention == "cudnn"), shift, scale)
+        of_cells = x.reshape(len(cells), self._padded, c.width)
+        if self._padded > tokens:
+            x = of_cells[:, c.summary_token : self._tokens].reshape(-1, c.width)
         shape = cells.shape if self.outputs == 1 else (*cells.shape, self.outputs)
-        predicted = self.unpatchify(x[:, -tokens:]).reshape(shape)
+        predicted = self.unpatchify(x).reshape(shape)
         if c.summary_token:
-            summary = x[:, 0] if c.summary_rank is None else self.tell_in(x[:, 0])
+            summary = of_cells[:, 0] if c.summary_rank is None else self.tell_in(of_cells[:, 0])
             predicted = predicted + self.tell(summary).reshape(shape)
         if self.outputs > 1:
             predicted = predicted + self.gene_bias.astype(x.dtype)[None]
@@ -193,4 +284,4 @@ def attention_shape(config: DiTConfig, genes: int) -> tuple[int, int, int]:
     return genes // config.genes_per_token + config.summary_token, config.heads, config.width // config.heads
 
 
-NETWORK = Network(DiTConfig, DiT, flops_per_evaluation, attention_shape)
+NETWORK = Network(DiTConfig, DiT, flops_per_evaluation, attention_shape, ATTENTIONS)

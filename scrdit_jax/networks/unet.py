@@ -8,6 +8,7 @@ Convolutions take neighbouring genes for related, which nothing but the order of
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -120,10 +121,15 @@ class UNet(ConditionedNetwork):
             self.gene_bias = self.param("gene_bias", _zeros, (self.genes, self.outputs))
 
     def modulations(
-        self, timesteps: jax.Array, labels: jax.Array | None = None, states: jax.Array | None = None
+        self,
+        timesteps: jax.Array,
+        labels: jax.Array | None = None,
+        states: jax.Array | None = None,
+        dtype: Any = jnp.float32,
     ) -> jax.Array:
-        """The shift of every block: (n,) and (n, column) -> (n, channels of all blocks)."""
-        return self.modulation(self.conditioning(timesteps - 1 + self.config.first_timestep, labels, states))
+        """The shift of every block: (n,) and (n, column) -> (n, channels of all blocks); `dtype` as for the DiT."""
+        vector = self.conditioning(timesteps - 1 + self.config.first_timestep, labels, states)
+        return self.modulation(vector.astype(dtype))
 
     def denoise(self, cells: jax.Array, modulations: jax.Array) -> jax.Array:
         """Noisy cells (cell, gene) and modulations (#cell, channels of all blocks) -> prediction.

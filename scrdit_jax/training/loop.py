@@ -14,6 +14,7 @@ import numpy as np
 from anndata import AnnData
 from tqdm import tqdm
 
+from ..attention import with_fastest_attention
 from ..checkpoint import Checkpoints, Model, Run
 from ..conditioning.table import ConditionTable
 from ..config import RunConfig
@@ -151,7 +152,8 @@ class _Session:
             devices = usable_devices(settings.batch_size // settings.accumulate, collectives=True)
         require_even_shares(settings, len(devices))
         self.resident = self._fits(devices[0]) if self.options.resident is None else self.options.resident
-        step = make_step(self.network, self.config, self.metadata.scaling, teacher=self.teacher, axis_name=DEVICES)
+        network = with_fastest_attention(self.network, settings.dtype, gradient=True)
+        step = make_step(network, self.config, self.metadata.scaling, teacher=self.teacher, axis_name=DEVICES)
         return parallelise(
             step,
             devices,

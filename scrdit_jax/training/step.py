@@ -18,6 +18,7 @@ from ..data.scaling import Scaling
 from ..diffusion.forward import add_noise
 from ..diffusion.predictions import make_prediction
 from ..diffusion.schedule import linear_schedule, timestep_probabilities
+from ..networks import conditioning_params
 from .objectives import OBJECTIVES, NoisedBatch, Teacher
 from .state import TrainState, make_optimizer
 from .teacher import TeacherModel
@@ -100,7 +101,9 @@ def _level_draws(diffusion: DiffusionConfig, training: TrainingConfig) -> Callab
 
     def draw(key: jax.Array, positions: jax.Array, whole: int) -> jax.Array:
         quantiles = _quantiles(key, positions, whole, stratified=training.stratified_levels)
-        return 1 + jnp.minimum(jnp.searchsorted(cumulative, quantiles, side="right"), schedule.timesteps - 1)
+        # One comparison with all; a binary search is a loop on the device.
+        found = jnp.searchsorted(cumulative, quantiles, side="right", method="compare_all")
+        return 1 + jnp.minimum(found, schedule.timesteps - 1)
 
     return draw
 
@@ -108,14 +111,16 @@ def _level_draws(diffusion: DiffusionConfig, training: TrainingConfig) -> Callab
 def _predictor(network: nn.Module, dtype: str) -> Callable[..., jax.Array]:
     """(params, noisy, timesteps, (labels, states)) -> the network's output, float32.
 
-    In bfloat16 the network's body computes with rounded copies of the params; the conditioning, norms, softmax and
-    what is made of the output stay in float32.
+    In bfloat16 the network's body and the conditioning's last product compute with rounded copies of the params; what
+    leads to that, norms, softmax and what is made of the output stay in float32.
     """
 
     def predict(params: Any, noisy: jax.Array, timesteps: jax.Array, conditions: tuple) -> jax.Array:
         if dtype == "float32":
             return network.apply(params, noisy, timesteps, *conditions)
-        modulations = network.apply(params, timesteps, *conditions, method="modulations")
+        conditioning = conditioning_params(params, dtype)
+        labels, states = conditions
+        modulations = network.apply(conditioning, timesteps, labels, states, dtype, method="modulations")
         rounded = jax.tree.map(lambda leaf: leaf.astype(dtype), (params, noisy, modulations))
         params, noisy, modulations = rounded
         return network.apply(params, noisy, modulations, method="denoise").astype(jnp.float32)

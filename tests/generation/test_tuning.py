@@ -6,12 +6,13 @@ import json
 import pytest
 
 from scrdit_jax import cache as caches
+from scrdit_jax.attention import attention_seconds, choose_attention
 from scrdit_jax.cache import cached_measurement
 from scrdit_jax.checkpoint import load_model
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.generation import tuning
 from scrdit_jax.generation.engine import make_engine
-from scrdit_jax.generation.tuning import batch_sizes, choose_attention, choose_batch_size, stops_paying
+from scrdit_jax.generation.tuning import batch_sizes, choose_batch_size, stops_paying
 
 
 @pytest.fixture
@@ -34,7 +35,8 @@ def test_the_sweep_ends_when_two_more_sizes_bring_nothing():
 
 
 @pytest.mark.parametrize(
-    ("devices", "platform", "first"), [(2, "cpu", [8, 16, 32, 64]), (1, "gpu", [64, 256, 1024, 4096])]
+    ("devices", "platform", "first"),
+    [(2, "cpu", [8, 16, 32, 64]), (1, "gpu", [64, 256, 1024, 4096]), (4, "tpu", [32, 64, 128, 256])],
 )
 def test_candidates_are_shared_out_evenly(devices, platform, first):
     assert list(itertools.islice(batch_sizes(devices, platform), 4)) == first
@@ -51,9 +53,10 @@ def test_cudnn_is_used_where_it_is_there_and_faster():
 def test_attention_is_timed_and_what_a_device_cannot_do_is_not_an_error(tiny_run):
     model = load_model(tiny_run)
     network = make_engine(model, SamplingConfig(steps=2, batch_size=8)).network
-    seconds = tuning.attention_seconds(network, "bfloat16")
-    assert seconds["xla"] > 0
-    assert seconds["cudnn"] is None
+    for gradient in (False, True):
+        seconds = attention_seconds(network, "bfloat16", ("xla", "cudnn", "pallas"), gradient=gradient)
+        assert seconds["xla"] > 0
+        assert seconds["cudnn"] is seconds["pallas"] is None
     assert network.attention == "xla"
 
 
