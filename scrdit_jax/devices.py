@@ -73,7 +73,7 @@ def usable_devices(batch_size: int, *, collectives: bool = False) -> list[jax.De
 
     For work with `collectives`, cores that `use_every_core` made devices count as one: with a step dispatched before
     the last has ended, their all-reduce was seen to wait for a thread for ever, and one after the other small batches
-    are no faster on two (benchmarks/speed/devices.py).
+    are no faster on two (benchmarks/speed/training.py).
     """
     devices = jax.local_devices()
     if collectives and _cores_are_devices and devices[0].platform == "cpu":

@@ -19,14 +19,15 @@ from scrdit_jax.generation.composition import dense_batches
 from scrdit_jax.generation.engine import make_engine
 
 SMALL = {"genes": 200, "genes_per_token": 20, "width": 32, "depth": 1, "heads": 2}
-CELLS = (1_000, 100_000)
+TIMES = 100
 
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--cells", default=100_000, show_default=True, help="In one run; and a hundredth in each of a hundred.")
 @click.option("--rounds", default=5, show_default=True)
-def main(out: Path, rounds: int) -> None:
-    """A hundred runs of a thousand cells, then one of a hundred thousand, in turn."""
+def main(out: Path, cells: int, rounds: int) -> None:
+    """A hundred runs of a hundredth of the cells, then one of all, in turn."""
     use_every_core()
     model = random_model(load_preset("demo").with_settings(SMALL))
     engine = make_engine(model, SamplingConfig(steps=10, batch_size=250))
@@ -36,14 +37,15 @@ def main(out: Path, rounds: int) -> None:
             for _batch in dense_batches(engine, cells):
                 pass
 
-    timings = in_turn([lambda: sample(CELLS[0], CELLS[1] // CELLS[0]), lambda: sample(CELLS[1])], rounds)
-    seconds = [np.array(timing.seconds) / CELLS[1] for timing in timings]
+    few = cells // TIMES
+    timings = in_turn([lambda: sample(few, TIMES), lambda: sample(cells)], rounds)
+    seconds = [np.array(timing.seconds) / cells for timing in timings]
     ratios = seconds[1] / seconds[0]
     values = {
         "device": describe_devices(),
         "settings": SMALL,
         "evaluations": engine.evaluations,
-        "seconds_per_cell": {str(n): float(np.median(s)) for n, s in zip(CELLS, seconds, strict=True)},
+        "seconds_per_cell": {str(n): float(np.median(s)) for n, s in zip((few, cells), seconds, strict=True)},
         "ratio": {"median": float(np.median(ratios)), "rounds": ratios.tolist()},
     }
     click.echo(f"{values['seconds_per_cell']}, ratio {values['ratio']['median']:.3f}")
