@@ -96,7 +96,7 @@ def parts(run: Path, folder: Path, *, platform: str, tiny: bool = False) -> list
         Part(folder / f"peer-demo-{dtype}.json", (*torch, *run_or_tiny, *rounds), 3, "torch"),
         Part(folder / f"peer-paper-{dtype}.json", (*torch, *paper, *rounds), 3, "torch"),
         Part(folder / "million.json", speed("end_to_end", str(run), "--cells", many[1], "--into", "shards"), 4),
-        Part(folder / "linearity.json", speed("linearity", *(("--cells", "200", "--rounds", "1") if tiny else ())), 2),
+        Part(folder / "linearity.json", speed("linearity", *(("--cells", "500", "--rounds", "1") if tiny else ())), 2),
         Part(folder / f"paper-{dtype}", (*tool, *paper, *once, *cases(*of_paper)), 4),
     ]  # fmt: skip
     # Elsewhere there is but one way to compute attention.

@@ -19,26 +19,27 @@ from scrdit_jax.generation.composition import dense_batches
 from scrdit_jax.generation.engine import make_engine
 
 SMALL = {"genes": 200, "genes_per_token": 20, "width": 32, "depth": 1, "heads": 2}
-TIMES = 100
+BATCH, MOST_TIMES = 250, 100
 
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-@click.option("--cells", default=100_000, show_default=True, help="In one run; and a hundredth in each of a hundred.")
+@click.option("--cells", default=100_000, show_default=True, help="In one run; and in a hundred of a hundredth.")
 @click.option("--rounds", default=5, show_default=True)
 def main(out: Path, cells: int, rounds: int) -> None:
     """A hundred runs of a hundredth of the cells, then one of all, in turn."""
     use_every_core()
     model = random_model(load_preset("demo").with_settings(SMALL))
-    engine = make_engine(model, SamplingConfig(steps=10, batch_size=250))
+    engine = make_engine(model, SamplingConfig(steps=10, batch_size=BATCH))
 
     def sample(cells: int, times: int = 1) -> None:
         for _ in range(times):
             for _batch in dense_batches(engine, cells):
                 pass
 
-    few = cells // TIMES
-    timings = in_turn([lambda: sample(few, TIMES), lambda: sample(cells)], rounds)
+    times = max(1, min(MOST_TIMES, cells // BATCH))
+    few = cells // times
+    timings = in_turn([lambda: sample(few, times), lambda: sample(cells)], rounds)
     seconds = [np.array(timing.seconds) / cells for timing in timings]
     ratios = seconds[1] / seconds[0]
     values = {

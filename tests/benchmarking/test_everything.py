@@ -2,8 +2,8 @@
 
 import importlib.util
 import json
+import os
 import re
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -64,11 +64,24 @@ def test_a_part_without_time_or_library_is_left_out_by_a_sentence(tmp_path):
 
 
 def test_a_part_is_cut_off_with_what_it_has_started(tmp_path):
-    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
-    part = Part(tmp_path / "a.json", ("-c", code), 0.5 / 60)
-    assert outcome(part, 60, {}, least=0) == "cut off after 0.0 minutes"
-    time.sleep(0.2)
-    assert str(tmp_path) not in subprocess.run(["ps", "axww"], capture_output=True, text=True).stdout
+    code = (
+        "import subprocess, sys; child = subprocess.Popen(['sleep', '600']); "
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid)); child.wait()"
+    )
+    part = Part(tmp_path / "a.json", ("-c", code), 2 / 60)
+    assert outcome(part, 60, {"PATH": os.environ["PATH"]}, least=0) == "cut off after 0.0 minutes"
+    child = int((tmp_path / "pid").read_text())
+    for _ in range(100):  # until whoever adopts it has seen its end
+        if not is_running(child):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{child} is still running")
+
+
+def is_running(process):
+    """A zombie is not."""
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_the_share_of_a_peak_is_of_devices_whose_peak_is_known():
@@ -115,8 +128,6 @@ def test_a_rehearsal_measures_every_part_and_again_none(tiny_run, tmp_path, monk
 
 
 def test_a_function_runs_in_a_process_of_its_own(tmp_path):
-    import os
-
     assert in_own_process("os.path", "join", tmp_path, "a") == str(tmp_path / "a")
     assert in_own_process("os", "getpid") != os.getpid()
 
