@@ -4,6 +4,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -126,7 +127,9 @@ def test_sigterm_ends_a_process_with_a_status_that_schedulers_know(tiny_run, tmp
     out = tmp_path / "out"
     place = ("--processes", "1", "--process-id", "0")
     if meeting:
-        place += ("--coordinator", f"localhost:{random.randint(20000, 30000)}")
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            place += ("--coordinator", f"localhost:{free.getsockname()[1]}")
     process = start(tiny_run, out, 2_000_000, *place)
     wait_for_more(out, [process])
     process.send_signal(signal.SIGTERM)
