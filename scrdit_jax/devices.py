@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def usable_devices(batch_size: int, *, collectives: bool = False) -> list[jax.De
 
     For work with `collectives`, cores that `use_every_core` made devices count as one: with a step dispatched before
     the last has ended, their all-reduce was seen to wait for a thread for ever, and one after the other small batches
-    are no faster on two (benchmarks/speed/devices.py).
+    are no faster on two (benchmarks/speed/training.py).
     """
     devices = jax.local_devices()
     if collectives and _cores_are_devices and devices[0].platform == "cpu":
@@ -133,9 +134,13 @@ def join_processes(
     # The number is to be known before devices are: asked with jax.process_index(), JAX would bind them all together.
     from jax._src.distributed import global_state
 
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     _meet(coordinator, processes, process_id, remedy="give --processes N and --process-id I, without --coordinator")
     place = global_state.process_id, global_state.num_processes
     jax.distributed.shutdown()
+    # JAX has put a handler of its own in that place, which for a process alone would do nothing at all.
+    with contextlib.suppress(ValueError):  # only the main thread may
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if on_sigterm is None else on_sigterm)
     global_state.process_id, global_state.num_processes = 0, 1
     return place
 

@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import anndata
 import h5py
@@ -379,3 +380,11 @@ def test_every_command_has_help_with_examples(command):
     result = CliRunner().invoke(main, [command, "--help"])
     assert result.exit_code == 0
     assert f"  scrdit {command}" in result.output
+
+
+@pytest.mark.parametrize(("stopped", "status"), [("SIGTERM received at step 3", 143), ("the 5 minutes are over", 0)])
+def test_training_that_a_signal_has_stopped_ends_with_a_status_that_says_so(scrdit, monkeypatch, stopped, status):
+    """A scheduler takes 0 for the end of the work."""
+    run = SimpleNamespace(stopped=stopped)
+    monkeypatch.setattr("scrdit_jax.api.train", lambda *_, **__: run)
+    assert scrdit("train", "pbmc3k", "--out", "run") == (status, f"stopped: {stopped}\n")

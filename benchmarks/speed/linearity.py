@@ -19,31 +19,34 @@ from scrdit_jax.generation.composition import dense_batches
 from scrdit_jax.generation.engine import make_engine
 
 SMALL = {"genes": 200, "genes_per_token": 20, "width": 32, "depth": 1, "heads": 2}
-CELLS = (1_000, 100_000)
+BATCH, MOST_TIMES = 250, 100
 
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True)
+@click.option("--cells", default=100_000, show_default=True, help="In one run; and in a hundred of a hundredth.")
 @click.option("--rounds", default=5, show_default=True)
-def main(out: Path, rounds: int) -> None:
-    """A hundred runs of a thousand cells, then one of a hundred thousand, in turn."""
+def main(out: Path, cells: int, rounds: int) -> None:
+    """A hundred runs of a hundredth of the cells, then one of all, in turn."""
     use_every_core()
     model = random_model(load_preset("demo").with_settings(SMALL))
-    engine = make_engine(model, SamplingConfig(steps=10, batch_size=250))
+    engine = make_engine(model, SamplingConfig(steps=10, batch_size=BATCH))
 
     def sample(cells: int, times: int = 1) -> None:
         for _ in range(times):
             for _batch in dense_batches(engine, cells):
                 pass
 
-    timings = in_turn([lambda: sample(CELLS[0], CELLS[1] // CELLS[0]), lambda: sample(CELLS[1])], rounds)
-    seconds = [np.array(timing.seconds) / CELLS[1] for timing in timings]
+    times = max(1, min(MOST_TIMES, cells // BATCH))
+    few = cells // times
+    timings = in_turn([lambda: sample(few, times), lambda: sample(cells)], rounds)
+    seconds = [np.array(timing.seconds) / cells for timing in timings]
     ratios = seconds[1] / seconds[0]
     values = {
         "device": describe_devices(),
         "settings": SMALL,
         "evaluations": engine.evaluations,
-        "seconds_per_cell": {str(n): float(np.median(s)) for n, s in zip(CELLS, seconds, strict=True)},
+        "seconds_per_cell": {str(n): float(np.median(s)) for n, s in zip((few, cells), seconds, strict=True)},
         "ratio": {"median": float(np.median(ratios)), "rounds": ratios.tolist()},
     }
     click.echo(f"{values['seconds_per_cell']}, ratio {values['ratio']['median']:.3f}")

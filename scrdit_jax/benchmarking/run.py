@@ -32,9 +32,9 @@ SCALING = Scaling(-10.0, -8.0, 4.0)
 
 def random_model(config: RunConfig) -> Model:
     """A model of `config` with random weights and genes that have no names; for timing alone."""
+    metadata = random_metadata(config)
     genes = config.data.genes
-    scaling = replace(SCALING, quantiles=_even_bins(genes, config.data.quantiles))
-    prediction = make_prediction(config.diffusion.prediction, scaling)
+    prediction = make_prediction(config.diffusion.prediction, metadata.scaling)
     network = make_network(config.network, genes, prediction.outputs)
 
     @jax.jit
@@ -46,10 +46,16 @@ def random_model(config: RunConfig) -> Model:
         noisy = [leaf + 0.02 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
         return jax.tree.unflatten(structure, noisy)
 
-    metadata = DatasetMetadata(
+    return Model(config, metadata, jax.tree.map(np.asarray, begin()), 0)
+
+
+def random_metadata(config: RunConfig) -> DatasetMetadata:
+    """What is known of the cells of a `random_model`: their scale, and genes that have no names."""
+    genes = config.data.genes
+    return DatasetMetadata(
         genes=tuple(f"gene_{i}" for i in range(genes)),
         normalization=Normalization("none", None, False, "no cells: random weights"),
-        scaling=scaling,
+        scaling=replace(SCALING, quantiles=_even_bins(genes, config.data.quantiles)),
         cell_type_key=None,
         cell_types={},
         n_train=0,
@@ -58,7 +64,6 @@ def random_model(config: RunConfig) -> Model:
         source="random weights",
         digest="",
     )
-    return Model(config, metadata, jax.tree.map(np.asarray, begin()), 0)
 
 
 def _even_bins(genes: int, bins: int) -> tuple[tuple[float, ...], ...] | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -12,6 +15,30 @@ from .. import __version__
 from ..errors import BadConfig, ScrditError
 from ..registry import Registry
 
+# What a shell reports of a program that SIGTERM has ended: schedulers know it, and start the program anew.
+TERMINATED = 128 + signal.SIGTERM
+
+
+class Terminated(BaseException):
+    """SIGTERM has come; as with Ctrl-C, what is half written is removed on the way out."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM, which schedulers send before they take a machine away, end the block by `Terminated`."""
+
+    def on_signal(*_: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # no other may have a handler
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
 
 class Commands(click.Group):
     """Shows what a user got wrong as one line and exits with status 2."""
@@ -19,13 +46,17 @@ class Commands(click.Group):
     def invoke(self, context: click.Context) -> Any:
         """Run the command; anything that is not a user's error keeps its traceback, for a bug report."""
         try:
-            return super().invoke(context)
+            with terminable():
+                return super().invoke(context)
         except ScrditError as error:
             click.echo(f"scrdit: {' '.join(str(error).split())}", err=True)
             sys.exit(2)
         except KeyboardInterrupt:
             click.echo("scrdit: interrupted; run the same command again to continue", err=True)
             sys.exit(130)
+        except Terminated:
+            click.echo("scrdit: terminated; run the same command again to continue", err=True)
+            sys.exit(TERMINATED)
 
 
 class Part(click.ParamType):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 
 from ..config import CONDITIONS, DTYPES, GENE_SELECTIONS, NORMALIZATIONS, PRESET_FOLDER, preset_names
 from ..registry import DERIVED, NETWORKS, OBJECTIVES, PREDICTIONS
-from .main import Counts, Part, counts, distributed_options, examples, given, main, options, say
+from .main import TERMINATED, Counts, Part, counts, distributed_options, examples, given, main, options, say
 
 PRESET_HELP = (
     f"Settings as data: {', '.join(preset_names())}, each a file under {PRESET_FOLDER}, or a .json file of your own."
@@ -118,6 +119,8 @@ def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) ->
     run = api.train(data, out=out, preset=preset, transpose=transpose, on_notes=say, **_settings(**changes))
     if run.stopped is not None:
         click.echo(f"stopped: {run.stopped}")
+        if run.stopped.startswith("SIGTERM"):  # who sent it is to know that there is more to do
+            sys.exit(TERMINATED)
         return
     click.echo(f"trained {run.config().training.steps} steps" if run.config_path.is_file() else "trained the family")
     click.echo(f"next: scrdit sample {run.path} --cells 1000 --out cells.h5ad")
