@@ -16,7 +16,7 @@ from ..io.append import CellBlock, to_csr
 from . import tuning
 from .counts import CountSampler, make_count_sampler
 from .engine import Engine, make_engine
-from .packing import Packed, packer, unpack
+from .packing import Packed, unpack
 from .plan import Shard
 from .program import SampledBatch
 from .request import SampleRequest, is_guided
@@ -116,7 +116,7 @@ def dispatch_ahead(jobs: Iterable[Job]) -> Iterator[Dispatched]:
         idle = before is not None and before.batch.cells.is_ready()
         engine = job.engine
         batch = engine.dispatch(job.batch, spare)
-        packed = packer(engine.placement, _room(engine))(batch.cells) if packs_on_device(engine) else None
+        packed = engine.pack(batch.cells, int(PACKED_SHARE * engine.network.genes)) if engine.packs else None
         fetched = (batch.finite_steps, batch.library_size, batch.cells if packed is None else packed)
         for array in jax.tree.leaves(fetched):
             array.copy_to_host_async()
@@ -145,12 +145,3 @@ def dense_batches(engine: Engine, cells: int) -> Iterator[np.ndarray]:
     """Cells 0 to `cells` - 1 of an engine on the log scale, dense (cell, gene), batch by batch."""
     for first, count in Shard(0, 0, cells).batches(engine.batch_size):
         yield engine.fetch(engine.dispatch(first), first, count).copy()
-
-
-def packs_on_device(engine: Engine) -> bool:
-    """Whether packing saves a transfer; a CPU's cells are on the host already."""
-    return engine.devices[0].platform != "cpu"
-
-
-def _room(engine: Engine) -> int:
-    return int(PACKED_SHARE * engine.batch_size // len(engine.devices) * engine.network.genes)

@@ -14,6 +14,7 @@ from scrdit_jax.conditioning.request import Quotas
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.generation import composition
 from scrdit_jax.generation.composition import collect, dispatch_ahead, make_sampler
+from scrdit_jax.generation.engine import Engine
 from scrdit_jax.generation.packing import Packed, packer, unpack
 from scrdit_jax.generation.plan import Shard
 from scrdit_jax.generation.program import place
@@ -125,7 +126,7 @@ def test_a_device_that_packs_makes_the_same_cells_also_where_they_do_not_fit(tin
     plain, kinds = made()
     assert kinds == [np.ndarray] * 3
     assert len(plain) == 21
-    monkeypatch.setattr(composition, "packs_on_device", lambda engine: True)
+    monkeypatch.setattr(Engine, "packs", True)
     for share, kind in ((1.0, Packed), (0.05, np.ndarray)):
         monkeypatch.setattr(composition, "PACKED_SHARE", share)
         cells, kinds = made()
