@@ -20,7 +20,7 @@ from ..errors import Diverged
 from ..sampling.solvers import Coefficients, find_solver
 from . import tuning
 from .conditions import new_conditions, states_of
-from .packing import Packed, packer
+from .packing import Packed, cut, pack
 from .program import Guide, Method, Placement, Program, Sampled, SampledBatch, make_program, network_of, place, prepare
 from .request import is_guided
 from .settings import coefficients_for, resolve_sampling
@@ -83,8 +83,8 @@ class Engine:
         return self.devices[0].platform != "cpu"
 
     def pack(self, cells: jax.Array, room: int) -> Packed:
-        """A batch without its zeros, `room` values a cell on average; returns at once."""
-        return packer(self.placement, room * self.batch_size // len(self.devices))(cells)
+        """A batch without its zeros, with room for so many values a cell; returns at once."""
+        return cut(pack(cells), room)
 
     def fetch(self, batch: SampledBatch, first: int, count: int) -> np.ndarray:
         """The first `count` cells of a batch on the host, once it is done; Diverged if a value is not finite."""
