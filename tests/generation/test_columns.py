@@ -96,9 +96,7 @@ def test_a_file_is_the_same_however_fast_its_chunks_are_compressed(tmp_path, mon
     for threads in (1, 3):
         path = tmp_path / f"{threads}.h5"
         with ThreadPoolExecutor(threads) as executor, h5py.File(path, "w") as file:
-            growing = CellWriter(
-                file, CellLayout(GENES, (("kind", ("T", "B")),)), {}, most_nonzeros=9, executor=executor
-            )
+            growing = CellWriter(file, layout, {}, most_nonzeros=9, executor=executor)
             for part in blocks(counts=False):
                 growing.append(part, 0)
             growing.close()
