@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.commands import as_json, command_line, in_own_process, write_files
 from benchmarks.speed.fake_device import BATCH_SIZE, GENES, FakeDevice
-from benchmarks.speed.stages import BESIDE, CpuByStage
+from benchmarks.speed.stages import BESIDE, WRITER, CpuByStage
 from scrdit_jax.benchmarking.run import random_model
 from scrdit_jax.checkpoint import Model
 from scrdit_jax.conditioning.assignment import Assignment
@@ -35,6 +35,7 @@ from scrdit_jax.generation.pipeline import Throughput, make_shards
 from scrdit_jax.generation.plan import SHARD_CELLS, Plan
 from scrdit_jax.generation.request import SampleRequest
 from scrdit_jax.generation.store import Store
+from scrdit_jax.generation.writers import WRITERS
 
 PACE, MANY_CORES = 150_000, 16
 ZEROS = (0.87, 0.9, 0.95)
@@ -58,14 +59,15 @@ def written(folder: str, zeros: float, pace: float | None, cells: int, by_stage:
         manifest = Manifest(request.provenance(any_model), Plan.make(count, BATCH_SIZE, near=shard_cells), {})
         device.rest()
         with Store(out, manifest) as store, CpuByStage(enabled=by_stage) as stages:
-            started = time.perf_counter()
+            started, spent = time.perf_counter(), time.process_time()
             make_shards(sampler, store, store.lock_each(store.missing()), Throughput())
-            seconds = time.perf_counter() - started
+            seconds, spent = time.perf_counter() - started, time.process_time() - spent
         with Store(out) as store:
             records = store.records()
         shutil.rmtree(out)
     return {
         "cells_per_second": cells / seconds,
+        "cells_per_cpu_second": cells / spent,
         "device_waited": device.waited / seconds,
         "bytes_transferred_per_cell": device.bytes / cells,
         "bytes_written_per_cell": sum(record.bytes for record in records) / cells,
@@ -98,11 +100,16 @@ def measure(folder: Path, zeros: float, cells: int, rounds: int) -> dict[str, An
     turns = [(run(1, None), run(2, None), run(2, PACE), run(1, None, True)) for _ in range(rounds)]
     one, two, paced, staged = zip(*turns, strict=True)
     stages = {name: _median(turn["cpu_us_per_cell"][name] for turn in staged) for name in staged[0]["cpu_us_per_cell"]}
-    rates = {name: _median(turn["cells_per_second"] for turn in turns) for name, turns in (("1", one), ("2", two))}
+    by_cores = {"1": one, "2": two}
+    rates = {name: _median(turn["cells_per_second"] for turn in turns) for name, turns in by_cores.items()}
     return {
         "zeros": zeros,
         "cells_per_second_by_cores": rates,
-        "rounds": {name: [turn["cells_per_second"] for turn in turns] for name, turns in (("1", one), ("2", two))},
+        "rounds": {name: [turn["cells_per_second"] for turn in turns] for name, turns in by_cores.items()},
+        # On a machine that has other work, too, this is what a core could write.
+        "cells_per_cpu_second_by_cores": {
+            name: _median(turn["cells_per_cpu_second"] for turn in turns) for name, turns in by_cores.items()
+        },
         "at_pace_on_2_cores": {
             key: _median(turn[key] for turn in paced) for key in ("cells_per_second", "device_waited")
         },
@@ -122,6 +129,7 @@ def extrapolated(rates: dict[str, float], stages: dict[str, float]) -> dict[str,
     bounds = {
         "the device": float(PACE),
         "the serial part": 1e6 / serial,
+        "the writers": WRITERS * 1e6 / sum(stages.get(name, 0.0) for name in WRITER),
         "the cores": MANY_CORES * rates["2"] / 2,
     }
     slowest = min(bounds, key=bounds.__getitem__)

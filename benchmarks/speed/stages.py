@@ -26,6 +26,8 @@ FILE, BEGIN, JOIN = "digest of the file, disk", "begin a shard", "join batches, 
 NAMES, HDF5, REST = "names and obs", "HDF5", "dispatch, collect and all else"
 # Without Python's lock and HDF5's, for several batches or shards at once; all else is done by one core at a time.
 BESIDE = (COPY, UNPACK, DIGEST, DEFLATE, FILE)
+# In the thread of a writer.
+WRITER = (BEGIN, JOIN, NAMES, HDF5, FILE)
 
 FUNCTIONS = [
     (fake_device, "transfer", COPY),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 from ..errors import writing
-from ..io.append import CellBlock
+from ..io.append import ROWS_AT_ONCE, CellBlock
 from .manifest import ShardRecord
 from .plan import Shard
 from .store import ShardWriter, Store
@@ -15,7 +15,7 @@ from .store import ShardWriter, Store
 # Each holds a shard in memory. Batches come shard by shard, so that two are enough unless the end of a shard, which is
 # digests and the disk, takes longer than all that comes before it.
 WRITERS = 2
-# Batches that wait for one writer, at most; more would only hide for a while that it is too slow.
+# Batches that wait for one writer, at most, or as many as it appends at once; more would only hide that it is too slow.
 MOST_WAITING = 4
 
 
@@ -40,6 +40,7 @@ class ShardWriters:
             for number in range(WRITERS)
         ]
         self._shard: Shard | None = None
+        self._most_waiting = max(MOST_WAITING, ROWS_AT_ONCE // store.plan.batch_size)
 
     def __enter__(self) -> ShardWriters:
         return self
@@ -58,7 +59,7 @@ class ShardWriters:
             self._writers.append(self._writers.pop(0))
         for writer in self._writers[:-1]:
             writer.raise_first()
-        self._writers[-1].raise_first(leave=MOST_WAITING - 1)
+        self._writers[-1].raise_first(leave=self._most_waiting - 1)
         self._writers[-1].submit(shard, block)
 
     def finish(self) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.speed import fake_device, host
-from benchmarks.speed.stages import BESIDE, FUNCTIONS, REST
+from benchmarks.speed.stages import BESIDE, FILE, FUNCTIONS, HDF5, REST
 from scrdit_jax.conditioning.assignment import Assignment
 from scrdit_jax.conditioning.request import Quotas
 from scrdit_jax.generation.composition import CellSampler, collect, dispatch_ahead
@@ -57,15 +57,16 @@ def test_cells_are_written_and_every_stage_is_measured(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rates", "serial", "bound", "rate"),
+    ("rates", "serial", "file", "bound", "rate"),
     [
-        ({"1": 1e5, "2": 1.8e5}, 2.0, "the device", 150_000),
-        ({"1": 1e5, "2": 1.8e5}, 10.0, "the serial part", 100_000),
-        ({"1": 1e4, "2": 1.5e4}, 2.0, "the cores", 120_000),
+        ({"1": 1e5, "2": 1.8e5}, 2.0, 4.0, "the device", 150_000),
+        ({"1": 1e5, "2": 1.8e5}, 10.0, 4.0, "the serial part", 100_000),
+        ({"1": 1e5, "2": 1.8e5}, 2.0, 19.0, "the writers", 100_000),
+        ({"1": 1e4, "2": 1.5e4}, 2.0, 4.0, "the cores", 120_000),
     ],
 )
-def test_what_bounds_many_cores_is_the_slowest(rates, serial, bound, rate):
-    stages = dict.fromkeys(BESIDE, 50.0) | {REST: serial / 2, "HDF5": serial / 2}
+def test_what_bounds_many_cores_is_the_slowest(rates, serial, file, bound, rate):
+    stages = dict.fromkeys(BESIDE, 50.0) | {FILE: file, REST: serial / 2, HDF5: serial / 2}
     found = host.extrapolated(rates, stages)
     assert found["bounded_by"] == bound
     assert found["cells_per_second_on_16_cores"] == pytest.approx(rate)
@@ -75,7 +76,7 @@ def test_what_bounds_many_cores_is_the_slowest(rates, serial, bound, rate):
 def test_a_table_is_made_of_what_was_measured(monkeypatch, tmp_path):
     """Of processes that are not started here."""
     fake = {
-        "cells_per_second": 9e4, "device_waited": 0.4, "bytes_transferred_per_cell": 10.0,
+        "cells_per_second": 9e4, "cells_per_cpu_second": 1e5, "device_waited": 0.4, "bytes_transferred_per_cell": 10.0,
         "cpu_us_per_cell": dict.fromkeys((*BESIDE, REST), 1.0),
     }  # fmt: skip
     monkeypatch.setattr(host, "in_own_process", lambda *call: fake)

@@ -153,6 +153,7 @@ def test_a_full_disk_stops_with_one_line_and_goes_on_to_the_same_cells(tiny_run,
     with monkeypatch.context() as patch:
         patch.setattr(ShardWriter, "_finish", full)
         patch.setattr(writers, "MOST_WAITING", 1)
+        patch.setattr(writers, "ROWS_AT_ONCE", OPTIONS["batch_size"])
         dispatch = Engine.dispatch
         patch.setattr(Engine, "dispatch", lambda *args: batches.append(args[1]) or dispatch(*args))
         with pytest.raises(DiskFull, match=r"no space left while writing .*a; free some and run the same command"):
