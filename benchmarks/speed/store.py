@@ -75,9 +75,9 @@ class Memory:
 
     def __init__(self, cells: np.ndarray) -> None:
         """A batch is as many as there are."""
-        self.batch_size, self.devices = len(cells), jax.devices("cpu")[:1]
+        self.batch_size, self.packs = len(cells), False
         finite_steps, library_size = np.ones(len(cells), np.int32), np.full(len(cells), np.nan, np.float32)
-        self._batch = SampledBatch(*jax.device_put((cells, finite_steps, library_size), self.devices[0]))
+        self._batch = SampledBatch(*jax.device_put((cells, finite_steps, library_size), jax.devices("cpu")[0]))
 
     def dispatch(self, first: int, donated: jax.Array | None = None) -> SampledBatch:
         """At once."""

@@ -16,13 +16,10 @@ from ..io.append import CellBlock, to_csr
 from . import tuning
 from .counts import CountSampler, make_count_sampler
 from .engine import Engine, make_engine
-from .packing import Packed, packer, unpack
+from .packing import Packed, Room, unpack
 from .plan import Shard
 from .program import SampledBatch
 from .request import SampleRequest, is_guided
-
-# Of the values that cells of a device may have, how many are made room for where batches are packed there.
-PACKED_SHARE = 0.4
 
 
 class Collected(NamedTuple):
@@ -111,18 +108,21 @@ def dispatch_ahead(jobs: Iterable[Job]) -> Iterator[Dispatched]:
 
     What was yielded is used up when the one after it is asked for.
     """
-    before, spare = None, None
+    before, spare, room = None, None, Room()
     for job in jobs:
         idle = before is not None and before.batch.cells.is_ready()
         engine = job.engine
         batch = engine.dispatch(job.batch, spare)
-        packed = packer(engine.placement, _room(engine))(batch.cells) if packs_on_device(engine) else None
+        packed = engine.pack(batch.cells, room.of(engine.network.genes)) if engine.packs else None
+        # What is packed is fetched dense only where there was no room for it: see `collect`.
         fetched = (batch.finite_steps, batch.library_size, batch.cells if packed is None else packed)
         for array in jax.tree.leaves(fetched):
             array.copy_to_host_async()
         spare = None
         if before is not None:
             yield before._replace(idle=idle)
+            if before.packed is not None:
+                room.learn(before.packed.counts)
             spare = before.batch.cells
         before = Dispatched(job, batch, packed)
     if before is not None:
@@ -133,11 +133,9 @@ def collect(dispatched: Dispatched) -> Collected:
     """A dispatched batch on the host, once it is done, in memory of its own; Diverged if a value is not finite."""
     job, batch = dispatched.job, dispatched.batch
     used, library_size = job.first - job.batch + job.count, np.array(batch.library_size)
-    if dispatched.packed is not None:
-        packed = Packed(*map(np.asarray, dispatched.packed))
-        if packed.per_device.max() <= packed.values.shape[1]:
-            job.engine.require_finite(batch, job.batch, used)
-            return Collected(packed, library_size)
+    if dispatched.packed is not None and dispatched.packed.is_whole:
+        job.engine.require_finite(batch, job.batch, used)
+        return Collected(Packed(*map(np.asarray, dispatched.packed)), library_size)
     return Collected(job.engine.fetch(batch, job.batch, used).copy(), library_size)
 
 
@@ -145,12 +143,3 @@ def dense_batches(engine: Engine, cells: int) -> Iterator[np.ndarray]:
     """Cells 0 to `cells` - 1 of an engine on the log scale, dense (cell, gene), batch by batch."""
     for first, count in Shard(0, 0, cells).batches(engine.batch_size):
         yield engine.fetch(engine.dispatch(first), first, count).copy()
-
-
-def packs_on_device(engine: Engine) -> bool:
-    """Whether packing saves a transfer; a CPU's cells are on the host already."""
-    return engine.devices[0].platform != "cpu"
-
-
-def _room(engine: Engine) -> int:
-    return int(PACKED_SHARE * engine.batch_size // len(engine.devices) * engine.network.genes)

@@ -21,6 +21,7 @@ from ..networks import conditioning_params
 from ..sampling.solvers import Coefficients, find_solver
 from . import tuning
 from .conditions import new_conditions, states_of
+from .packing import Packed, cut, pack
 from .program import Guide, Method, Placement, Program, Sampled, SampledBatch, make_program, network_of, place, prepare
 from .request import is_guided
 from .settings import coefficients_for, resolve_sampling
@@ -76,6 +77,15 @@ class Engine:
         """Begin the batch of cells `first`, `first` + 1, ...; returns at once. `donated` is used up."""
         rows = self.assignment.rows(first, self.batch_size)
         return self.program(first, rows, self.empty() if donated is None else donated)
+
+    @property
+    def packs(self) -> bool:
+        """Whether cells are packed where they are made; a CPU's are on the host already."""
+        return self.devices[0].platform != "cpu"
+
+    def pack(self, cells: jax.Array, room: int) -> Packed:
+        """A batch without its zeros, with room for so many values a cell; returns at once."""
+        return cut(pack(cells), room)
 
     def fetch(self, batch: SampledBatch, first: int, count: int) -> np.ndarray:
         """The first `count` cells of a batch on the host, once it is done; Diverged if a value is not finite."""

@@ -2,60 +2,78 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
 from scipy import sparse
 
-from .program import CELLS_AXIS, Placement
+# Of a cell's genes, how many are made room for before any cell has been seen.
+FIRST_SHARE = 0.4
+# Room comes in so many sizes at most: for each of them a program is compiled that does nothing but cut.
+SIZES = 16
 
 
 class Packed(NamedTuple):
-    """A batch without its zeros, device by device: `values` float32 and `genes` int32 (device, most), of which as many
-    count as the `counts` (cell,) int32 of the device's cells say together; cell after cell, genes ascending."""
+    """A batch without its zeros: cell i has the first `counts[i]` of `values[i]` float32 and of `genes[i]` uint16, or
+    int32 where a gene's number may be larger, genes ascending. (cell, room), but for `counts` (cell,) int32."""
 
     values: jax.Array | np.ndarray
     genes: jax.Array | np.ndarray
     counts: jax.Array | np.ndarray
 
     @property
-    def per_device(self) -> np.ndarray:
-        """How many values the cells of each device have, (device,)."""
-        return self.counts.reshape(len(self.values), -1).sum(axis=1)
+    def is_whole(self) -> bool:
+        """Whether there was room for all values."""
+        return int(np.asarray(self.counts).max(initial=0)) <= self.values.shape[1]
 
 
-@lru_cache(maxsize=16)
-def packer(placement: Placement, most: int) -> Any:
-    """A jitted function: dense cells (cell, gene), shared out as `placement` has it -> Packed, by each device alone.
+@jax.jit
+def pack(dense: jax.Array) -> Packed:
+    """Dense cells (cell, gene), packed with room for all, where they are.
 
-    A device keeps `most` values; where its cells have more, `counts` say so and the rest is missing.
+    Each cell is sorted by gene, its zeros behind the others. Scattering values to where they belong takes a GPU about
+    as long; a TPU does that one value after the other.
     """
-    mesh, cells = placement.shared_out.mesh, PartitionSpec(CELLS_AXIS)
+    genes = dense.shape[1]
+    gene, there = jax.lax.broadcasted_iota(jnp.int32, dense.shape, 1), dense != 0
+    order, values = jax.lax.sort((jnp.where(there, gene, gene + genes), dense), num_keys=1, is_stable=False)
+    return Packed(values, order.astype(_index_dtype(genes)), jnp.sum(there, axis=1, dtype=jnp.int32))
 
-    @jax.jit
-    @partial(jax.shard_map, mesh=mesh, in_specs=cells, out_specs=Packed(cells, cells, cells))
-    def pack(dense):
-        flat = dense.reshape(-1)
-        there = flat != 0
-        # Where each value goes; what is zero, and what there is no room for, goes past the end and is dropped.
-        position = jnp.where(there, jnp.cumsum(there) - 1, most)
-        genes = jnp.tile(jnp.arange(dense.shape[1], dtype=jnp.int32), len(dense))
-        values = jnp.zeros(most, dense.dtype).at[position].set(flat, mode="drop")
-        genes = jnp.zeros(most, jnp.int32).at[position].set(genes, mode="drop")
-        return Packed(values[None], genes[None], jnp.sum(dense != 0, axis=1, dtype=jnp.int32))
 
-    return pack
+@partial(jax.jit, static_argnames="room")
+def cut(packed: Packed, room: int) -> Packed:
+    """With room for so many values a cell; what is left out need not be transferred."""
+    return Packed(packed.values[:, :room], packed.genes[:, :room], packed.counts)
+
+
+class Room:
+    """For how many values a cell there is room: learnt from batch to batch, as their transfer waits for no count."""
+
+    def __init__(self) -> None:
+        self._most: int | None = None
+
+    def learn(self, counts: Any) -> None:
+        """See the numbers of values of a batch's cells."""
+        self._most = max(self._most or 0, int(np.asarray(counts).max(initial=0)))
+
+    def of(self, genes: int) -> int:
+        """Room in cells of so many genes: an eighth more than any cell has needed so far."""
+        most = FIRST_SHARE * genes if self._most is None else 1.125 * self._most
+        step = -(-genes // SIZES)
+        return min(genes, -(-int(most) // step) * step or step)
 
 
 def unpack(packed: Packed, genes: int) -> sparse.csr_matrix:
-    """A packed batch as CSR (cell, gene); `packed` is on the host, and held all values."""
-    values, columns = (
-        np.concatenate([row[:there] for row, there in zip(rows, packed.per_device, strict=True)])
-        for rows in (packed.values, packed.genes)
-    )
-    indptr = np.concatenate([[0], np.cumsum(packed.counts)]).astype(np.int32)
-    return sparse.csr_matrix((values, columns, indptr), shape=(len(packed.counts), genes))
+    """A packed batch, on the host and whole, as CSR (cell, gene). Python's other threads go on during most of it."""
+    counts = packed.counts
+    there = np.arange(packed.values.shape[1], dtype=np.int32) < counts[:, None]
+    indptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    columns = packed.genes[there].astype(np.int32)
+    return sparse.csr_matrix((packed.values[there], columns, indptr), shape=(len(counts), genes))
+
+
+def _index_dtype(genes: int) -> type:
+    return np.uint16 if genes <= np.iinfo(np.uint16).max + 1 else np.int32

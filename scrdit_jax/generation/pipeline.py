@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from threading import Lock
 
 import numpy as np
 
 from ..devices import usable_cores
-from ..errors import writing
 from ..io.append import CellBlock
 from ..io.atomic import require_space
-from .composition import CellSampler, Dispatched, Job, collect, dispatch_ahead
+from .composition import CellSampler, Dispatched, collect, dispatch_ahead
 from .manifest import ShardRecord
 from .plan import Shard
-from .store import ShardWriter, Store
+from .store import Store
+from .writers import ShardWriters
 
-# Batches that wait to be written, at most; more would only hide for a while that the writer is too slow.
-MOST_WAITING = 4
 # On the disk: index and value of a non-zero, plain and after compression (see columns.py), and a cell's name.
 BYTES_A_NONZERO, COMPRESSED_BYTES_A_NONZERO = 8, 5
 BYTES_A_CELL = 48
@@ -48,37 +46,31 @@ def make_shards(
     """Make `shards`, which this process has locked, and add what that took to `throughput`.
 
     With `to_assemble` they are on their way into one file, and so not compressed yet. After the first batch, DiskFull
-    where all that is missing will not fit. `progress` is called, in the writing thread, for every batch that was
-    written, with the record of a shard that it finished.
+    where all that is missing will not fit. `progress` is called, in a writer's thread but never in two at once, for
+    every batch that was written, with the record of a shard that it finished.
     """
-    waiting: deque[Future[None]] = deque()
-    started = time.perf_counter()
+    started, lock = time.perf_counter(), Lock()
 
-    def write(writer: ShardWriter, job: Job, block: Future[CellBlock]) -> None:
-        with writing(store.path):
-            record = writer.add(job.shard, block.result())
-        progress(job.count, record)
-        throughput.cells += job.count
-        throughput.shards += record is not None
+    def written(cells: int, record: ShardRecord | None) -> None:
+        with lock:
+            progress(cells, record)
+            throughput.cells += cells
+            throughput.shards += record is not None
 
-    with (
-        ThreadPoolExecutor(usable_cores(), thread_name_prefix="packer") as packers,
-        ThreadPoolExecutor(1, thread_name_prefix="writer") as thread,
-    ):
-        writer = ShardWriter(store, packers, compress=not to_assemble)
-        try:
+    try:
+        with (
+            ThreadPoolExecutor(usable_cores(), thread_name_prefix="packer") as packers,
+            ShardWriters(store, packers, compress=not to_assemble, on_written=written) as writers,
+        ):
             batches = dispatch_ahead(sampler.jobs(shards))
             for number, done in enumerate(_timed(batches, throughput)):
-                job, collected = done.job, collect(done)
-                block = packers.submit(sampler.block, job, collected)
+                block = packers.submit(sampler.block, done.job, collect(done))
                 if number == 0:
                     _require_space(store, block.result(), to_assemble)
-                _raise_first(waiting, leave=MOST_WAITING - 1)
-                waiting.append(thread.submit(write, writer, job, block))
-            _raise_first(waiting, leave=0)
-        finally:
-            thread.shutdown(cancel_futures=True)
-            throughput.seconds += time.perf_counter() - started
+                writers.add(done.job.shard, block)
+            writers.finish()
+    finally:
+        throughput.seconds += time.perf_counter() - started
 
 
 def _timed(batches: Iterator[Dispatched], throughput: Throughput) -> Iterator[Dispatched]:
@@ -96,12 +88,6 @@ def _timed(batches: Iterator[Dispatched], throughput: Throughput) -> Iterator[Di
         if came is not None and not batch.idle:
             shortest = min(shortest, now - came)
         came = now
-
-
-def _raise_first(waiting: deque[Future[None]], leave: int) -> None:
-    """Wait until only `leave` batches wait to be written; an error of the writer's comes out here, at once."""
-    while waiting and (len(waiting) > leave or waiting[0].done()):
-        waiting.popleft().result()
 
 
 def _require_space(store: Store, block: CellBlock, to_assemble: bool) -> None:

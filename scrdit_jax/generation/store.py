@@ -8,9 +8,8 @@ OUT/.locks                      who is at work on what
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Collection, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from ..errors import OutputExists, writing
 from ..io.append import ROWS_AT_ONCE, CellBlock, CellDigest, CellLayout, CellWriter
 from ..io.atomic import atomic_write, check_parents, remove, stale_temporaries
 from ..io.locks import FileLocks
+from ..io.memory_file import MemoryFile
 from ..provenance import Provenance
 from .manifest import Manifest, ShardRecord
 from .plan import Shard
@@ -162,6 +162,7 @@ class ShardWriter:
         """For shards of `store`; those that are to be read once only are better not compressed."""
         self._store, self._executor, self._compress = store, executor, compress
         self._shard: Shard | None = None
+        self._image = MemoryFile()
 
     def add(self, shard: Shard, block: CellBlock) -> ShardRecord | None:
         """The next cells of `shard`; its record if they are the last."""
@@ -176,8 +177,8 @@ class ShardWriter:
 
     def _begin(self, shard: Shard) -> None:
         self._shard, self._waiting, self._rows, self._cells = shard, [], 0, 0
-        self._digest, self._digested = CellDigest(shard.first), None
-        self._image = io.BytesIO()
+        self._digest, self._digesting = CellDigest(shard.first), list[Future[None]]()
+        self._image.empty()
         self._file = h5py.File(self._image, "w")
         layout, uns = self._store.layout, self._store.uns | {"first_cell": shard.first, "last_cell": shard.last - 1}
         self._growing = CellWriter(
@@ -187,25 +188,28 @@ class ShardWriter:
 
     def _append(self) -> None:
         block = CellBlock.join(self._waiting)
-        if self._digested is not None:
-            self._digested.result()
-        self._digested = self._executor.submit(self._digest.update, block)
+        self._digested()
+        self._digesting = [self._executor.submit(part.update, data) for part, data in self._digest.parts(block)]
         self._growing.append(block, self._shard.first + self._cells)
         self._cells += self._rows
         self._waiting, self._rows = [], 0
+
+    def _digested(self) -> None:
+        for part in self._digesting:
+            part.result()
 
     def _finish(self) -> ShardRecord:
         shard, digest = self._shard, self._digest
         self._growing.close()
         self._file.close()
-        self._digested.result()
-        image = self._image.getbuffer()
-        record = ShardRecord(
-            shard.index, shard.first, digest.cells, digest.nonzeros, len(image), digest.hexdigest(),
-            hashlib.sha256(image).hexdigest(),
-        )  # fmt: skip
-        with atomic_write(self._store.shard_path(shard)) as partial:
-            partial.write_bytes(image)
+        self._digested()
+        with self._image.content() as image:
+            record = ShardRecord(
+                shard.index, shard.first, digest.cells, digest.nonzeros, len(image), digest.hexdigest(),
+                hashlib.sha256(image).hexdigest(),
+            )  # fmt: skip
+            with atomic_write(self._store.shard_path(shard)) as partial:
+                partial.write_bytes(image)
         record.write(self._store.record_path(shard))
         self._store.locks.release(shard.index)
         self._shard = None

@@ -102,6 +102,11 @@ class CellDigest:
 
     def update(self, block: CellBlock) -> None:
         """Take in the next cells."""
+        for part, data in self.parts(block):
+            part.update(data)
+
+    def parts(self, block: CellBlock) -> list[tuple[Any, memoryview]]:
+        """The same for one who updates each part with its bytes, in whatever thread, before those of the next cells."""
         values = [(np.diff(block.cells.indptr), "<i8"), (block.cells.indices, "<i4"), (block.cells.data, "<f4")]
         if block.labels.size:
             values.append((block.labels, "<i4"))
@@ -109,10 +114,10 @@ class CellDigest:
             values += [(np.diff(block.counts.indptr), "<i8"), (block.counts.indices, "<i4")]
             values += [(block.counts.data, "<i4"), (block.library_size, "<f4")]
         self._parts = self._parts or [hashlib.sha256() for _ in values]
-        for part, (array, kind) in zip(self._parts, values, strict=True):
-            part.update(np.ascontiguousarray(array, kind).data)
         self.cells += block.cells.shape[0]
         self.nonzeros += block.cells.nnz
+        arrays = (np.ascontiguousarray(array, kind).data for array, kind in values)
+        return list(zip(self._parts, arrays, strict=True))
 
     def hexdigest(self) -> str:
         """Of all cells so far."""

@@ -82,8 +82,9 @@ class CompressedColumn(AppendableColumn):
             self._write(leave=MOST_WAITING)
 
     def _write(self, leave: int) -> None:
-        """Write the chunks that are compressed, and wait for others while more than `leave` are on their way."""
-        while self._waiting and (len(self._waiting) > leave or self._waiting[0][1].done()):
+        """Write all chunks but `leave` that are on their way: not those that happen to be compressed, as where a chunk
+        lies in the file must not depend on which was faster."""
+        while len(self._waiting) > leave:
             place, future = self._waiting.popleft()
             if self._dataset.shape[0] < place + self._chunk:
                 self._dataset.resize((place + self._chunk,))

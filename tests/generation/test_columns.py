@@ -1,23 +1,16 @@
 """Files that grow by compressed chunks: what was appended is what is read, by h5py and by anndata."""
 
+import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import anndata
 import h5py
-import jax
 import numpy as np
 import pytest
 from scipy import sparse
 
-from scrdit_jax.checkpoint import load_model
-from scrdit_jax.conditioning.request import Quotas
-from scrdit_jax.config import SamplingConfig
-from scrdit_jax.generation import composition
-from scrdit_jax.generation.composition import collect, dispatch_ahead, make_sampler
-from scrdit_jax.generation.packing import Packed, packer, unpack
-from scrdit_jax.generation.plan import Shard
-from scrdit_jax.generation.program import place
-from scrdit_jax.generation.request import SampleRequest
+from scrdit_jax.io import append, columns
 from scrdit_jax.io.append import CellBlock, CellLayout, CellWriter, new_cell_file, to_csr
 from scrdit_jax.io.columns import CompressedColumn, column
 
@@ -96,41 +89,25 @@ def test_anndata_reads_what_was_appended(tmp_path, executor, monkeypatch, name, 
         np.testing.assert_array_equal(read.obs["total_counts"], np.asarray(whole.counts.sum(axis=1)).ravel())
 
 
-@pytest.mark.parametrize("zeros", [0.5, 0.95, 1.0])
-def test_what_a_device_packs_is_the_same_cells(zeros):
-    rng = np.random.default_rng(2)
-    dense = rng.random((12, 30)).astype(np.float32) * (rng.random((12, 30)) > zeros)
-    dense[5] = 0
-    placement = place(jax.local_devices())
-    packed = packer(placement, 6 * 30)(jax.device_put(dense, placement.shared_out))
-    packed = Packed(*map(np.asarray, packed))
-    found = unpack(packed, 30)
-    np.testing.assert_array_equal(found.toarray(), dense)
-    assert found.has_canonical_format
-    assert found.nnz == np.count_nonzero(dense)
+def test_a_file_is_the_same_however_fast_its_chunks_are_compressed(tmp_path, monkeypatch):
+    monkeypatch.setattr(append, "H5_STORAGE", append.H5_STORAGE | {"chunks": (50,)})
+    layout = CellLayout(GENES, (("kind", ("T", "B")),))
+    plain, chance, files = columns._compress, random.Random(0), []
+    for threads in (1, 3):
+        path = tmp_path / f"{threads}.h5"
+        with ThreadPoolExecutor(threads) as executor, h5py.File(path, "w") as file:
+            growing = CellWriter(file, layout, {}, most_nonzeros=9, executor=executor)
+            for part in blocks(counts=False):
+                growing.append(part, 0)
+            growing.close()
+        files.append(path.read_bytes())
 
+        def slowly(chunk):
+            time.sleep(chance.uniform(0, 0.003))
+            return plain(chunk)
 
-def test_a_device_that_packs_makes_the_same_cells_also_where_they_do_not_fit(tiny_run, monkeypatch):
-    model = load_model(tiny_run)
-    sampler = make_sampler(model, SampleRequest.of(model, Quotas.unlabelled(21), SamplingConfig(batch_size=8)))
-
-    def made():
-        parts, kinds = [], []
-        for done in dispatch_ahead(sampler.jobs([Shard(0, 0, 21)])):
-            collected = collect(done)
-            kinds.append(type(collected.cells))
-            parts.append(sampler.block(done.job, collected).cells)
-        return sparse.vstack(parts).toarray(), kinds
-
-    plain, kinds = made()
-    assert kinds == [np.ndarray] * 3
-    assert len(plain) == 21
-    monkeypatch.setattr(composition, "packs_on_device", lambda engine: True)
-    for share, kind in ((1.0, Packed), (0.05, np.ndarray)):
-        monkeypatch.setattr(composition, "PACKED_SHARE", share)
-        cells, kinds = made()
-        np.testing.assert_array_equal(cells, plain)
-        assert kinds == [kind] * 3
+        monkeypatch.setattr(columns, "_compress", slowly)
+    assert files[0] == files[1]
 
 
 def test_every_value_that_is_not_zero_becomes_a_stored_one():

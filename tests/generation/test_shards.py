@@ -1,5 +1,6 @@
 """Folders of shards, by one process and by several: the same cells however they came about, and no damage unseen."""
 
+import io
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
 
 import anndata
@@ -17,12 +19,14 @@ import numpy as np
 import pytest
 
 import scrdit_jax as scrdit
+from scrdit_jax.checkpoint import load_model
 from scrdit_jax.conditioning.request import Quotas
 from scrdit_jax.errors import BadConfig, BadInput, DiskFull, OutputExists, ScrditError
-from scrdit_jax.generation import pipeline
+from scrdit_jax.generation import writers
 from scrdit_jax.generation.engine import Engine
 from scrdit_jax.generation.fill import fill
-from scrdit_jax.io.append import to_csr
+from scrdit_jax.generation.store import ShardWriter, Store
+from scrdit_jax.io.append import CellBlock, to_csr
 from scrdit_jax.sampling.sampler import cell_keys, cell_noise
 
 CELLS = 700
@@ -128,7 +132,6 @@ def test_the_same_request_continues_and_another_is_refused(tiny_run, atlas, tmp_
 
 
 def test_other_weights_are_another_request(tiny_run, atlas):
-    from scrdit_jax.checkpoint import load_model
     from scrdit_jax.config import SamplingConfig
 
     model = load_model(tiny_run)
@@ -139,7 +142,7 @@ def test_other_weights_are_another_request(tiny_run, atlas):
 
 
 def test_a_full_disk_stops_with_one_line_and_goes_on_to_the_same_cells(tiny_run, digest, tmp_path, monkeypatch):
-    whole, batches = pipeline.ShardWriter._finish, []
+    whole, batches = ShardWriter._finish, []
 
     def full(self):
         if self._shard.index == 1:
@@ -148,17 +151,60 @@ def test_a_full_disk_stops_with_one_line_and_goes_on_to_the_same_cells(tiny_run,
 
     out = tmp_path / "a"
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline.ShardWriter, "_finish", full)
+        patch.setattr(ShardWriter, "_finish", full)
+        patch.setattr(writers, "MOST_WAITING", 1)
+        patch.setattr(writers, "ROWS_AT_ONCE", OPTIONS["batch_size"])
         dispatch = Engine.dispatch
         patch.setattr(Engine, "dispatch", lambda *args: batches.append(args[1]) or dispatch(*args))
         with pytest.raises(DiskFull, match=r"no space left while writing .*a; free some and run the same command"):
             scrdit.generate(tiny_run, CELLS, out=out, **OPTIONS)
-    # The fourth batch fails; by then MOST_WAITING more may wait to be written, and one be at the device.
-    assert len(batches) <= 4 + pipeline.MOST_WAITING + 1 < 11
-    assert len(list((out / "shards").iterdir())) == 2
+    # The fourth batch fails; the other writer gets two, the seventh waits for the one that failed, one is on its way.
+    assert len(batches) <= 8 < 11
+    there = {path.stem for path in (out / "shards").iterdir()}
+    assert "shard-00000" in there
+    assert there <= {"shard-00000", "shard-00002"}
     assert "unfinished" in scrdit.api.describe(out)[-1]
-    assert scrdit.generate(tiny_run, CELLS, out=out, **OPTIONS).made == CELLS - 128
+    assert scrdit.generate(tiny_run, CELLS, out=out, **OPTIONS).made == CELLS - 128 * len(there)
     assert scrdit.verify(out).digest == digest
+
+
+class Fresh(io.BytesIO):
+    """In the place of memory that is written to again."""
+
+    def empty(self):
+        self.seek(0)
+        self.truncate()
+
+    content = io.BytesIO.getbuffer
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_shards_are_the_same_files_whatever_wrote_them(tiny_run, atlas, tmp_path, monkeypatch, count):
+    monkeypatch.setattr(writers, "WRITERS", count)
+    monkeypatch.setattr("scrdit_jax.generation.store.MemoryFile", Fresh)
+    out = scrdit.generate(tiny_run, CELLS, out=tmp_path / "a", **OPTIONS).path
+    for path in (atlas / "shards").iterdir():
+        assert (out / "shards" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_writer_that_failed_writes_nothing_more(atlas, tmp_path):
+    """Shard 1 lacks its first batch; what is left of it and the beginning of shard 3 are as many cells as a whole."""
+    written = []
+    with Store(atlas) as finished, Store(tmp_path / "a", finished.manifest) as store, ThreadPoolExecutor(2) as executor:
+        shards = list(store.lock_each(store.plan.shards()))
+        writer = writers._Writer(
+            ShardWriter(store, executor), store, 0, lambda cells, record: written.append((cells, record is not None))
+        )
+        batch, lost = Future(), Future()
+        batch.set_result(CellBlock(to_csr(np.ones((64, 24), np.float32)), np.zeros((64, 0), np.int32)))
+        lost.set_exception(MemoryError("lost"))
+        for shard, block in ((0, batch), (0, batch), (1, lost), (1, batch), (3, batch)):
+            writer.submit(shards[shard], block)
+        with pytest.raises(MemoryError, match="lost"):
+            writer.raise_first(leave=0)
+        writer.thread.shutdown()
+    assert written == [(64, False), (64, True)]
+    assert {path.stem for path in (tmp_path / "a/shards").iterdir()} == {"shard-00000"}
 
 
 def test_a_run_that_cannot_fit_is_refused_after_one_batch(tiny_run, tmp_path, monkeypatch):
