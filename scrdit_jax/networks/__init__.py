@@ -10,6 +10,7 @@ Each module here whose name has no underscore in front is a network, its `NETWOR
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -45,9 +46,14 @@ CONDITIONING_LAYERS = ("timestep_in", "timestep_out", "label_embeddings", "state
 def conditioning_params(params: Any, dtype: Any) -> Any:
     """What of a network's params `modulations` uses; its last product, nearly all of its work, in `dtype`.
 
-    What leads to that stays in float32: a timestep's angles need the digits.
+    What leads to that stays in float32: a timestep's angles need the digits. Params that are of no layer come along, as
+    a network asks for them whichever of its methods is called.
     """
-    layers = {name: layer for name, layer in params["params"].items() if name in CONDITIONING_LAYERS}
+    layers = {
+        name: layer
+        for name, layer in params["params"].items()
+        if name in CONDITIONING_LAYERS or not isinstance(layer, Mapping)
+    }
     layers["modulation"] = jax.tree.map(lambda leaf: leaf.astype(dtype), layers["modulation"])
     return {"params": layers}
 
