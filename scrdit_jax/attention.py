@@ -24,9 +24,9 @@ def attentions(network: nn.Module) -> tuple[str, ...]:
 
 
 def with_fastest_attention(network: nn.Module, dtype: str, *, gradient: bool = False) -> nn.Module:
-    """`network` with the attention that is fastest here; with `gradient`, to train with. In float32 that is XLA's."""
+    """`network` with the attention that is fastest here; with `gradient`, to train with."""
     tried = attentions(network)
-    if len(tried) == 1 or dtype == "float32":
+    if len(tried) == 1:
         return network
     key = {"what": "attention", "dtype": dtype, "gradient": gradient, "genes": network.genes}
     key |= {**asdict(network.config), **describe_devices()}

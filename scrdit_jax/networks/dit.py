@@ -94,39 +94,46 @@ class Block(nn.Module):
         shift_attention, scale_attention, gate_attention, shift_mlp, scale_mlp, gate_mlp = of_tokens
         on_gpu = self.attention == "cudnn"
         attended = self._attend(modulate(_normalise(x, on_gpu), shift_attention, scale_attention))
-        x = GatedDense(on_gpu, name="projection")(x, attended, gate_attention)
+        x = self._add("projection", x, attended, gate_attention)
         h = modulate(_normalise(x, on_gpu), shift_mlp, scale_mlp)
         h = nn.gelu(
             nn.Dense(round(self.mlp_ratio * self.width), kernel_init=_xavier, name="mlp_in")(h), approximate=True
         )
-        return GatedDense(on_gpu, name="mlp_out")(x, h, gate_mlp), None
+        return self._add("mlp_out", x, h, gate_mlp), None
 
     def _attend(self, h: jax.Array) -> jax.Array:
         """Self-attention of each cell's tokens: (cell token, width), the same shape."""
-        if self.attention == "cudnn":
+        if self._rewritten("qkv"):
             heads = -1, self.tokens, self.heads, self.width // self.heads
             q, k, v = (part.reshape(heads) for part in QueriesKeysValues(self.width, name="qkv")(h))
             return attend_parts(q, k, v, self.keys, self.attention).reshape(h.shape)
         qkv = nn.Dense(3 * self.width, kernel_init=_xavier, name="qkv")(h).reshape(-1, self.tokens, 3 * self.width)
         return attend(qkv, self.heads, self.keys, self.attention).reshape(h.shape)
 
+    def _add(self, layer: str, x: jax.Array, h: jax.Array, gate: jax.Array) -> jax.Array:
+        """x + gate times a dense layer of h, all of (cell token, number); the gate may be that of all tokens, (1, ...).
+
+        Such a gate is multiplied into the layer's params on a GPU, which then adds x as it multiplies h.
+        """
+        if len(gate) == 1 and self._rewritten(layer):
+            return GatedDense(name=layer)(x, h, gate)
+        return x + gate * nn.Dense(self.width, kernel_init=_xavier, name=layer)(h)
+
+    def _rewritten(self, layer: str) -> bool:
+        """Whether a dense layer is to be as XLA fuses it on a GPU. One whose weights have 8 bits stays as it is."""
+        kernel = self.variables.get("params", {}).get(layer, {}).get("kernel")
+        return self.attention == "cudnn" and (kernel is None or isinstance(kernel, jax.Array))
+
 
 class GatedDense(nn.Module):
-    """x + gate (h W + b), its params those of `nn.Dense`.
-
-    With `folded`, a gate that all cells share is multiplied into W and b, so that a GPU adds x as it multiplies h.
-    """
-
-    folded: bool
+    """x + h (gate W) + gate b, its params those of `nn.Dense`."""
 
     @nn.compact
     def __call__(self, x: jax.Array, h: jax.Array, gate: jax.Array) -> jax.Array:
-        """x (token, width), h (token, number), gate (1 or token, width) -> (token, width)."""
+        """x (token, width), h (token, number), gate (1, width) -> (token, width)."""
         kernel = self.param("kernel", _xavier, (h.shape[-1], x.shape[-1]))
         bias = self.param("bias", _zeros, (x.shape[-1],))
-        if self.folded and len(gate) == 1:
-            return (h @ (kernel * gate) + x) + (bias * gate[0])[None]
-        return x + gate * (h @ kernel + bias[None])
+        return (h @ (kernel * gate) + x) + bias[None] * gate
 
 
 class QueriesKeysValues(nn.Module):
@@ -142,9 +149,7 @@ class QueriesKeysValues(nn.Module):
         """(token, width) -> three of (token, width)."""
         kernel = self.param("kernel", _xavier, (x.shape[-1], 3 * self.width))
         bias = self.param("bias", _zeros, (3 * self.width,))
-        return [
-            x @ one + also[None] for one, also in zip(jnp.split(kernel, 3, axis=1), jnp.split(bias, 3), strict=True)
-        ]
+        return [x @ one + also[None] for one, also in zip(jnp.split(kernel, 3, 1), jnp.split(bias, 3), strict=True)]
 
 
 def _for_tokens(rows: jax.Array, tokens: int) -> jax.Array:
