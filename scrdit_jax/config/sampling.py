@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import BadConfig
 from ..registry import SOLVERS
-from .checks import DTYPES, require_choice, require_real, require_whole
+from .checks import SAMPLING_DTYPES, require_choice, require_real, require_whole
 
 OUTPUTS = ("log", "counts")
 
@@ -51,7 +51,7 @@ class SamplingConfig:
         if self.batch_size is not None:
             require_whole("batch_size", self.batch_size, 1)
         if self.dtype is not None:
-            require_choice("dtype", self.dtype, DTYPES)
+            require_choice("dtype", self.dtype, SAMPLING_DTYPES)
         require_real("guidance", self.guidance, 0, 100)
         require_choice("output", self.output, OUTPUTS)
         if self.depth is not None:

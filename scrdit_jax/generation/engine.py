@@ -20,7 +20,19 @@ from ..errors import Diverged
 from ..sampling.solvers import Coefficients, find_solver
 from . import tuning
 from .conditions import new_conditions, states_of
-from .program import Guide, Method, Placement, Program, Sampled, SampledBatch, make_program, network_of, place, prepare
+from .program import (
+    Guide,
+    Method,
+    Placement,
+    Program,
+    Sampled,
+    SampledBatch,
+    conditioning_params,
+    make_program,
+    network_of,
+    place,
+    prepare,
+)
 from .request import is_guided
 from .settings import coefficients_for, resolve_sampling
 
@@ -154,5 +166,5 @@ def _arguments(
     guide = Guide(table, conditions=conditions)
     if (conditions.codes is not None or network.states) and sampling.guidance != 0:
         guidance = jax.device_put(np.float32(sampling.guidance), on_each) if guided else None
-        guide = Guide(table if guided else None, params, guidance, conditions)
+        guide = Guide(table if guided else None, conditioning_params(params), guidance, conditions)
     return weights, guide, steps, seed

@@ -23,6 +23,7 @@ from ..networks import CONDITIONING_LAYERS, make_network
 from ..sampling.sampler import PredictClean, cell_keys, draw_keys, integrate
 from ..sampling.solvers import Coefficients
 from .conditions import DrawnConditions, NewConditions, States, draw_conditions
+from .quantisation import body_dtype, denoise, round_weights
 
 CELLS_AXIS = "cells"
 # Kept free for what the compiler's account leaves out: the runtime's own buffers, the cells on their way to the host.
@@ -41,11 +42,24 @@ def network_of(model: Model) -> tuple[nn.Module, Prediction]:
 def prepare(params: Any, timesteps: jax.Array, *, network: nn.Module, dtype: str) -> tuple[Any, jax.Array]:
     """What does not change from batch to batch: (weights of `denoise`, modulations without conditions (step, 1, ...)).
 
-    All cells share t, so every shift, scale and gate is computed once a step, in float32, and not once a cell.
+    All cells share t, so every shift, scale and gate is computed once a step, in float32, and not once a cell. Weights
+    are rounded here, once; see `round_weights`.
     """
     table = network.apply(params, timesteps, method="modulations")[:, None]
     layers = {name: layer for name, layer in params["params"].items() if name not in CONDITIONING_LAYERS}
-    return jax.tree.map(lambda leaf: leaf.astype(dtype), ({"params": layers}, table))
+    weights = {"params": round_weights(network, layers, table[0], dtype)}
+    return weights, table.astype(body_dtype(dtype))
+
+
+def conditioning_params(params: Any) -> Any:
+    """What `modulations` uses of float32 `params`: no layer of the body, which would lie there a second time."""
+    # Arrays at the top are asked for whenever a network is set up, whatever is called.
+    kept = {
+        name: layer
+        for name, layer in params["params"].items()
+        if name in CONDITIONING_LAYERS or not isinstance(layer, dict)
+    }
+    return {"params": kept}
 
 
 def evaluate(
@@ -59,9 +73,8 @@ def evaluate(
 ) -> jax.Array:
     """One evaluation: predicted clean cells (cell, gene) in float32, of the size that cells were scaled to; the network
     computes in its weights' dtype."""
-    predicted = network.apply(weights, noisy.astype(modulations.dtype), modulations, method="denoise")
     of_cells = prediction.for_cells(jnp.zeros(len(noisy)))
-    return of_cells.clean(noisy, predicted.astype(jnp.float32), alpha_bar)
+    return of_cells.clean(noisy, denoise(network, weights, noisy, modulations), alpha_bar)
 
 
 class Guide(NamedTuple):
@@ -156,10 +169,9 @@ def _clean_cells(
     """
     network, method = sampled.network, sampled.method
     prediction = sampled.prediction.for_cells(conditions.log_sizes)
-    dtype = jax.tree.leaves(weights)[0].dtype
 
     def predict(modulations, noisy):
-        return network.apply(weights, noisy.astype(dtype), modulations, method="denoise").astype(jnp.float32)
+        return denoise(network, weights, noisy, modulations)
 
     def predict_clean(noisy, alpha_bar, step):
         timestep, unconditional, noise = step
@@ -172,7 +184,7 @@ def _clean_cells(
         # One timestep for all cells: what is computed of it is computed once a step.
         given = conditions.labels, conditions.states
         conditional = network.apply(guide.params, timestep.reshape(1), *given, method="modulations")
-        predicted = predict(conditional.astype(dtype), noisy)
+        predicted = predict(conditional, noisy)
         if unconditional is None:
             return meant(noisy, predicted, alpha_bar)
         plain = predict(unconditional, noisy)

@@ -19,6 +19,7 @@ from ..checkpoint import Model
 from ..devices import describe_devices, free_memory
 from ..networks import attention_shape
 from .program import evaluate, network_of, place, prepare
+from .quantisation import body_dtype
 
 # Of a batch size nearly as fast as the fastest, the smaller is the better: less memory, a shorter tail.
 NEARLY = 0.97
@@ -113,6 +114,7 @@ def choose_batch_size(found: list[list[float]]) -> int:
 
 def with_fastest_attention(network: nn.Module, dtype: str) -> nn.Module:
     """`network` with cuDNN's attention where the device has it and it is faster than XLA's own."""
+    dtype = body_dtype(dtype)
     if jax.local_devices()[0].platform != "gpu" or dtype != "bfloat16":
         return network
     found = cached_measurement(_key("attention", network, dtype), lambda: attention_seconds(network, dtype))
