@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from ..extras import optional
+from ..networks import OUTPUT_LAYERS
 
 # What the rest of a network computes in.
 BODY = "bfloat16"
@@ -49,9 +50,10 @@ def require_library(dtype: str) -> None:
 
 
 def round_weights(network: nn.Module, layers: dict[str, Any], modulations: jax.Array, dtype: str) -> dict[str, Any]:
-    """The float32 `layers` of `denoise` in `dtype`; of 8 bits are the kernels of its dense layers alone.
+    """The float32 `layers` of `denoise` in `dtype`; of 8 bits are the kernels of its inner dense layers alone.
 
-    `modulations` (1, ...) are those of any step, for their shape.
+    Output layers keep the body's dtype: of all that 8 bits change in the cells, most came from those. `modulations`
+    (1, ...) are those of any step, for their shape.
     """
     flat = flatten_dict(layers)
     kernels = _dense_kernels(network, layers, modulations) if dtype in EIGHT_BITS else set()
@@ -71,11 +73,11 @@ def denoise(network: nn.Module, weights: Any, noisy: jax.Array, modulations: jax
 
 
 def _dense_kernels(network: nn.Module, layers: dict[str, Any], modulations: jax.Array) -> set[tuple[str, ...]]:
-    """Paths of the kernels of the dense layers that `denoise` calls."""
+    """Paths of the kernels of the dense layers that `denoise` calls, but for those of the output."""
     found = set()
 
     def note(call: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
-        if isinstance(context.module, nn.Dense):
+        if isinstance(context.module, nn.Dense) and context.module.path[0] not in OUTPUT_LAYERS:
             found.add((*context.module.path, "kernel"))
         return call(*args, **kwargs)
 

@@ -142,12 +142,12 @@ def products_of(network, dtype):
 @pytest.mark.parametrize(
     ("dtype", "words"), [("int8", ["int8"] * 2 + ["int32"]), ("fp8", ["float8_e4m3fn"] * 2 + ["bfloat16"])]
 )
-def test_dense_layers_multiply_8_bits_and_attention_does_not(dtype, words):
+def test_inner_layers_multiply_8_bits_and_attention_and_output_do_not(dtype, words):
     found = products_of(DiT(DiTConfig(genes_per_token=4, width=16, depth=1, heads=2, summary_token=True), GENES), dtype)
     dense = ["dot_general", *words]
-    # Of attention, the scores come in float32 for the softmax.
-    attention = [["dot_general", *["bfloat16"] * 2, out] for out in ("bfloat16", "float32")]
-    assert sorted(map(list, found)) == sorted([dense] * 8 + attention)
+    # Of attention, the scores come in float32 for the softmax; the output is made by two layers.
+    others = [["dot_general", *["bfloat16"] * 2, out] for out in ("bfloat16", "float32", "bfloat16", "bfloat16")]
+    assert sorted(map(list, found)) == sorted([dense] * 6 + others)
 
 
 def test_convolutions_stay_as_they_are():
