@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -18,6 +19,7 @@ from scrdit_jax.errors import BadConfig, MissingExtra
 from scrdit_jax.generation.composition import dense_batches
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.quantisation import EIGHT_BITS, denoise, round_weights
+from scrdit_jax.generation.settings import resolve_sampling
 from scrdit_jax.networks.dit import DiT, DiTConfig
 from scrdit_jax.networks.unet import UNet, UNetConfig
 
@@ -166,11 +168,13 @@ def test_cells_say_what_they_were_computed_in(tiny_run):
 @pytest.mark.parametrize("dtype", IN_8_BITS)
 def test_without_the_library_one_line_says_how_to_install_it(dtype, tiny_run, scrdit, monkeypatch):
     monkeypatch.setitem(sys.modules, "qwix", None)
-    code, output = scrdit("sample", tiny_run.path, "--cells", 4, "--dtype", dtype, "--out", "cells.h5ad")
+    code, output = scrdit("sample", tiny_run.path, "--cells", 4, "--dtype", dtype, "--out", "atlas")
     assert code == 2
+    assert not Path("atlas").exists()
     assert output.strip().splitlines()[-1].endswith("qwix is not installed; run: pip install 'scrdit_jax[quantised]'")
+    # Before anything is made of the request.
     with pytest.raises(MissingExtra):
-        make_engine(load_model(tiny_run), SamplingConfig(dtype=dtype))
+        resolve_sampling(load_model(tiny_run), SamplingConfig(dtype=dtype))
 
 
 def test_training_takes_no_8_bits(scrdit):
