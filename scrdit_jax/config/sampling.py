@@ -15,12 +15,12 @@ OUTPUTS = ("log", "counts")
 class SamplingConfig:
     """How cells are drawn from a trained run. `steps` is the exact number of network evaluations a cell.
 
-    What is None is settled for the model at hand (generation.settling): the solver by what it predicts; steps by a
+    What is None is settled for the model at hand (generation.settings): the solver by what it predicts; steps by a
     schedule file, or as many as the solver needs; the schedule, timesteps fitted to the model if it carries them; the
-    dtype, bfloat16 on GPUs and TPUs; "int8" and "fp8" are generation.quantisation's. Without a batch size: the one that is fastest on the devices at hand. `guidance` W
-    of a conditional model: predicted clean cells are uncond + W (cond - uncond); 1, as asked, costs one evaluation a
-    step, as does 0, which ignores the labels; any other costs two. `output` "counts" adds counts as a layer, `depth` is
-    every cell's library size in them.
+    dtype, bfloat16 on GPUs and TPUs ("int8" and "fp8" are as generation.quantisation says). Without a batch size: the
+    one that is fastest on the devices at hand. `guidance` W of a conditional model: predicted clean cells are uncond +
+    W (cond - uncond); 1, as asked, costs one evaluation a step, as does 0, which ignores the labels; any other costs
+    two. `output` "counts" adds counts as a layer, `depth` is every cell's library size in them.
     """
 
     solver: str | None = None
