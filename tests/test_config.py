@@ -78,7 +78,7 @@ def test_differences_name_both_sides():
         ({"eta": 1.5}, ["eta is 1.5", "at most 1"]),
         ({"steps": 5, "acceleration": 2.0}, ["give one of them"]),
         ({"batch_size": 0}, ["batch_size is 0"]),
-        ({"dtype": "int8"}, ["dtype is 'int8'", "bfloat16"]),
+        ({"dtype": "int4"}, ["dtype is 'int4'", "bfloat16", "int8, fp8"]),
         ({"seed": -1}, ["seed is -1"]),
     ],
 )

@@ -5,8 +5,9 @@
     python -m benchmarks.fidelity --data lung.h5ad --data b.h5ad:annotation --preset demo --preset mine.json --out DIR
     python -m benchmarks.fidelity --data lung.h5ad:cell_type@detected --out DIR       the genes with the fewest zeros
     python -m benchmarks.fidelity --sampler distributional:4 --sampler dpmpp-2m:25 --sampler ddpm:1000 --out DIR
+    python -m benchmarks.fidelity --dtype float32 --dtype bfloat16 --dtype int8 --dtype fp8 --no-peers --out DIR
 
-With several samplers of one model, each is compared with the first seed by seed.
+With several samplers or dtypes of one model, each is compared with the first seed by seed.
 
 Beside ours: the peers of benchmarks/peers, real cells and real cells with their genes shuffled. Held-out cells are
 halved once into validation cells, to choose by, and test cells, to report. DIR gets results.json, table.md and
@@ -33,7 +34,7 @@ from benchmarks.fidelity.generators import Generator, Sampler, controls, ours_fr
 from benchmarks.fidelity.novelty import DEFAULT_CELLS
 from benchmarks.peers import PEERS
 from scrdit_jax.benchmarking.store import ResultStore
-from scrdit_jax.config import DataConfig, RunConfig, SamplingConfig, load_preset
+from scrdit_jax.config import SAMPLING_DTYPES, DataConfig, RunConfig, SamplingConfig, load_preset
 from scrdit_jax.devices import describe_devices, use_every_core
 from scrdit_jax.errors import BadConfig
 from scrdit_jax.extras import optional, versions
@@ -107,6 +108,10 @@ def check_names(sources: Sequence[Source]) -> None:
     metavar="SOLVER[:EVALUATIONS[:SCHEDULE]]",
     help="Of ours; repeatable.  SCHEDULE as in scrdit sample; fit: fitted to the model here.  [default: the package's]",
 )
+@click.option(
+    "--dtype", "dtypes", multiple=True, type=click.Choice(SAMPLING_DTYPES),
+    help="What ours compute in; repeatable.  [default: the package's]",
+)  # fmt: skip
 @click.option("--condition-on", multiple=True, metavar="COLUMN", help="Of ours; repeatable.")
 @click.option("--cells", type=click.IntRange(20), help="Held-out cells to compare with, at most.  [default: 2000]")
 @click.option("--peer", "peers", multiple=True, metavar="NAME", help=f"{', '.join(PEERS)}; repeatable.  [default: all]")
@@ -127,6 +132,7 @@ def main(
     presets: tuple[str, ...],
     runs: tuple[Path, ...],
     samplers: tuple[str, ...],
+    dtypes: tuple[str, ...],
     condition_on: tuple[str, ...],
     cells: int | None,
     peers: tuple[str, ...],
@@ -144,8 +150,11 @@ def main(
             raise BadConfig("--peer and --no-peers exclude each other; give one of them")
         sources = [Source.parse(text) for text in data or (EMBEDDED,)]
         check_names(sources)
+        ours = [Sampler.parse(text) for text in samplers]
+        if dtypes:
+            ours = [sampler.computed_in(dtype) for sampler in ours or [Sampler()] for dtype in dtypes]
         chosen = choose(
-            presets, runs, () if no_peers else peers or tuple(PEERS), [Sampler.parse(text) for text in samplers],
+            presets, runs, () if no_peers else peers or tuple(PEERS), ours,
             condition_on=condition_on, work=out / "work" / "runs",
         )  # fmt: skip
         most = {} if cells is None else {"most": cells}

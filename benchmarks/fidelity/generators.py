@@ -87,6 +87,10 @@ class Sampler:
         words = [solver, *([evaluations] if steps else []), *([schedule] if schedule else [])]
         return cls(options, ", " + ", ".join(words))
 
+    def computed_in(self, dtype: str) -> Sampler:
+        """The same with a network that computes in `dtype`."""
+        return Sampler(self.options | {"dtype": dtype}, f"{self.suffix}, {dtype}")
+
 
 def ours_from_preset(name: str, config: RunConfig, work: Path, sampling: Mapping[str, Any]) -> Generator:
     """Trained anew with every seed, into a folder below `work`; runs that are there are gone on with."""

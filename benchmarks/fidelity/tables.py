@@ -15,7 +15,10 @@ from scrdit_jax.evaluation.membership import ATTACKS
 from scrdit_jax.evaluation.metrics import Metric, metric_tables
 from scrdit_jax.evaluation.tables import markdown_table
 
-PAIRED = {"random_forest_auc": "AUC", "mmd_pca": "PCA-50 MMD", "gene_correlation_error": "gene-gene error"}
+PAIRED = {
+    "random_forest_auc": "AUC", "mmd_pca": "PCA-50 MMD", "nearest_neighbour_accuracy": "1-NN accuracy",
+    "gene_correlation_error": "gene-gene error", "detected_genes_ks": "detected genes, KS",
+}  # fmt: skip
 NOTES = """\
 AUC: of a random forest that tells synthetic from real cells by 50 principal components, 0.5 is best; all errors, MMD
 and KS are best low, ratios and correlations near 1. *real vs real* are training cells in the generator's place: nothing

@@ -16,12 +16,13 @@ import jax.numpy as jnp
 
 from benchmarks.commands import one_line_errors
 from benchmarks.speed.tiny import sized
+from scrdit_jax.attention import attention_seconds
 from scrdit_jax.benchmarking.run import random_model
 from scrdit_jax.benchmarking.store import ResultStore, Row
+from scrdit_jax.cache import seconds_a_call
 from scrdit_jax.checkpoint import Model
 from scrdit_jax.devices import describe_devices
 from scrdit_jax.generation.program import network_of
-from scrdit_jax.generation.tuning import attention_seconds, seconds_a_call
 from scrdit_jax.networks import attention_shape
 from scrdit_jax.networks.dit import ATTENTIONS
 
@@ -67,7 +68,7 @@ def main(out: Path, tiny: bool) -> None:
         for preset, dtype in [("base", "bfloat16")] if tiny else product(PRESETS, ("bfloat16", "float32")):
             model = random_model(sized(preset, tiny=tiny))
             alone = f"{preset}-{dtype}"
-            results.shared(alone, lambda m=model, d=dtype: attention_seconds(network_of(m)[0], d))
+            results.shared(alone, lambda m=model, d=dtype: attention_seconds(network_of(m)[0], d, ATTENTIONS))
             for attention in ATTENTIONS:
                 name, cells = f"{alone}-{attention}", 4 if tiny else CELLS
                 row = results.measured(name, lambda m=model, a=attention, d=dtype, n=cells: measure(m, a, d, n))

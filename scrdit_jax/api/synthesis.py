@@ -68,6 +68,8 @@ def sample(
     ------
     BadConfig, BadTimesteps, UnknownCellType, BadInput
         Where the model cannot be sampled so.
+    MissingExtra
+        Where the dtype needs a library that is not installed.
     RunMismatch
         If there is no run.
     """

@@ -9,11 +9,13 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..cache import cached_measurement
 from ..devices import describe_devices, usable_cores
+from ..generation.quantisation import EIGHT_BITS
 
 MATRIX_SIDE = {"cpu": 2048, "gpu": 8192, "tpu": 8192}
 MATRIX_REPEATS = 7
@@ -65,17 +67,24 @@ def matrix_product_rate(dtype: str, devices: Sequence[jax.Device]) -> float:
 
     What the network's dense layers could reach if they did nothing else.
     """
-    side = MATRIX_SIDE.get(devices[0].platform, 4096)
+    side, kind = MATRIX_SIDE.get(devices[0].platform, 4096), EIGHT_BITS.get(dtype)
     sharding = NamedSharding(Mesh(np.asarray(devices), ("product",)), PartitionSpec("product"))
 
     @partial(jax.jit, out_shardings=sharding)
     def numbers(key):
-        return jax.random.normal(key, (len(devices), side, side)).astype(dtype)
+        # Of 8 bits, the greatest of these numbers would be near 100.
+        many = jax.random.normal(key, (len(devices), side, side))
+        return many.astype(dtype) if kind is None else (16 * many).astype(kind.factors)
 
     a, b = numbers(jax.random.key(0)), numbers(jax.random.key(1))
     # One product a device, with nothing to exchange between them.
     product = jax.jit(
-        jax.shard_map(lambda a, b: a @ b, mesh=sharding.mesh, in_specs=sharding.spec, out_specs=sharding.spec)
+        jax.shard_map(
+            partial(jnp.matmul, preferred_element_type=kind and kind.sums),
+            mesh=sharding.mesh,
+            in_specs=sharding.spec,
+            out_specs=sharding.spec,
+        )
     )
     (timing,) = in_turn([lambda: product(a, b)], MATRIX_REPEATS)
     return len(devices) * 2 * side**3 / timing.median

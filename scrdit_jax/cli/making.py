@@ -7,13 +7,15 @@ from typing import Any
 
 import click
 
-from ..config import DTYPES, OUTPUTS
+from ..config import OUTPUTS, SAMPLING_DTYPES
 from ..errors import ScrditError
 from ..registry import SOLVERS
 from .main import Part, distributed_options, examples, given, main, say
 
 dtype_option = click.option(
-    "--dtype", type=click.Choice(DTYPES), help="What the network computes in.  [default: bfloat16 on GPU and TPU]"
+    "--dtype",
+    type=click.Choice(SAMPLING_DTYPES),
+    help="What the network computes in; int8 and fp8 need 'scrdit_jax[quantised]'.  [default: bfloat16 on GPU and TPU]",
 )
 
 

@@ -1,6 +1,6 @@
 """Frozen settings that check themselves, the presets, and their JSON. A config that exists is valid."""
 
-from .checks import DTYPES
+from .checks import DTYPES, SAMPLING_DTYPES
 from .data import GENE_SELECTIONS, NORMALIZATIONS, DataConfig
 from .presets import PRESET_FOLDER, load_preset, preset_names, preset_path
 from .run_config import (
@@ -21,6 +21,7 @@ __all__ = [
     "OPERATIONAL",
     "OUTPUTS",
     "PRESET_FOLDER",
+    "SAMPLING_DTYPES",
     "DataConfig",
     "DiffusionConfig",
     "NetworkConfig",

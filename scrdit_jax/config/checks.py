@@ -9,6 +9,8 @@ from ..errors import BadConfig
 
 # What networks can compute in.
 DTYPES = ("float32", "bfloat16")
+# Those that cells are sampled in; training needs more than 8 bits.
+SAMPLING_DTYPES = (*DTYPES, "int8", "fp8")
 
 
 def require(condition: bool, name: str, value: object, rule: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import BadConfig
 from ..registry import SOLVERS
-from .checks import DTYPES, require_choice, require_real, require_whole
+from .checks import SAMPLING_DTYPES, require_choice, require_real, require_whole
 
 OUTPUTS = ("log", "counts")
 
@@ -15,12 +15,12 @@ OUTPUTS = ("log", "counts")
 class SamplingConfig:
     """How cells are drawn from a trained run. `steps` is the exact number of network evaluations a cell.
 
-    What is None is settled for the model at hand (generation.settling): the solver by what it predicts; steps by a
+    What is None is settled for the model at hand (generation.settings): the solver by what it predicts; steps by a
     schedule file, or as many as the solver needs; the schedule, timesteps fitted to the model if it carries them; the
-    dtype, bfloat16 on GPUs and TPUs. Without a batch size: the one that is fastest on the devices at hand. `guidance` W
-    of a conditional model: predicted clean cells are uncond + W (cond - uncond); 1, as asked, costs one evaluation a
-    step, as does 0, which ignores the labels; any other costs two. `output` "counts" adds counts as a layer, `depth` is
-    every cell's library size in them.
+    dtype, bfloat16 on GPUs and TPUs ("int8" and "fp8" are as generation.quantisation says). Without a batch size: the
+    one that is fastest on the devices at hand. `guidance` W of a conditional model: predicted clean cells are uncond +
+    W (cond - uncond); 1, as asked, costs one evaluation a step, as does 0, which ignores the labels; any other costs
+    two. `output` "counts" adds counts as a layer, `depth` is every cell's library size in them.
     """
 
     solver: str | None = None
@@ -51,7 +51,7 @@ class SamplingConfig:
         if self.batch_size is not None:
             require_whole("batch_size", self.batch_size, 1)
         if self.dtype is not None:
-            require_choice("dtype", self.dtype, DTYPES)
+            require_choice("dtype", self.dtype, SAMPLING_DTYPES)
         require_real("guidance", self.guidance, 0, 100)
         require_choice("output", self.output, OUTPUTS)
         if self.depth is not None:

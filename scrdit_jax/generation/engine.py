@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
+from ..attention import with_fastest_attention
 from ..checkpoint import Model
 from ..conditioning.assignment import Assignment
 from ..conditioning.request import Quotas
@@ -23,6 +24,7 @@ from . import tuning
 from .conditions import new_conditions, states_of
 from .packing import Packed, cut, pack
 from .program import Guide, Method, Placement, Program, Sampled, SampledBatch, make_program, network_of, place, prepare
+from .quantisation import body_dtype
 from .request import is_guided
 from .settings import coefficients_for, resolve_sampling
 
@@ -128,7 +130,7 @@ def make_engine(
     """
     sampling = resolve_sampling(model, sampling)
     network, prediction = network_of(model)
-    network = tuning.with_fastest_attention(network, sampling.dtype)
+    network = with_fastest_attention(network, body_dtype(sampling.dtype))
     if coefficients is None:
         coefficients = coefficients_for(model.config.diffusion, sampling, model)
     batch_size = sampling.batch_size or tuning.fastest_batch_size(model, sampling.dtype)
@@ -165,5 +167,6 @@ def _arguments(
     guide = Guide(table, conditions=conditions)
     if (conditions.codes is not None or network.states) and sampling.guidance != 0:
         guidance = jax.device_put(np.float32(sampling.guidance), on_each) if guided else None
-        guide = Guide(table if guided else None, conditioning_params(params, sampling.dtype), guidance, conditions)
+        conditioning = conditioning_params(params, body_dtype(sampling.dtype))
+        guide = Guide(table if guided else None, conditioning, guidance, conditions)
     return weights, guide, steps, seed

@@ -23,6 +23,7 @@ from ..networks import CONDITIONING_LAYERS, make_network
 from ..sampling.sampler import PredictClean, cell_keys, draw_keys, integrate
 from ..sampling.solvers import Coefficients
 from .conditions import DrawnConditions, NewConditions, States, draw_conditions
+from .quantisation import body_dtype, denoise, round_weights
 
 CELLS_AXIS = "cells"
 # Kept free for what the compiler's account leaves out: the runtime's own buffers, the cells on their way to the host.
@@ -41,11 +42,13 @@ def network_of(model: Model) -> tuple[nn.Module, Prediction]:
 def prepare(params: Any, timesteps: jax.Array, *, network: nn.Module, dtype: str) -> tuple[Any, jax.Array]:
     """What does not change from batch to batch: (weights of `denoise`, modulations without conditions (step, 1, ...)).
 
-    All cells share t, so every shift, scale and gate is computed once a step, in float32, and not once a cell.
+    All cells share t, so every shift, scale and gate is computed once a step, in float32, and not once a cell. Weights
+    are rounded here, once; see `round_weights`.
     """
     table = network.apply(params, timesteps, method="modulations")[:, None]
     layers = {name: layer for name, layer in params["params"].items() if name not in CONDITIONING_LAYERS}
-    return jax.tree.map(lambda leaf: leaf.astype(dtype), ({"params": layers}, table))
+    weights = {"params": round_weights(network, layers, table[0], dtype)}
+    return weights, table.astype(body_dtype(dtype))
 
 
 def evaluate(
@@ -59,9 +62,8 @@ def evaluate(
 ) -> jax.Array:
     """One evaluation: predicted clean cells (cell, gene) in float32, of the size that cells were scaled to; the network
     computes in its weights' dtype."""
-    predicted = network.apply(weights, noisy.astype(modulations.dtype), modulations, method="denoise")
     of_cells = prediction.for_cells(jnp.zeros(len(noisy)))
-    return of_cells.clean(noisy, predicted.astype(jnp.float32), alpha_bar)
+    return of_cells.clean(noisy, denoise(network, weights, noisy, modulations), alpha_bar)
 
 
 class Guide(NamedTuple):
@@ -186,10 +188,9 @@ def _clean_cells(
     """
     network, method = sampled.network, sampled.method
     prediction = sampled.prediction.for_cells(conditions.log_sizes)
-    dtype = jax.tree.leaves(weights)[0].dtype
 
     def predict(modulations, noisy):
-        return network.apply(weights, noisy.astype(dtype), modulations, method="denoise").astype(jnp.float32)
+        return denoise(network, weights, noisy, modulations)
 
     def predict_clean(noisy, alpha_bar, step):
         timestep, unconditional, noise = step
@@ -201,8 +202,9 @@ def _clean_cells(
             return meant(noisy, predict(unconditional, noisy), alpha_bar)
         # One timestep for all cells: what is computed of it is computed once a step.
         given = conditions.labels, conditions.states
+        dtype = guide.params["params"]["modulation"]["kernel"].dtype
         conditional = network.apply(guide.params, timestep.reshape(1), *given, dtype, method="modulations")
-        predicted = predict(conditional.astype(dtype), noisy)
+        predicted = predict(conditional, noisy)
         if unconditional is None:
             return meant(noisy, predicted, alpha_bar)
         plain = predict(unconditional, noisy)

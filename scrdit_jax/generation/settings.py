@@ -17,6 +17,7 @@ from ..diffusion.schedule import linear_schedule
 from ..diffusion.timesteps import SCHEDULES, check_timesteps, make_timesteps, read_timesteps, steps_of_acceleration
 from ..errors import BadConfig, BadTimesteps
 from ..sampling.solvers import Coefficients, Solver, default_solver, find_solver, make_coefficients, noise_levels
+from .quantisation import require_library
 
 # A schedule: the timesteps that a model carries, fitted to it when it was trained.
 FITTED = "fitted"
@@ -26,9 +27,10 @@ def resolve_sampling(model: Model, config: SamplingConfig, *, dtype: str | None 
     """`config` with everything said: what decides the cells, whatever the defaults of another day.
 
     Where it has no dtype: `dtype`; else bfloat16 on a GPU or TPU, float32 on a CPU. Raises BadConfig or BadTimesteps
-    where the model cannot be sampled so. Doing it twice changes nothing.
+    where the model cannot be sampled so, MissingExtra where the dtype needs a library. Doing it twice changes nothing.
     """
     dtype = config.dtype or dtype or default_dtype()
+    require_library(dtype)
     solver, schedule, steps = _resolved(model.config.diffusion, config, model.fitted)
     if config.acceleration is not None:
         steps = None

@@ -18,6 +18,7 @@ from ..cache import cached_measurement, seconds_a_call
 from ..checkpoint import Model
 from ..devices import describe_devices, free_memory
 from .program import evaluate, network_of, on_each_device, place, prepare
+from .quantisation import body_dtype
 
 # Of a batch size nearly as fast as the fastest, the smaller is the better: less memory, a shorter tail.
 NEARLY = 0.97
@@ -79,7 +80,7 @@ def sweep(
 def model_sweep(model: Model, dtype: str, *, fresh: bool = False) -> list[list[float]]:
     """[[batch size, cell-evaluations a second], ...] of a model's network on the local devices; see `sweep`."""
     network, prediction = network_of(model)
-    network, placement = with_fastest_attention(network, dtype), place(jax.local_devices())
+    network, placement = with_fastest_attention(network, body_dtype(dtype)), place(jax.local_devices())
     params = jax.device_put(model.params, placement.on_each)
     weights, table = prepare(params, jnp.ones(1, jnp.int32), network=network, dtype=dtype)
     step = partial(evaluate, network=network, prediction=prediction)

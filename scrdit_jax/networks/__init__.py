@@ -25,6 +25,7 @@ from ._network import Network
 __all__ = [
     "CONDITIONING_LAYERS",
     "NETWORKS",
+    "OUTPUT_LAYERS",
     "TIMESTEP_FEATURES",
     "Conditioning",
     "Network",
@@ -41,6 +42,9 @@ __all__ = [
 # The layers that `modulations` uses and `denoise` does not, in every network; sampling leaves them behind once the
 # modulations are computed.
 CONDITIONING_LAYERS = ("timestep_in", "timestep_out", "label_embeddings", "state_in", "state_out", "modulation")
+
+# The layers whose outputs are the prediction: what is lost in them no layer makes good.
+OUTPUT_LAYERS = ("unpatchify", "tell", "convolution_out")
 
 
 def conditioning_params(params: Any, dtype: Any) -> Any:

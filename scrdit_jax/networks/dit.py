@@ -69,15 +69,15 @@ class DiTConfig:
 
 
 def modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
-    """x (1 + scale) + shift, all (token, width)."""
+    """x (1 + scale) + shift, with shift and scale of every token or alike for many."""
     return x * (1 + scale) + shift
 
 
 class Block(nn.Module):
     """Attention and MLP, each normalised, modulated and gated; starts as the identity (adaLN-Zero).
 
-    The tokens of all cells are one matrix, which a TPU multiplies faster than one for each cell. A cell has `tokens`,
-    of which the first `keys` are attended to.
+    Cells are (cell, token, width), or, where one row of modulations is that of all, (cell token, width): as one matrix,
+    which a TPU multiplies faster. A cell has `tokens`, of which the first `keys` are attended to.
     """
 
     width: int
@@ -89,9 +89,8 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, modulations: jax.Array) -> tuple[jax.Array, None]:
-        """(cell token, width) and (6, #cell, width) -> (cell token, width), and nothing for the scan to stack."""
-        of_tokens = (_for_tokens(rows, self.tokens) for rows in modulations)
-        shift_attention, scale_attention, gate_attention, shift_mlp, scale_mlp, gate_mlp = of_tokens
+        """Cells and (6, 1, width) or (6, cell, 1, width) -> cells, and nothing for the scan to stack."""
+        shift_attention, scale_attention, gate_attention, shift_mlp, scale_mlp, gate_mlp = modulations
         on_gpu = self.attention == "cudnn"
         attended = self._attend(modulate(_normalise(x, on_gpu), shift_attention, scale_attention))
         x = self._add("projection", x, attended, gate_attention)
@@ -102,7 +101,7 @@ class Block(nn.Module):
         return self._add("mlp_out", x, h, gate_mlp), None
 
     def _attend(self, h: jax.Array) -> jax.Array:
-        """Self-attention of each cell's tokens: (cell token, width), the same shape."""
+        """Self-attention of each cell's tokens, in the shape of `h`."""
         if self._rewritten("qkv"):
             heads = -1, self.tokens, self.heads, self.width // self.heads
             q, k, v = (part.reshape(heads) for part in QueriesKeysValues(self.width, name="qkv")(h))
@@ -111,11 +110,11 @@ class Block(nn.Module):
         return attend(qkv, self.heads, self.keys, self.attention).reshape(h.shape)
 
     def _add(self, layer: str, x: jax.Array, h: jax.Array, gate: jax.Array) -> jax.Array:
-        """x + gate times a dense layer of h, all of (cell token, number); the gate may be that of all tokens, (1, ...).
+        """x + gate times a dense layer of h.
 
-        Such a gate is multiplied into the layer's params on a GPU, which then adds x as it multiplies h.
+        A gate of all cells is multiplied into the layer's params on a GPU, which then adds x as it multiplies h.
         """
-        if len(gate) == 1 and self._rewritten(layer):
+        if x.ndim == 2 and self._rewritten(layer):
             return GatedDense(name=layer)(x, h, gate)
         return x + gate * nn.Dense(self.width, kernel_init=_xavier, name=layer)(h)
 
@@ -146,17 +145,10 @@ class QueriesKeysValues(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> list[jax.Array]:
-        """(token, width) -> three of (token, width)."""
+        """(..., token, width) -> three of (..., token, width)."""
         kernel = self.param("kernel", _xavier, (x.shape[-1], 3 * self.width))
-        bias = self.param("bias", _zeros, (3 * self.width,))
-        return [x @ one + also[None] for one, also in zip(jnp.split(kernel, 3, 1), jnp.split(bias, 3), strict=True)]
-
-
-def _for_tokens(rows: jax.Array, tokens: int) -> jax.Array:
-    """What all tokens of a cell share, (#cell, width) -> (1 or cell token, width)."""
-    if len(rows) == 1:
-        return rows
-    return jnp.broadcast_to(rows[:, None], (len(rows), tokens, rows.shape[-1])).reshape(-1, rows.shape[-1])
+        bias = jnp.expand_dims(self.param("bias", _zeros, (3 * self.width,)), tuple(range(x.ndim - 1)))
+        return [x @ one + also for one, also in zip(jnp.split(kernel, 3, 1), jnp.split(bias, 3, -1), strict=True)]
 
 
 def _normalise(x: jax.Array, one_kernel: bool = False) -> jax.Array:
@@ -237,6 +229,16 @@ class DiT(ConditionedNetwork):
         rows = self.modulation(vector.astype(dtype))
         return rows.reshape(len(rows), -1, self.config.width)
 
+    def _run_blocks(self, x: jax.Array, modulations: jax.Array) -> jax.Array:
+        """(cell, token, width) through all blocks and the last norm; as one matrix where it was made one, see Block."""
+        rows = jnp.swapaxes(modulations, 0, 1)[:, :, None, :]
+        if len(modulations) == 1:
+            x, rows = x.reshape(-1, x.shape[-1]), rows[:, 0]
+        per_block = rows[:-MODULATIONS_OF_FINAL].reshape(self.config.depth, MODULATIONS_PER_BLOCK, *rows.shape[1:])
+        x, _ = self.blocks(x, per_block)
+        shift, scale = rows[-MODULATIONS_OF_FINAL:]
+        return modulate(_normalise(x, self.attention == "cudnn"), shift, scale)
+
     def denoise(self, cells: jax.Array, modulations: jax.Array) -> jax.Array:
         """Noisy cells (cell, gene) and modulations (#cell, 6 depth + 2, width) -> prediction.
 
@@ -246,22 +248,22 @@ class DiT(ConditionedNetwork):
         tokens = self.genes // c.genes_per_token
         codes = self.position_codes if c.positions == "learned" else sincos_positions(tokens, c.width)
         x = self.patchify(cells.reshape(len(cells), tokens, c.genes_per_token)) + codes.astype(cells.dtype)[None]
+        # A TPU reads the genes' tokens without moving them where they are the first.
+        first = c.summary_token and self.attention == "xla"
         if c.summary_token:
-            x = jnp.concatenate([self.summarise(cells)[:, None, :], x], axis=1)
+            parts = [self.summarise(cells)[:, None, :], x]
+            x = jnp.concatenate(parts if first else parts[::-1], axis=1)
         if self._padded > self._tokens:
             x = jnp.pad(x, [(0, 0), (0, self._padded - self._tokens), (0, 0)])
-        rows = jnp.swapaxes(modulations, 0, 1)
-        per_block = rows[:-MODULATIONS_OF_FINAL].reshape(c.depth, MODULATIONS_PER_BLOCK, *rows.shape[1:])
-        x, _ = self.blocks(x.reshape(-1, c.width), per_block)
-        shift, scale = (_for_tokens(rows, self._padded) for rows in rows[-MODULATIONS_OF_FINAL:])
-        x = modulate(_normalise(x, self.attention == "cudnn"), shift, scale)
+        x = self._run_blocks(x, modulations)
+        shape = cells.shape if self.outputs == 1 else (*cells.shape, self.outputs)
         of_cells = x.reshape(len(cells), self._padded, c.width)
         if self._padded > tokens:
-            x = of_cells[:, c.summary_token : self._tokens].reshape(-1, c.width)
-        shape = cells.shape if self.outputs == 1 else (*cells.shape, self.outputs)
+            x = of_cells[:, first : first + tokens]
         predicted = self.unpatchify(x).reshape(shape)
         if c.summary_token:
-            summary = of_cells[:, 0] if c.summary_rank is None else self.tell_in(of_cells[:, 0])
+            summary = of_cells[:, 0 if first else tokens]
+            summary = summary if c.summary_rank is None else self.tell_in(summary)
             predicted = predicted + self.tell(summary).reshape(shape)
         if self.outputs > 1:
             predicted = predicted + self.gene_bias.astype(x.dtype)[None]

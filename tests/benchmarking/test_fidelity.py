@@ -121,6 +121,10 @@ def test_rows_of_another_recipe_are_not_taken_for_this_one(folder, tmp_path, tin
         result = call(folder, *common, "--sampler", sampler)
         assert result.exit_code == 0
         assert name in result.output
+    result = call(folder, *common, "--dtype", "float32", "--dtype", "bfloat16")
+    assert "| mine, bfloat16 |" in result.output.partition("Differences from mine, float32, seed by seed")[2]
+    kept = json.loads((out / "rows.json").read_text())
+    assert '"dtype": "bfloat16"' in json.dumps(kept)
     assert len(set(trained)) == 1
 
 

@@ -17,6 +17,7 @@ from scrdit_jax.generation.conditions import NewConditions, States
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.program import Guide, Method, Sampled, prepare, sample_batch
 from scrdit_jax.generation.settings import coefficients_for
+from scrdit_jax.networks import conditioning_params
 from scrdit_jax.networks.dit import DiT
 from scrdit_jax.sampling.sampler import cell_keys, integrate
 
@@ -115,6 +116,15 @@ def test_no_conditioning_layers_travel_with_the_weights(model):
     assert table.shape == (5, 1, 6 * 2 + 2, 16)
 
 
+def test_no_layers_of_the_body_travel_with_the_conditioning(model):
+    network, timesteps = DiT(model.config.network, 24, 3), jnp.arange(1, 6)
+    kept = conditioning_params(model.params, "float32")
+    assert "blocks" in model.params["params"]
+    assert not {"blocks", "patchify", "summarise", "tell", "unpatchify"} & set(kept["params"])
+    whole, apart = (network.apply(params, timesteps, method="modulations") for params in (model.params, kept))
+    np.testing.assert_array_equal(whole, apart)
+
+
 def broken(model, **biases):
     params = {"params": dict(model.params["params"]) | biases}
     return type(model)(model.config, model.metadata, params, model.step)
@@ -158,7 +168,9 @@ def test_a_batch_that_does_not_fit_names_the_largest_that_does(model, monkeypatc
     assert make_engine(model, SamplingConfig(steps=3, batch_size=largest)).batch_size == largest
 
 
-@pytest.mark.parametrize(("dtype", "draws"), [("float32", False), ("bfloat16", False), ("bfloat16", True)])
+@pytest.mark.parametrize(
+    ("dtype", "draws"), [("float32", False), ("bfloat16", False), ("bfloat16", True), ("int8", False), ("fp8", True)]
+)
 def test_the_sampler_lowers_for_every_platform(model, dtype, draws):
     options = {"solver": "distributional"} if draws else {"solver": "ddim", "eta": 1.0}
     table = coefficients_for(model.config.diffusion, SamplingConfig(steps=5, **options))

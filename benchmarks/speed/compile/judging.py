@@ -41,7 +41,8 @@ def steps(module: Module, computation: str, times: int = 1) -> Iterator[Step]:
 def judge(module: Module, computation: str, chip: Chip, cells: int, *, kernel_cycles: float = 0.0) -> dict[str, Any]:
     """Of one evaluation, or one training step, of `cells` a device: everything that can be told without one.
 
-    `kernel_cycles` are those of our own kernels for each cell, which the compiler's estimate leaves out.
+    `kernel_cycles` are those of our own kernels for each cell, which the compiler's estimate leaves out; without them,
+    a program that has such kernels gets no estimate.
     """
     found = list(steps(module, computation))
     flops, moved = (sum(step.times * cost for step, cost in pairs) for pairs in (
@@ -52,7 +53,8 @@ def judge(module: Module, computation: str, chip: Chip, cells: int, *, kernel_cy
     seconds = max(one_by_one, moved / chip.bandwidth)
     cycles = sum(step.times * step.line.cycles for step in found)
     calls = sum(step.times for step in found if step.line.target == KERNELS_OF_OURS)
-    estimated = (cycles + kernel_cycles * cells * calls) / chip.clock if chip.clock and cycles else None
+    known = chip.clock and cycles and (kernel_cycles or not calls)
+    estimated = (cycles + kernel_cycles * cells * calls) / chip.clock if known else None
     return {
         "gflop_a_cell": flops / cells / 1e9,
         "megabytes_a_cell": moved / cells / 1e6,

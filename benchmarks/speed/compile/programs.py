@@ -20,6 +20,7 @@ from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.diffusion.predictions import Prediction, make_prediction
 from scrdit_jax.generation.conditions import NewConditions, States
 from scrdit_jax.generation.program import Guide, Method, Sampled, place, prepare, sample_batch
+from scrdit_jax.generation.quantisation import body_dtype
 from scrdit_jax.generation.settings import coefficients_for
 from scrdit_jax.networks import conditioning_params, flops_per_evaluation, make_network
 from scrdit_jax.sampling.solvers import Coefficients
@@ -103,7 +104,7 @@ def sampler(
     guide = Guide(modulations)
     states = States(0, 0.0, None, None)
     if preset.states:
-        conditioning = jax.eval_shape(partial(conditioning_params, dtype=dtype), params)
+        conditioning = jax.eval_shape(partial(conditioning_params, dtype=body_dtype(dtype)), params)
         guide = Guide(None, conditioning, None, NewConditions(None, _prior(preset.states)))
         states = States(preset.states, STATE_NOISE, (preset.states - 1, 8.0, 0.5), TARGET_SUM)
     method = Method(drawn, bool(np.any(table.s > 0)))
