@@ -153,6 +153,8 @@ class _Session:
         require_even_shares(settings, len(devices))
         self.resident = self._fits(devices[0]) if self.options.resident is None else self.options.resident
         network = with_fastest_attention(self.network, settings.dtype, gradient=True)
+        # One program for all processes, whatever each has found to be fastest.
+        network = network.clone(attention=broadcast_text(network.attention))
         step = make_step(network, self.config, self.metadata.scaling, teacher=self.teacher, axis_name=DEVICES)
         return parallelise(
             step,

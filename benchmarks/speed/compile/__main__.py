@@ -42,8 +42,10 @@ def programs(chip: Chip) -> Iterator[Program]:
     for size in (8, 32, 64, 512) if tpu else (64, 2048):
         yield Program(name, "paper", "sampler", size)
     yield Program(name, "paper", "sampler", best, evaluations=4)
+    yield Program(name, "paper", "sampler", best, dtype=chip.narrow)
     for preset in OTHERS:
-        yield Program(name, preset, "sampler", best, evaluations=4)
+        # A small network wants many cells at once.
+        yield Program(name, preset, "sampler", best * (16 if preset == "demo" else 1), evaluations=4)
     for preset in ("paper", *OTHERS):
         yield Program(name, preset, "step", step)
     yield Program(name, "base", "step", step, attention="xla")
