@@ -100,7 +100,7 @@ def parts(run: Path, folder: Path, *, platform: str, tiny: bool = False) -> list
         Part(folder / f"paper-{dtype}", (*tool, *paper, *once, *cases(*of_paper)), 4),
     ]  # fmt: skip
     # Elsewhere there is but one way to compute attention.
-    return [part for part in steps if part.out.stem != "attention" or platform == "gpu" or tiny]
+    return [part for part in steps if part.out.stem != "attention" or platform != "cpu" or tiny]
 
 
 def environment(platform: str, part: Part) -> dict[str, str]:

@@ -29,7 +29,7 @@ from scrdit_jax.networks import flops_per_evaluation
 
 # The paper's network predicts noise, so that its cells are averaged.
 SOLVER, EVALUATIONS = "dpmpp-2m", (20, 4)
-BATCHES = {"cpu": (4, 16, 64), "gpu": (128, 256, 512, 1024, 2048), "tpu": (16, 64, 256, 512, 1024)}
+BATCHES = {"cpu": (4, 16, 64), "gpu": (128, 256, 512, 1024, 2048), "tpu": (8, 16, 32, 64, 512)}
 TINY_BATCHES = (8,)
 SAMPLING_DTYPES = getattr(config, "SAMPLING_DTYPES", config.DTYPES)
 

@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks.commands import in_own_process, one_line_errors
 from benchmarks.speed.peaks import share_of_peak
 from benchmarks.speed.tiny import sized
+from scrdit_jax.attention import with_fastest_attention
 from scrdit_jax.benchmarking.run import random_metadata
 from scrdit_jax.benchmarking.store import ResultStore, Row
 from scrdit_jax.benchmarking.timing import Timing, seconds_of
@@ -51,7 +52,8 @@ def measure(case: Case, steps: int, rounds: int, tiny: bool) -> Row:
     metadata = random_metadata(config)
     genes, prediction = len(metadata.genes), make_prediction(config.diffusion.prediction, metadata.scaling)
     network = make_network(config.network, genes, prediction.outputs)
-    step = parallelise(make_step(network, config, metadata.scaling, axis_name=DEVICES), found)
+    fastest = with_fastest_attention(network, dtype, gradient=True)
+    step = parallelise(make_step(fastest, config, metadata.scaling, axis_name=DEVICES), found)
     fed = [step.share(_batch(batch_size, genes, seed)) for seed in range(FED)]
     state = step.place(initial_state(network, genes, config.training))
 
@@ -66,7 +68,7 @@ def measure(case: Case, steps: int, rounds: int, tiny: bool) -> Row:
     rate, (peak, whose) = batch_size / timing.median, peak_memory()
     flops = rate * FORWARD_AND_BACKWARD * flops_per_evaluation(network)
     return {
-        "preset": preset, "dtype": dtype, "batch_size": batch_size, "devices": devices,
+        "preset": preset, "dtype": dtype, "attention": fastest.attention, "batch_size": batch_size, "devices": devices,
         "cells_per_second": rate, "step_seconds": list(timing.seconds), "first_step_seconds": compile_seconds,
         "flops_per_second": flops, "share_of_peak": share_of_peak(flops, found[0].device_kind, devices),
         "peak_memory": {"bytes": peak, "of": whose},
