@@ -62,21 +62,29 @@ def faults(rows: list[Row]) -> list[str]:
 
 
 def roofline(rows: list[Row]) -> bytes:
-    """Each program of a chip where its operations and bytes put it under the chip's two limits."""
+    """Each program of a chip where its operations and bytes put it under the chip's two limits; hollow, where the
+    compiler's own cycles do."""
     rows = [row for row in rows if "error" not in row]
     chips = [name for name in CHIPS if any(row["chip"] == name for row in rows)] or list(CHIPS)[:1]
-    figure, axes = plots.blank_figure(1, len(chips), width=4.0 * len(chips), height=4.4)
+    figure, axes = plots.blank_figure(1, len(chips), width=3.6 * len(chips), height=3.8)
     for axis, name in zip(axes, chips, strict=True):
         chip = CHIPS[name]
-        intensities = [1.0, chip.peak / chip.bandwidth, 1e5]
+        intensities = [10.0, chip.peak / chip.bandwidth, 2e4]
         axis.loglog(intensities, [min(chip.peak, i * chip.bandwidth) / 1e12 for i in intensities], c=plots.GREY)
         for kind, marker, colour in (("sampler", "o", plots.SYNTHETIC), ("step", "s", plots.REAL)):
-            shown = [row for row in rows if row["chip"] == name and row["kind"] == kind]
-            x = [1e3 * row["gflop_a_cell"] / row["megabytes_a_cell"] for row in shown]
-            y = [
-                row["cells_a_second_by_operation"] / row["cells_a_second_by_flops"] * chip.peak / 1e12 for row in shown
-            ]
-            axis.scatter(x, y, marker=marker, s=26, c=colour, alpha=0.8, linewidths=0, label=f"{kind}s")
+            shown = [row for row in rows if row["chip"] == name and row["kind"] == kind and row["dtype"] == "bfloat16"]
+            for by, face in (("operation", colour), ("cycles", "none")):
+                places = [_place(row, by, chip.peak) for row in shown if row[f"cells_a_second_by_{by}"]]
+                if places:
+                    label = f"{kind}s" if by == "operation" else f"{kind}s, by cycles"
+                    axis.scatter(*zip(*places, strict=True), marker=marker, s=24, ec=colour, fc=face, label=label)
         axis.set(title=name, xlabel="FLOP a byte of main memory", ylabel="TFLOP/s at most" if name == chips[0] else "")
-        axis.legend(loc="lower right", frameon=False)
+        axis.set(xlim=(10, 2e4), ylim=(chip.peak / 1e14, 1.6 * chip.peak / 1e12))
+        axis.legend(loc="lower right", frameon=False, fontsize=8)
     return plots.to_png(figure)
+
+
+def _place(row: Row, by: str, peak: float) -> tuple[float, float]:
+    """(FLOP a byte, TFLOP/s)."""
+    share = row[f"cells_a_second_by_{by}"] / row["cells_a_second_by_flops"]
+    return 1e3 * row["gflop_a_cell"] / row["megabytes_a_cell"], share * peak / 1e12
