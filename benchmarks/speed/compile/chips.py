@@ -64,7 +64,7 @@ class Chip:
         device_description_str: "NVIDIA {self.name}" """
 
 
-# Peaks of H100 and H200: 790 TFLOP/s is what products of 8192 x 8192 matrices in bfloat16 reach; the vendor says 989.
+# Of H100 and H200 790 TFLOP/s are taken where the vendor says 989: large products come to some 80 %.
 CHIPS = {
     chip.name: chip
     for chip in (
