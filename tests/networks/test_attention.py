@@ -1,13 +1,22 @@
 """The kernel for TPUs, as an interpreter runs it, against JAX's own attention; the network as each device runs it."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.pallas import tpu as pltpu
+from jax.experimental import pallas
 
 from scrdit_jax.networks import attend, padded_tokens
 from scrdit_jax.networks.dit import DiT, DiTConfig
+
+
+@pytest.fixture(autouse=True)
+def interpreted(monkeypatch):
+    """A kernel as plain operations, on this machine."""
+    monkeypatch.setattr(pallas, "pallas_call", partial(pallas.pallas_call, interpret=True))
+
 
 # Heads that begin with a register and that lie across two, widths that fill registers and that do not.
 SHAPES = [(384, 4, 16, 11), (192, 6, 8, 8), (96, 2, 8, 5)]
@@ -24,9 +33,8 @@ def own(qkv, heads, keys):
 def test_the_kernel_agrees_with_attention_and_its_gradient(width, heads, tokens, keys):
     qkv = 2 * jax.random.normal(jax.random.key(0), (2, tokens, 3 * width))
     gradient = jax.random.normal(jax.random.key(1), (2, tokens, width))
-    with pltpu.force_tpu_interpret_mode():
-        found, backwards = jax.vjp(lambda x: attend(x, heads, keys, "pallas"), qkv)
-        found_gradient = backwards(gradient)[0]
+    found, backwards = jax.vjp(lambda x: attend(x, heads, keys, "pallas"), qkv)
+    found_gradient = backwards(gradient)[0]
     expected, backwards = jax.vjp(lambda x: own(x, heads, keys), qkv)
     np.testing.assert_allclose(found, expected, atol=3e-5)
     np.testing.assert_allclose(found_gradient, backwards(gradient)[0], atol=1e-4)
@@ -38,8 +46,7 @@ def test_in_bfloat16_scores_and_sums_are_float32():
     qkv[0, :, :128], qkv[0, :40, 128:256], qkv[0, 40, 128:256] = 1, 0.1, 0.1 + 12 / 128**0.5
     qkv[0, :41, 256:] = np.linspace(0, 1, 41)[:, None]
     qkv = jnp.asarray(qkv, jnp.bfloat16)
-    with pltpu.force_tpu_interpret_mode():
-        found = attend(qkv, 1, 41, "pallas")
+    found = attend(qkv, 1, 41, "pallas")
     exact = own(qkv.astype(jnp.float32), 1, 41)
     np.testing.assert_allclose(found.astype(np.float32), exact, rtol=2**-7)
 
@@ -79,8 +86,7 @@ def test_the_network_predicts_the_same_however_a_device_computes_it(
     # A timestep for each cell, as in training, and one that all share, as in sampling.
     for timesteps in (jnp.array([3, 500, 900]), jnp.array([500])):
         expected, gradient = jax.value_and_grad(loss)(params, plain, timesteps)
-        with pltpu.force_tpu_interpret_mode():
-            found, found_gradient = jax.value_and_grad(loss)(params, plain.clone(attention=implementation), timesteps)
+        found, found_gradient = jax.value_and_grad(loss)(params, plain.clone(attention=implementation), timesteps)
         np.testing.assert_allclose(found, expected, rtol=2e-5)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4, rtol=2e-3), found_gradient, gradient)
     assert (implementation in cudnn_by_xla) == (implementation == "cudnn")
