@@ -87,4 +87,4 @@ def roofline(rows: list[Row]) -> bytes:
 def _place(row: Row, by: str, peak: float) -> tuple[float, float]:
     """(FLOP a byte, TFLOP/s)."""
     share = row[f"cells_a_second_by_{by}"] / row["cells_a_second_by_flops"]
-    return 1e3 * row["gflop_a_cell"] / row["megabytes_a_cell"], share * peak / 1e12
+    return 1e3 * row["gflop_a_cell"] / max(row["megabytes_a_cell"], 1e-6), share * peak / 1e12
