@@ -46,12 +46,18 @@ def command_line(module: str) -> str:
     return shlex.join(["python", "-m", module, *sys.argv[1:]])
 
 
-def in_own_process(module: str, function: str, *arguments: Any) -> Any:
-    """What `function` of `module` returns, in a process with its own memory and devices; plain values both ways."""
+def in_own_process(
+    module: str, function: str, *arguments: Any, python: str = sys.executable, quiet: bool = False
+) -> Any:
+    """What `function` of `module` returns, in a process with its own memory and devices; plain values both ways.
+
+    Where that fails, subprocess.CalledProcessError; `quiet` keeps what the process says in its `stderr`.
+    """
     path = os.pathsep.join([str(RESULTS.parent.parent), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-c", CALL, json.dumps([module, function, [_plain(one) for one in arguments]])]
+    command = [python, "-c", CALL, json.dumps([module, function, [_plain(one) for one in arguments]])]
     settings = os.environ | {"PYTHONPATH": path}
-    text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=settings).stdout
+    said = subprocess.PIPE if quiet else None
+    text = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=said, text=True, env=settings).stdout
     return json.loads(text.splitlines()[-1])
 
 

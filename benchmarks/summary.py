@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -52,18 +53,21 @@ def _parity(values: Values) -> Table:
     return [f"values that differ by more than {values['near']}", "share", "allowed"], rows
 
 
-def _sampling(values: Values) -> Table:
+def _speeds(values: Values, named: Mapping[str, str]) -> Table:
+    """Columns that are `named` after what a row holds, its cells/s and its share of the device's peak."""
     return _columns(
         values["rows"],
         {
-            "dtype": lambda row: row["dtype"],
-            "evaluations": lambda row: row["evaluations"],
-            "batch": lambda row: row["batch_size"],
-            "attention": lambda row: row["attention"],
+            **{title: itemgetter(name) for title, name in named.items()},
             "cells/s": lambda row: _number(row["cells_per_second"]),
             "share of peak": lambda row: _share(row["share_of_peak"]),
         },
     )
+
+
+def _sampling(values: Values) -> Table:
+    named = {"dtype": "dtype", "evaluations": "evaluations", "batch": "batch_size", "attention": "attention"}
+    return _speeds(values, named)
 
 
 def _samplers(values: Values) -> Table:
@@ -86,17 +90,7 @@ def _samplers(values: Values) -> Table:
 
 
 def _training(values: Values) -> Table:
-    return _columns(
-        values["rows"],
-        {
-            "preset": lambda row: row["preset"],
-            "dtype": lambda row: row["dtype"],
-            "batch": lambda row: row["batch_size"],
-            "devices": lambda row: row["devices"],
-            "cells/s": lambda row: _number(row["cells_per_second"]),
-            "share of peak": lambda row: _share(row["share_of_peak"]),
-        },
-    )
+    return _speeds(values, {"preset": "preset", "dtype": "dtype", "batch": "batch_size", "devices": "devices"})
 
 
 def _end_to_end(values: Values) -> Table:

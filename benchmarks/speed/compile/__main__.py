@@ -9,7 +9,6 @@ transfer to the host in sampling, or the pattern that XLA miscompiles (jax#39336
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from typing import Any
 
 import click
 
-from benchmarks.commands import CALL, as_json, write_files
+from benchmarks.commands import as_json, in_own_process, write_files
 from scrdit_jax.config import preset_names
 
 from .chips import CHIPS, Chip
@@ -72,15 +71,13 @@ def _has(package: str) -> bool:
 
 def run(program: Program) -> dict[str, Any]:
     """Compiled in a process of its own; where that fails, the error's last line."""
-    python = interpreter(CHIPS[program.chip])
-    call = json.dumps([MODULE, "compile_and_judge", list(program)])
-    settings = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run([python, "-c", CALL, call], capture_output=True, text=True, env=settings)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.strip()]
+    try:
+        python = interpreter(CHIPS[program.chip])
+        return in_own_process(MODULE, "compile_and_judge", *program, python=python, quiet=True)
+    except subprocess.CalledProcessError as failed:
+        lines = [line for line in failed.stderr.splitlines() if line.strip()]
         error = next((line for line in reversed(lines) if "Error" in line), lines[-1] if lines else "killed")
         return program._asdict() | {"error": " ".join(error.split())[:200]}
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 @click.command()

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.speed.peaks import PEAKS
+
 # Both are read as JAX starts: nothing is to look for a device, or for the cloud that it would be in.
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
 # Without a GPU nothing can be timed; what is timed there at compilation is left as it is without.
@@ -68,9 +70,9 @@ class Chip:
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v5e", "tpu", "v5e:2x2", 4, 197e12, 819e9, 1.5e9),
-        Chip("v6e", "tpu", "v6e:2x2", 4, 918e12, 1640e9, 1.75e9),
-        Chip("v5p", "tpu", "v5p:2x2x1", 4, 459e12, 2765e9, 1.75e9),
+        Chip("v5e", "tpu", "v5e:2x2", 4, PEAKS["TPU v5e"], 819e9, 1.5e9),
+        Chip("v6e", "tpu", "v6e:2x2", 4, PEAKS["TPU v6e"], 1640e9, 1.75e9),
+        Chip("v5p", "tpu", "v5p:2x2x1", 4, PEAKS["TPU v5p"], 2765e9, 1.75e9),
         Chip("H100", "cuda", "1x1x1", 1, 790e12, 3352e9, memory=84.9e9, cache=52428800),
         Chip("H200", "cuda", "1x1x1", 1, 790e12, 4800e9, memory=150e9, cache=62914560),
     )

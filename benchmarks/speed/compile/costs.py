@@ -16,8 +16,6 @@ SLICES = {"dynamic-slice", "slice", "gather"}
 ASYNC_ENDS = ("-done", "-update")
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "collective-permute", "collective-broadcast")
 HOST = ("infeed", "outfeed", "send", "recv")
-ATTENTION_TARGETS = ("fmha", "tpu_custom_call", "triton")
-MATMUL_TARGETS = ("__cublas", "__triton_gemm", "__cudnn$gemm")
 
 
 class Product(NamedTuple):
@@ -99,7 +97,6 @@ class _Window(NamedTuple):
     low: int = 0
     lhs_dilate: int = 1
     rhs_dilate: int = 1
-    reversed: int = 0
 
 
 def _window(text: str, count: int) -> list[_Window]:

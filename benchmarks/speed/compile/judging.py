@@ -53,8 +53,7 @@ def judge(module: Module, computation: str, chip: Chip, cells: int, *, kernel_cy
     a program that has such kernels gets no estimate.
     """
     found = list(steps(module, computation))
-    flops, moved = (sum(step.times * cost for step, cost in pairs) for pairs in (
-        [(step, step.flops) for step in found], [(step, step.bytes) for step in found]))  # fmt: skip
+    flops, moved = sum(step.times * step.flops for step in found), sum(step.times * step.bytes for step in found)
     # Copies that begin and end go on beside the rest, as far as the memory keeps up.
     beside = [step for step in found if is_asynchronous(step.line)]
     one_by_one = sum(step.seconds(chip) for step in found) - sum(step.seconds(chip) for step in beside)
