@@ -18,6 +18,7 @@ class SettingChanges(TypedDict, total=False):
     genes: int
     gene_selection: str
     min_cells: int
+    gene_order: str
     zero_value: float | None
     standardize: bool
     held_out: float
@@ -31,6 +32,9 @@ class SettingChanges(TypedDict, total=False):
     # network
     architecture: str
     genes_per_token: int
+    fill_tokens: bool
+    rare_share: float
+    genes_per_rare_token: int | None
     width: int
     depth: int
     heads: int

@@ -83,6 +83,7 @@ def prepare(
         config.data,
         asked=asked,
         multiple_of=config.network.gene_multiple,
+        groups=config.network.gene_groups,
         transpose=transpose,
         stored=stored,
     )

@@ -1,7 +1,7 @@
 """Frozen settings that check themselves, the presets, and their JSON. A config that exists is valid."""
 
 from .checks import DTYPES, SAMPLING_DTYPES
-from .data import GENE_SELECTIONS, NORMALIZATIONS, DataConfig
+from .data import GENE_ORDERS, GENE_SELECTIONS, NORMALIZATIONS, DataConfig, GeneGroups
 from .presets import PRESET_FOLDER, load_preset, preset_names, preset_path
 from .run_config import (
     CONDITIONS,
@@ -16,6 +16,7 @@ from .sampling import OUTPUTS, SamplingConfig
 __all__ = [
     "CONDITIONS",
     "DTYPES",
+    "GENE_ORDERS",
     "GENE_SELECTIONS",
     "NORMALIZATIONS",
     "OPERATIONAL",
@@ -24,6 +25,7 @@ __all__ = [
     "SAMPLING_DTYPES",
     "DataConfig",
     "DiffusionConfig",
+    "GeneGroups",
     "NetworkConfig",
     "RunConfig",
     "SamplingConfig",

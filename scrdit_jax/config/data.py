@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..errors import BadConfig
 from ..registry import DERIVED
@@ -13,6 +13,20 @@ from .checks import require, require_choice, require_real, require_whole
 NORMALIZATIONS = ("auto", "log1p", "none")
 MOST_QUANTILES = 64
 GENE_SELECTIONS = ("hvg", "cv", "detected", "all")
+GENE_ORDERS = ("file", "coexpression")
+
+
+class GeneGroups(NamedTuple):
+    """How many neighbouring genes a network takes at once: `size`, but of the rarest, a share of all, `rare_size`."""
+
+    size: int = 1
+    rare_share: float = 0.0
+    rare_size: int = 1
+
+    def often(self, genes: int) -> int:
+        """How many of so many genes are not rare: whole groups, where there are rare ones behind them."""
+        groups = -(-(genes - int(self.rare_share * genes)) // self.size)
+        return min(genes, groups * self.size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +38,9 @@ class DataConfig:
     {"pc-scores": 12, "detected-genes": 1} (see conditioning.derived). Of PC scores the first are kept along which cells
     that the axis was found without vary too, to `least_reproduced` of the variance of those that it was found in: the
     others tell cells apart and say little of new ones. With `clip`, an expressed gene of a new cell keeps within what
-    training cells have of that gene. `quantiles` are so many bins of each gene's expressed values,
+    training cells have of that gene. `gene_order` is that in which a network takes the genes: as in the file, or those
+    together that are expressed together, token by token; files of new cells have them in the file's order either way.
+    `quantiles` are so many bins of each gene's expressed values,
     for predictions that choose among them (0: none).
     """
 
@@ -33,6 +49,7 @@ class DataConfig:
     genes: int = 2000
     gene_selection: str = "hvg"
     min_cells: int = 10
+    gene_order: str = "file"
     zero_value: float | None = -10.0
     standardize: bool = True
     held_out: float = 0.2
@@ -51,6 +68,7 @@ class DataConfig:
         object.__setattr__(self, "derive", _pairs(self.derive))
         require_choice("normalize", self.normalize, NORMALIZATIONS)
         require_choice("gene_selection", self.gene_selection, GENE_SELECTIONS)
+        require_choice("gene_order", self.gene_order, GENE_ORDERS)
         require_real("target_sum", self.target_sum, 0, open_low=True)
         require_whole("genes", self.genes, 1)
         require_whole("min_cells", self.min_cells, 0)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from ..errors import BadConfig
 from ..registry import NETWORKS, OBJECTIVES, PREDICTIONS
 from .checks import DTYPES, require, require_choice, require_real, require_whole
-from .data import DataConfig, upgraded
+from .data import DataConfig, GeneGroups, upgraded
 
 # Bins of each gene, for a prediction that chooses among them, unless the settings of the data say how many.
 QUANTILES = 12
@@ -27,7 +27,7 @@ class NetworkConfig(Protocol):
     """What every network's settings have; each network has a frozen dataclass of its own (see `networks`).
 
     `architecture` is the network's name, a field that is not given but fixed by the class. `gene_multiple` is what the
-    number of genes must be a multiple of.
+    number of genes must be a multiple of, `gene_groups` which neighbours it takes at once.
     """
 
     architecture: str
@@ -35,6 +35,10 @@ class NetworkConfig(Protocol):
     @property
     def gene_multiple(self) -> int:
         """1 or more."""
+
+    @property
+    def gene_groups(self) -> GeneGroups:
+        """Genes that are expressed together had better be in one group."""
 
 
 def make_network_config(values: Mapping[str, Any], *, source: str = "network", strict: bool = True) -> NetworkConfig:

@@ -14,14 +14,15 @@ from .normalizing import Normalization
 from .scaling import Scaling
 
 METADATA_KEY, AXES_KEY = "scrdit_prepared", "scrdit_axes"
-FORMAT = 3
+FORMAT = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetMetadata:
     """The preprocessing record of a data set.
 
-    `genes` are in the model's order; `cell_types` counts training cells by name; `settings` are what was asked for,
+    `genes` are in the order in which a network takes them; gene i is number `gene_order[i]` of them in the file (empty: the
+    orders are the same). `cell_types` counts training cells by name; `settings` are what was asked for,
     with the share and the seed of the split; `digest` is of the cells as they came; `notes` are sentences for the user.
     `variables` are columns of categories that a model of these cells is conditioned on, `state` what a cell's state is
     made of.
@@ -40,6 +41,14 @@ class DatasetMetadata:
     notes: tuple[str, ...] = ()
     variables: tuple[Variable, ...] = ()
     state: tuple[StateColumn, ...] = ()
+    gene_order: tuple[int, ...] = ()
+
+    @property
+    def genes_of_file(self) -> tuple[str, ...]:
+        """The genes in the file's order, in which those of new cells are."""
+        if not self.gene_order:
+            return self.genes
+        return tuple(name for _, name in sorted(zip(self.gene_order, self.genes, strict=True)))
 
     @property
     def conditioned_states(self) -> int:
@@ -82,6 +91,7 @@ class DatasetMetadata:
                 "notes": tuple(values["notes"]),
                 "variables": variables,
                 "state": state,
+                "gene_order": tuple(values.get("gene_order", ())),
             }
         )
 

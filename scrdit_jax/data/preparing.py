@@ -17,13 +17,14 @@ from scipy import sparse
 from ..conditioning.derived import is_derived
 from ..conditioning.state import LIBRARY_SIZE, StateSpace, no_axes
 from ..conditioning.variables import Variable, categorical, find_variables
-from ..config import DataConfig
+from ..config import DataConfig, GeneGroups
 from ..errors import BadConfig, BadInput, GeneMismatch, OutputExists, UnknownCellType
 from ..io.backed import BackedMatrix, Cells, make_cells
 from ..io.checking import Matrix, check_cells, listed, notes_of, row_blocks, with_notes
 from ..io.writing import check_suffix, write_cells
 from ..registry import DERIVED
 from .chosen_genes import fit_chosen_genes
+from .gene_order import in_order
 from .genes import choose_genes
 from .marginals import gene_marginals
 from .metadata import AXES_KEY, METADATA_KEY, DatasetMetadata
@@ -90,11 +91,13 @@ class Prepared:
         return self.cells[(self.cells.obs["split"] == "held_out").to_numpy()]
 
 
-def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) -> Prepared:
+def prepare(
+    adata: Cells, config: DataConfig, *, multiple_of: int, source: str, groups: GeneGroups | None = None
+) -> Prepared:
     """Check, select cell types, normalise, split, choose genes and fit the scaling; the input is not changed.
 
     Genes and scaling are decided on the training cells alone. Cells on a disk are gone through four times. `source`
-    names the input. Raises BadInput or UnknownCellType.
+    names the input; `groups` are the network's, for the order of the genes. Raises BadInput or UnknownCellType.
     """
     cells = check_cells(adata, source, values=False)
     digest, statistics = survey(cells, source)
@@ -111,6 +114,7 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
     selection = SelectionStatistics.of_all(cells.X[~held_out])
     columns, sentences = choose_genes(selection, config, multiple_of=multiple_of, source=source)
     variables = find_variables(cells.obs[~held_out], config.condition_on, source)
+    columns, gene_order = in_order(cells.X, held_out, columns, config, groups or GeneGroups())
 
     x = _rows(cells.X[:, columns])
     library = cells.obs["library_size"].to_numpy()
@@ -132,6 +136,7 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
         notes=(*notes, *sentences, *_conditioned_on(variables, fitted.space)),
         variables=variables,
         state=fitted.space.columns,
+        gene_order=gene_order,
     )
     return Prepared(chosen, metadata, fitted.space.axes, fitted.marginals)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anndata import AnnData
 
-from ..config import DataConfig
+from ..config import DataConfig, GeneGroups
 from ..devices import free_host_memory
 from ..errors import BadInput
 from ..io.backed import BackedCells
@@ -36,6 +36,7 @@ def load_prepared(
     *,
     asked: Collection[str] = (),
     multiple_of: int,
+    groups: GeneGroups | None = None,
     transpose: bool = False,
     stored: bool = False,
 ) -> Prepared:
@@ -48,7 +49,7 @@ def load_prepared(
     else:
         cells, source = load_cells(data, transpose=transpose)
     if not is_prepared(cells):
-        return prepare(cells, config, multiple_of=multiple_of, source=source)
+        return prepare(cells, config, multiple_of=multiple_of, source=source, groups=groups)
     if stored:
         require_finite(cells.X, cells.obs_names, cells.var_names, source)
     prepared = prepared_from(cells)

@@ -80,7 +80,9 @@ def unpack(name: str, out: Path | str) -> Run:
         if not _holds(run, config, metadata, known["step"]):
             raise OutputExists(f"{run.path} holds something else already; give a new folder as --out")
         return run
-    prepared = load_prepared(name, metadata.settings, multiple_of=config.network.gene_multiple)
+    prepared = load_prepared(
+        name, metadata.settings, multiple_of=config.network.gene_multiple, groups=config.network.gene_groups
+    )
     if (prepared.metadata.digest, prepared.metadata.genes) != (metadata.digest, metadata.genes):
         raise BadInput(f"the cells called {name!r} are not those the model was trained on; move the file of that name")
     params = flax.traverse_util.unflatten_dict(_weights(arrays), sep="/")

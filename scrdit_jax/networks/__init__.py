@@ -44,7 +44,7 @@ __all__ = [
 CONDITIONING_LAYERS = ("timestep_in", "timestep_out", "label_embeddings", "state_in", "state_out", "modulation")
 
 # The layers whose outputs are the prediction: what is lost in them no layer makes good.
-OUTPUT_LAYERS = ("unpatchify", "tell", "convolution_out")
+OUTPUT_LAYERS = ("unpatchify", "unpatchify_rare", "tell", "convolution_out")
 
 
 def conditioning_params(params: Any, dtype: Any) -> Any:

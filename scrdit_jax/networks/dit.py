@@ -13,10 +13,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ..config import GeneGroups
 from ..config.checks import require, require_choice, require_real, require_whole
 from ._attention import attend, attend_parts, padded_tokens
 from ._embeddings import Conditioning, sincos_positions
 from ._network import ConditionedNetwork, Network
+from ._tokens import token_parts
 
 MODULATIONS_PER_BLOCK = 6
 MODULATIONS_OF_FINAL = 2
@@ -34,6 +36,8 @@ class DiTConfig:
     """Settings of the diffusion transformer: `genes_per_token` neighbouring genes are a token, `width` and `depth` are
     those of the blocks.
 
+    With `fill_tokens` any number of genes will do: the last token is filled up with zeros. Of these genes the last, a
+    `rare_share`, go `genes_per_rare_token` to a token: where genes come in that order, those that few cells express.
     Tokens have fixed sines and cosines as `positions`, or learn them from there. With `summary_token` there is one more
     token, of all genes; what it says of every gene goes through `summary_rank` numbers (None: the width), which spares
     params where a gene has many outputs. `first_timestep`, 0 or 1, is the number that the network has for the first
@@ -42,6 +46,9 @@ class DiTConfig:
 
     architecture: str = field(default="dit", init=False)
     genes_per_token: int = 10
+    fill_tokens: bool = False
+    rare_share: float = 0.0
+    genes_per_rare_token: int | None = None
     width: int = 768
     depth: int = 3
     heads: int = 8
@@ -53,10 +60,20 @@ class DiTConfig:
 
     @property
     def gene_multiple(self) -> int:
-        """What the number of genes must be a multiple of: the genes of a token."""
-        return self.genes_per_token
+        """What the number of genes must be a multiple of: the genes of a token, unless tokens are filled up."""
+        return 1 if self.fill_tokens else self.genes_per_token
+
+    @property
+    def gene_groups(self) -> GeneGroups:
+        """How genes that go together should lie: token by token."""
+        return GeneGroups(self.genes_per_token, self.rare_share, self.genes_per_rare_token or 1)
 
     def __post_init__(self) -> None:
+        require(isinstance(self.fill_tokens, bool), "fill_tokens", self.fill_tokens, "true or false")
+        require_real("rare_share", self.rare_share, 0, 0.95)
+        if self.rare_share:
+            require(self.fill_tokens, "fill_tokens", self.fill_tokens, "true where there is a rare_share")
+            require_whole("genes_per_rare_token", self.genes_per_rare_token, 1)
         require_choice("positions", self.positions, POSITIONS)
         require(self.first_timestep in (0, 1), "first_timestep", self.first_timestep, "0 or 1")
         for name in ("genes_per_token", "width", "depth", "heads"):
@@ -180,6 +197,10 @@ class DiT(ConditionedNetwork):
         """Name the layers; params are the pytree that `init` returns."""
         c = self.config
         self.patchify = nn.Dense(c.width, kernel_init=_xavier)
+        self.unpatchify = nn.Dense(c.genes_per_token * self.outputs, kernel_init=_zeros)
+        if c.rare_share:
+            self.patchify_rare = nn.Dense(c.width, kernel_init=_xavier)
+            self.unpatchify_rare = nn.Dense(c.genes_per_rare_token * self.outputs, kernel_init=_zeros)
         if c.summary_token:
             self.summarise = nn.Dense(c.width, kernel_init=_xavier)
             if c.summary_rank is not None:
@@ -190,7 +211,7 @@ class DiT(ConditionedNetwork):
         self.conditioning = Conditioning(c.width, self.labels, self.states)
         nn.share_scope(self, self.conditioning)
         if c.positions == "learned":
-            codes = sincos_positions(self.genes // c.genes_per_token, c.width)
+            codes = sincos_positions(self._gene_tokens, c.width)
             self.position_codes = self.param("position_codes", lambda _: jnp.asarray(codes))
         # Blocks are scanned over stacked params, so that compiling costs the same at any depth; a few of them are
         # unrolled, which trains 1.2 times faster on a CPU.
@@ -202,12 +223,16 @@ class DiT(ConditionedNetwork):
         self.modulation = nn.Dense(
             (MODULATIONS_PER_BLOCK * c.depth + MODULATIONS_OF_FINAL) * c.width, kernel_init=_zeros
         )
-        self.unpatchify = nn.Dense(c.genes_per_token * self.outputs, kernel_init=_zeros)
+
+    @property
+    def _gene_tokens(self) -> int:
+        """Those of the genes."""
+        return sum(part.tokens for part in token_parts(self.config.gene_groups, self.genes))
 
     @property
     def _tokens(self) -> int:
         """Those of the genes, and the summary."""
-        return self.genes // self.config.genes_per_token + self.config.summary_token
+        return self._gene_tokens + self.config.summary_token
 
     @property
     def _padded(self) -> int:
@@ -229,6 +254,34 @@ class DiT(ConditionedNetwork):
         rows = self.modulation(vector.astype(dtype))
         return rows.reshape(len(rows), -1, self.config.width)
 
+    def _tokenise(self, cells: jax.Array) -> jax.Array:
+        """(cell, gene) -> (cell, token, width)."""
+        found = []
+        for layer, part in zip(self._ends("patchify"), token_parts(self.config.gene_groups, self.genes), strict=True):
+            values = cells if part.genes == self.genes else cells[:, part.first : part.first + part.genes]
+            if part.filled:
+                values = jnp.pad(values, [(0, 0), (0, part.filled)])
+            found.append(layer(values.reshape(len(cells), part.tokens, part.size)))
+        return found[0] if len(found) == 1 else jnp.concatenate(found, axis=1)
+
+    def _of_genes(self, x: jax.Array) -> jax.Array:
+        """(cell, token, width), or as one matrix -> (cell, gene outputs)."""
+        parts, found, first = token_parts(self.config.gene_groups, self.genes), [], 0
+        if len(parts) > 1 or parts[0].filled:
+            x = x.reshape(-1, self._gene_tokens, self.config.width)
+        for layer, part in zip(self._ends("unpatchify"), parts, strict=True):
+            of_part = layer(x if len(parts) == 1 else x[:, first : first + part.tokens])
+            first += part.tokens
+            if len(parts) > 1 or part.filled:
+                of_part = of_part.reshape(len(x), -1)[:, : part.genes * self.outputs]
+            found.append(of_part)
+        return found[0] if len(found) == 1 else jnp.concatenate(found, axis=1)
+
+    def _ends(self, name: str) -> list[nn.Module]:
+        """The layers of that name, one for each part of the genes."""
+        parts = token_parts(self.config.gene_groups, self.genes)
+        return [getattr(self, name if part.first == 0 else f"{name}_rare") for part in parts]
+
     def _run_blocks(self, x: jax.Array, modulations: jax.Array) -> jax.Array:
         """(cell, token, width) through all blocks and the last norm; as one matrix where it was made one, see Block."""
         rows = jnp.swapaxes(modulations, 0, 1)[:, :, None, :]
@@ -245,9 +298,9 @@ class DiT(ConditionedNetwork):
         (cell, gene), or (cell, gene, outputs) where a gene has several.
         """
         c = self.config
-        tokens = self.genes // c.genes_per_token
+        tokens = self._gene_tokens
         codes = self.position_codes if c.positions == "learned" else sincos_positions(tokens, c.width)
-        x = self.patchify(cells.reshape(len(cells), tokens, c.genes_per_token)) + codes.astype(cells.dtype)[None]
+        x = self._tokenise(cells) + codes.astype(cells.dtype)[None]
         # A TPU reads the genes' tokens without moving them where they are the first.
         first = c.summary_token and self.attention == "xla"
         if c.summary_token:
@@ -260,7 +313,7 @@ class DiT(ConditionedNetwork):
         of_cells = x.reshape(len(cells), self._padded, c.width)
         if self._padded > tokens:
             x = of_cells[:, first : first + tokens]
-        predicted = self.unpatchify(x).reshape(shape)
+        predicted = self._of_genes(x).reshape(shape)
         if c.summary_token:
             summary = of_cells[:, 0 if first else tokens]
             summary = summary if c.summary_rank is None else self.tell_in(summary)
@@ -275,11 +328,12 @@ def flops_per_evaluation(config: DiTConfig, genes: int, outputs: int = 1) -> int
 
     8.87e9 for the paper's network. What all cells of a step share (the conditioning) is not in it.
     """
-    tokens, width = genes // config.genes_per_token, config.width
+    parts, width = token_parts(config.gene_groups, genes), config.width
+    tokens = sum(part.tokens for part in parts)
     attending = tokens + config.summary_token
     dense = 4 * width**2 + 2 * width * round(config.mlp_ratio * width)
     blocks = config.depth * attending * (dense + 2 * attending * width)
-    ends = tokens * config.genes_per_token * width * (1 + outputs)
+    ends = sum(part.tokens * part.size for part in parts) * width * (1 + outputs)
     rank = width if config.summary_rank is None else config.summary_rank
     between = 0 if config.summary_rank is None else width * rank
     summary = config.summary_token * (genes * (width + rank * outputs) + between)
@@ -288,7 +342,8 @@ def flops_per_evaluation(config: DiTConfig, genes: int, outputs: int = 1) -> int
 
 def attention_shape(config: DiTConfig, genes: int) -> tuple[int, int, int]:
     """(tokens, heads, size of a head)."""
-    return genes // config.genes_per_token + config.summary_token, config.heads, config.width // config.heads
+    tokens = sum(part.tokens for part in token_parts(config.gene_groups, genes))
+    return tokens + config.summary_token, config.heads, config.width // config.heads
 
 
 NETWORK = Network(DiTConfig, DiT, flops_per_evaluation, attention_shape, ATTENTIONS)

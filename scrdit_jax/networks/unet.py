@@ -14,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ..config import GeneGroups
 from ..config.checks import require, require_whole
 from ..errors import BadConfig
 from ._embeddings import TIMESTEP_FEATURES, Conditioning
@@ -43,6 +44,11 @@ class UNetConfig:
     def gene_multiple(self) -> int:
         """What the number of genes must be a multiple of: the sequence is halved three times."""
         return 2**HALVINGS
+
+    @property
+    def gene_groups(self) -> GeneGroups:
+        """How genes that go together should lie: those of a place of the shortest sequence."""
+        return GeneGroups(2**HALVINGS)
 
     def __post_init__(self) -> None:
         require(self.first_timestep in (0, 1), "first_timestep", self.first_timestep, "0 or 1")
