@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from scrdit_jax.generation.packing import Packed, pack
+from scrdit_jax.data.packed import Packed
+from scrdit_jax.generation.packing import pack
 from scrdit_jax.generation.program import SampledBatch
 
 GENES, BATCH_SIZE = 2000, 1024

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from ..io.backed import BackedMatrix
+from .packed import Packed, index_dtype, pack_rows
 
 # Cells are shuffled over all, or, where there are more than a window of them, in two levels: stretches of
 # neighbouring cells over all, then the cells of so many stretches. The order is the same wherever the cells lie, and
@@ -20,11 +21,12 @@ STRETCHES_A_WINDOW = 512
 class Batch(NamedTuple):
     """What a training step is fed; every leaf has the cells along its first axis.
 
-    `cells` (cell, gene) float32 on the log scale; `labels` (cell, column) int32, `states` (cell, number) float32 and
-    `log_sizes` (cell,) float32, log(library size / target sum); each None for a model that takes none.
+    `cells` (cell, gene) float32 on the log scale, or packed without their zeros; `labels` (cell, column) int32,
+    `states` (cell, number) float32 and `log_sizes` (cell,) float32, log(library size / target sum); each None for a
+    model that takes none.
     """
 
-    cells: np.ndarray
+    cells: np.ndarray | Packed
     labels: np.ndarray | None = None
     states: np.ndarray | None = None
     log_sizes: np.ndarray | None = None
@@ -84,7 +86,8 @@ class Batches:
 
     The epochs follow each other without a gap: batch `step` holds the positions step*batch_size ... of that endless
     list, so every cell comes exactly once an epoch, every batch is full, and a batch may span two epochs or more.
-    Cells on a disk are read a window at a time. Not to be asked by two threads at once.
+    Cells on a disk are read a window at a time. With `room` batches are packed, and a device spreads them out, so that
+    none is ever dense on the host. Not to be asked by two threads at once.
     """
 
     cells: sparse.csr_matrix | BackedMatrix
@@ -94,6 +97,7 @@ class Batches:
     states: np.ndarray | None = None
     log_sizes: np.ndarray | None = None
     shuffle: Shuffle = field(default=None)
+    room: int | None = None
     _starts: dict[int, np.ndarray] = field(default_factory=dict, init=False, repr=False)
     _windows: dict[tuple[int, int], _Window] = field(default_factory=dict, init=False, repr=False)
 
@@ -116,11 +120,24 @@ class Batches:
         pieces = self._pieces(step, share)
         rows = np.concatenate([window.rows[places] for window, places in pieces])
         if self.in_memory:
-            cells = self.cells[rows].toarray()
+            cells = self._for_device(self.cells[rows])
         else:
-            cells = np.concatenate([window.cells[places].toarray() for window, places in pieces])
+            cells = self._for_device(sparse.vstack([window.cells[places] for window, places in pieces], format="csr"))
         others = (self.labels, self.states, self.log_sizes)
         return Batch(cells, *(None if of_cells is None else of_cells[rows] for of_cells in others))
+
+    def all(self) -> Batch:
+        """All cells, in the input's order, as one batch; of cells in memory."""
+        return Batch(self._for_device(self.cells), self.labels, self.states, self.log_sizes)
+
+    @property
+    def bytes_of_all(self) -> int:
+        """What the cells of `all` take."""
+        cells, genes = self.cells.shape
+        return cells * (4 * genes if self.room is None else self.room * (4 + index_dtype(genes)(0).nbytes))
+
+    def _for_device(self, cells: sparse.csr_matrix) -> np.ndarray | Packed:
+        return cells.toarray() if self.room is None else pack_rows(cells, self.room)
 
     def _pieces(self, step: int, share: slice) -> list[tuple[_Window, np.ndarray]]:
         """The windows that batch `step` is taken from, and the places in each."""

@@ -58,7 +58,7 @@ def _correlations(x: sparse.csr_matrix) -> np.ndarray:
     deviation = np.sqrt(moments.variance)
     weights = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
     count = min(COMPONENTS, min(x.shape) - 1)
-    if count < 1:
+    if count < 1 or not weights.any():
         return np.zeros((x.shape[1], 1))
     scaled = sparse.csr_matrix(x, dtype=np.float32).multiply(weights[None].astype(np.float32)).tocsr()
     centre = (moments.mean * weights).astype(np.float32)
@@ -71,8 +71,9 @@ def _correlations(x: sparse.csr_matrix) -> np.ndarray:
         rmatmat=lambda v: scaled.T @ v - np.outer(centre, v.sum(axis=0)),
         dtype=np.float32,
     )
-    # A start of its own, so that the result is the same each time.
-    _, sizes, right = svds(centred, count, v0=np.ones(min(x.shape), np.float32))
+    # A start of its own, so that the result is the same each time; ones are what centring takes away.
+    start = np.random.default_rng(0).normal(size=min(x.shape)).astype(np.float32)
+    _, sizes, right = svds(centred, count, v0=start)
     return (right.T * sizes)[:, ::-1].astype(np.float64) / np.sqrt(x.shape[0])
 
 

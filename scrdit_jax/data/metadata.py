@@ -21,11 +21,11 @@ FORMAT = 4
 class DatasetMetadata:
     """The preprocessing record of a data set.
 
-    `genes` are in the order in which a network takes them; gene i is number `gene_order[i]` of them in the file (empty: the
-    orders are the same). `cell_types` counts training cells by name; `settings` are what was asked for,
-    with the share and the seed of the split; `digest` is of the cells as they came; `notes` are sentences for the user.
-    `variables` are columns of categories that a model of these cells is conditioned on, `state` what a cell's state is
-    made of.
+    `genes` are in the order in which a network takes them; in the file, gene i is number `gene_order[i]` of them;
+    empty, where the orders are the same. `cell_types` counts training cells by name; `settings` are what was asked
+    for, with the share and the seed of the split; `digest` is of the cells as they came; `notes` are sentences for the
+    user. `variables` are columns of categories that a model of these cells is conditioned on, `state` what a cell's
+    state is made of.
     """
 
     genes: tuple[str, ...]

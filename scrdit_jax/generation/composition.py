@@ -11,12 +11,13 @@ import jax
 import numpy as np
 
 from ..conditioning.assignment import Assignment
+from ..data.packed import Packed, unpack
 from ..families import Family, Trained
 from ..io.append import CellBlock, to_csr
 from . import tuning
 from .counts import CountSampler, make_count_sampler
 from .engine import Engine, make_engine
-from .packing import Packed, Room, unpack
+from .packing import Room
 from .plan import Shard
 from .program import SampledBatch
 from .request import SampleRequest, is_guided
@@ -76,7 +77,7 @@ class CellSampler:
         """The job's cells, sparse, with the codes of their observed conditions and, where wanted, counts."""
         inside = slice(job.first - job.batch, job.first - job.batch + job.count)
         if isinstance(collected.cells, np.ndarray):
-            matrix = to_csr(collected.cells[inside])
+            matrix = to_csr(job.engine.in_file_order(collected.cells[inside]))
         else:
             matrix = unpack(collected.cells, job.engine.network.genes)
             matrix = matrix if job.count == self.batch_size else matrix[inside]

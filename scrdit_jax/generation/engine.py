@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import flax.linen as nn
@@ -16,13 +17,14 @@ from ..checkpoint import Model
 from ..conditioning.assignment import Assignment
 from ..conditioning.request import Quotas
 from ..config import SamplingConfig
+from ..data.packed import Packed
 from ..devices import usable_devices
 from ..errors import Diverged
 from ..networks import conditioning_params
 from ..sampling.solvers import Coefficients, find_solver
 from . import tuning
 from .conditions import new_conditions, states_of
-from .packing import Packed, cut, pack
+from .packing import cut, pack
 from .program import Guide, Method, Placement, Program, Sampled, SampledBatch, make_program, network_of, place, prepare
 from .quantisation import body_dtype
 from .request import is_guided
@@ -31,10 +33,12 @@ from .settings import coefficients_for, resolve_sampling
 
 @dataclass(frozen=True)
 class Engine:
-    """A compiled program, and which conditions each cell has."""
+    """A compiled program, and which conditions each cell has; `gene_order` is that of the model's metadata, (gene,)
+    int32, None where the file's order is the network's."""
 
     program: Program
     assignment: Assignment
+    gene_order: np.ndarray | None = None
 
     @property
     def batch_size(self) -> int:
@@ -86,8 +90,16 @@ class Engine:
         return self.devices[0].platform != "cpu"
 
     def pack(self, cells: jax.Array, room: int) -> Packed:
-        """A batch without its zeros, with room for so many values a cell; returns at once."""
-        return cut(pack(cells), room)
+        """A batch without its zeros, genes in the file's order and room for so many values a cell; returns at once."""
+        return cut(pack(cells, self._order_on_devices), room)
+
+    @cached_property
+    def _order_on_devices(self) -> jax.Array | None:
+        return None if self.gene_order is None else jax.device_put(self.gene_order, self.placement.on_each)
+
+    def in_file_order(self, cells: np.ndarray) -> np.ndarray:
+        """Dense cells of a batch (cell, gene) with the genes in the file's order."""
+        return cells if self.gene_order is None else cells.take(np.argsort(self.gene_order), axis=1)
 
     def fetch(self, batch: SampledBatch, first: int, count: int) -> np.ndarray:
         """The first `count` cells of a batch on the host, once it is done; Diverged if a value is not finite."""
@@ -144,7 +156,8 @@ def make_engine(
         placement=placement,
         batch_size=batch_size,
     )
-    return Engine(program, assignment)
+    gene_order = np.asarray(model.metadata.gene_order, np.int32)
+    return Engine(program, assignment, gene_order if len(gene_order) else None)
 
 
 def _arguments(

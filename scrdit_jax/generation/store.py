@@ -37,7 +37,7 @@ def is_store(path: Path) -> bool:
 def layout_of(provenance: Provenance) -> CellLayout:
     """What files of these cells hold."""
     columns = tuple((variable.name, variable.categories) for variable in provenance.variables)
-    return CellLayout(provenance.metadata.genes, columns, provenance.sampling["output"] == "counts")
+    return CellLayout(provenance.metadata.genes_of_file, columns, provenance.sampling["output"] == "counts")
 
 
 def check_folder(path: Path) -> None:

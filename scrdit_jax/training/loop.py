@@ -19,6 +19,7 @@ from ..checkpoint import Checkpoints, Model, Run
 from ..conditioning.table import ConditionTable
 from ..config import RunConfig
 from ..data.batches import Batch, Batches
+from ..data.packed import room_for
 from ..data.preparing import Prepared
 from ..data.splitting import validation_mask
 from ..devices import free_memory, usable_devices
@@ -131,7 +132,7 @@ class _Session:
             # Refused here, and not by the first step: nothing is written yet.
             self.prediction.for_cells(conditions.log_sizes)
             self.teacher = load_teacher(config, self.metadata)
-            self.step = self._parallel_step(Batch(training.X, *conditions))
+            self.step = self._parallel_step()
             self.validation = validation_mask(prepared.held_out.obs_names, self.metadata.settings.seed)
             if settings.evaluate_every is not None and not self.validation.any():
                 raise BadConfig(
@@ -144,13 +145,15 @@ class _Session:
         self.share = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
         self.evaluator = self._make_evaluator() if settings.evaluate_every is not None and is_primary() else None
 
-    def _parallel_step(self, cells: Batch) -> ParallelStep:
-        """The step over all devices; `cells`, all training cells, lie on them where there is room."""
+    def _parallel_step(self) -> ParallelStep:
+        """The step over all devices; all training cells lie on them where there is room."""
         settings = self.config.training
         devices = jax.devices()
         if jax.process_count() == 1:
             devices = usable_devices(settings.batch_size // settings.accumulate, collectives=True)
         require_even_shares(settings, len(devices))
+        if devices[0].platform != "cpu" and self.batches.in_memory:  # a CPU's memory is the host's
+            self.batches.room = room_for(self.batches.cells)
         self.resident = self._fits(devices[0]) if self.options.resident is None else self.options.resident
         network = with_fastest_attention(self.network, settings.dtype, gradient=True)
         # One program for all processes, whatever each has found to be fastest.
@@ -159,7 +162,7 @@ class _Session:
         return parallelise(
             step,
             devices,
-            resident=cells._replace(cells=cells.cells.toarray()) if self.resident else None,
+            resident=self.batches.all() if self.resident else None,
             teacher_params=None if self.teacher is None else self.teacher.params,
         )
 
@@ -167,7 +170,7 @@ class _Session:
         """Whether the training cells may lie on the devices, which then need only be given numbers of rows."""
         if device.platform == "cpu" or not self.batches.in_memory:
             return False
-        return self.cells * self.network.genes * 4 < RESIDENT_SHARE * free_memory(device)
+        return self.batches.bytes_of_all < RESIDENT_SHARE * free_memory(device)
 
     def _make_evaluator(self) -> Evaluator:
         # Test cells are left out: a model must not be chosen by the cells that it is reported on.

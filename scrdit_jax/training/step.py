@@ -14,6 +14,7 @@ from jax import lax
 
 from ..config import DiffusionConfig, RunConfig, TrainingConfig
 from ..data.batches import Batch
+from ..data.packed import Packed
 from ..data.scaling import Scaling
 from ..diffusion.forward import add_noise
 from ..diffusion.predictions import make_prediction
@@ -58,7 +59,8 @@ def make_losses(
         level_key, noise_key = jax.random.split(key)
         timesteps = draw_levels(level_key, positions, whole)
         alpha_bar = alpha_bars[timesteps][:, None]
-        clean = scaling.scale(batch.cells)
+        cells = spread(batch.cells, network.genes) if isinstance(batch.cells, Packed) else batch.cells
+        clean = scaling.scale(cells)
         noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(noise_key, i), clean.shape[1:]))(positions)
         noisy = add_noise(clean, noise, alpha_bar)
         conditions = _conditions(batch, key, positions, config.training)
@@ -76,6 +78,18 @@ def make_losses(
         )
 
     return losses
+
+
+def spread(cells: Packed, genes: int) -> jax.Array:
+    """Packed cells with their zeros, (cell, gene)."""
+
+    def spread_one(values: jax.Array, numbers: jax.Array, count: jax.Array) -> jax.Array:
+        # What a cell has no value for is put beyond the last gene, and dropped.
+        there = jnp.arange(values.shape[0], dtype=jnp.int32) < count
+        numbers = jnp.where(there, numbers.astype(jnp.int32), genes)
+        return jnp.zeros(genes, values.dtype).at[numbers].set(values, mode="drop")
+
+    return jax.vmap(spread_one)(*cells)
 
 
 def _conditions(
@@ -148,7 +162,7 @@ def make_step(
 
     def step(state: TrainState, batch: Batch, teacher_params: Any = None) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(training.seed), state.step)
-        mine = len(batch.cells)
+        mine = len(jax.tree.leaves(batch.cells)[0])
         first, whole = 0, mine
         if axis_name is not None:
             first, whole = lax.axis_index(axis_name) * mine, lax.axis_size(axis_name) * mine

@@ -10,8 +10,8 @@ from benchmarks.speed import fake_device, host
 from benchmarks.speed.stages import BESIDE, FILE, FUNCTIONS, HDF5, REST
 from scrdit_jax.conditioning.assignment import Assignment
 from scrdit_jax.conditioning.request import Quotas
+from scrdit_jax.data.packed import Packed
 from scrdit_jax.generation.composition import CellSampler, collect, dispatch_ahead
-from scrdit_jax.generation.packing import Packed
 from scrdit_jax.generation.plan import Shard
 
 

@@ -3,6 +3,7 @@ import pytest
 from scipy import sparse
 
 from scrdit_jax.data.batches import Batches
+from scrdit_jax.data.packed import pack_rows, room_for, unpack
 
 MATRIX = np.random.default_rng(0).poisson(0.5, size=(23, 7)).astype(np.float32)
 
@@ -28,6 +29,28 @@ def test_a_batch_is_dense_float32_of_its_own():
     np.testing.assert_array_equal(batch, MATRIX[batches.indices_at(6)])
     batch[:] = -1
     np.testing.assert_array_equal(batches.at(6).cells, MATRIX[batches.indices_at(6)])
+
+
+def test_a_packed_batch_has_the_same_cells():
+    batches, dense = make(), make()
+    batches.room = 6
+    for step in (0, 4):
+        packed = batches.at(step).cells
+        assert (packed.values.dtype, packed.genes.dtype, packed.values.shape) == (np.float32, np.uint16, (5, 6))
+        np.testing.assert_array_equal(unpack(packed, 7).toarray(), dense.at(step).cells)
+    np.testing.assert_array_equal(unpack(batches.all().cells, 7).toarray(), MATRIX)
+    np.testing.assert_array_equal(dense.all().cells, MATRIX)
+    assert (batches.bytes_of_all, dense.bytes_of_all) == (23 * 6 * 6, 23 * 7 * 4)
+
+
+def test_room_is_for_the_fullest_cell_and_for_none_where_dense_cells_are_no_larger():
+    x = sparse.random(50, 2000, 0.1, "csr", random_state=0, dtype=np.float32)
+    most = np.diff(x.indptr).max()
+    assert most > 200
+    assert room_for(x) == 256
+    assert room_for(sparse.csr_matrix(MATRIX)) is None
+    assert room_for(sparse.csr_matrix((3, 2000), dtype=np.float32)) == 128
+    assert pack_rows(x, 256).is_whole
 
 
 def test_conditions_go_with_their_cells():

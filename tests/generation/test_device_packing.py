@@ -8,10 +8,11 @@ from scipy import sparse
 from scrdit_jax.checkpoint import load_model
 from scrdit_jax.conditioning.request import Quotas
 from scrdit_jax.config import SamplingConfig
+from scrdit_jax.data.packed import Packed, unpack
 from scrdit_jax.generation import packing
 from scrdit_jax.generation.composition import collect, dispatch_ahead, make_sampler
 from scrdit_jax.generation.engine import Engine
-from scrdit_jax.generation.packing import SIZES, Packed, Room, cut, pack, unpack
+from scrdit_jax.generation.packing import SIZES, Room, cut, pack
 from scrdit_jax.generation.plan import Shard
 from scrdit_jax.generation.program import place
 from scrdit_jax.generation.request import SampleRequest
@@ -56,6 +57,14 @@ def test_the_last_gene_fits_into_its_index(genes, dtype):
     packed = on_host(cut(pack(dense), 2))
     assert packed.genes.dtype == dtype
     assert (unpack(packed, genes) != sparse.csr_matrix(dense)).nnz == 0
+
+
+def test_a_device_puts_genes_in_another_order_as_it_packs():
+    dense = random_cells(0.5, 12, 30)
+    order = np.random.default_rng(3).permutation(30).astype(np.int32)
+    found = unpack(on_host(pack(dense, order)), 30)
+    assert found.has_canonical_format
+    np.testing.assert_array_equal(found.toarray()[:, order], dense)
 
 
 def test_each_device_packs_its_own_cells():

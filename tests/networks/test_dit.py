@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from scrdit_jax.config import load_preset
+from scrdit_jax.errors import BadConfig
 from scrdit_jax.networks import make_network, sincos_positions, timestep_features
 from scrdit_jax.networks.dit import DiT, DiTConfig, flops_per_evaluation
 from scrdit_jax.networks.unet import UNetConfig
@@ -101,6 +102,50 @@ def test_the_papers_network_has_33_9_million_parameters():
     network = DiT(load_preset("paper").network, 2000)
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 2000)), jnp.ones((1,), jnp.int32))
     assert round(sum(leaf.size for leaf in jax.tree.leaves(shapes)) / 1e6, 1) == 33.9
+
+
+@pytest.mark.parametrize("genes", [20, 23, 31])
+def test_tokens_that_are_filled_up_and_longer_tokens_of_rare_genes(with_random_weights, genes):
+    """Against the same network with the genes cut into tokens here, and zeros put in where a token lacks some."""
+    config = DiTConfig(
+        genes_per_token=5, fill_tokens=True, rare_share=0.4, genes_per_rare_token=8, width=12, depth=2, heads=3,
+        summary_token=True, summary_rank=4,
+    )  # fmt: skip
+    assert config.gene_multiple == 1
+    often = {20: 15, 23: 15, 31: 20}[genes]
+    rare = genes - often
+    tokens = often // 5, -(-rare // 8)
+    network = DiT(config, genes, OUTPUTS)
+    cells = np.random.default_rng(1).normal(size=(3, genes)).astype(np.float32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, genes)), jnp.ones((1,), jnp.int32))
+    params = with_random_weights(shapes)
+    modulations = network.apply(params, jnp.array([3]), method="modulations")
+    found = network.apply(params, cells, modulations, method="denoise")
+    assert found.shape == (3, genes, OUTPUTS)
+    p = params["params"]
+    filled = np.concatenate([cells[:, often:], np.zeros((3, tokens[1] * 8 - rare), np.float32)], axis=1)
+    x = [dense(p["patchify"], cells[:, :often].reshape(3, tokens[0], 5))]
+    x.append(dense(p["patchify_rare"], filled.reshape(3, tokens[1], 8)))
+    x = np.concatenate(x, axis=1) + sincos_positions(sum(tokens), 12)
+    x = np.concatenate([dense(p["summarise"], cells)[:, None], x], axis=1).astype(np.float32)
+    bound = network.bind(params)
+    x = np.asarray(bound._run_blocks(jnp.asarray(x), modulations)).reshape(3, -1, 12)
+    expected = [dense(p["unpatchify"], x[:, 1 : 1 + tokens[0]]).reshape(3, -1)]
+    expected.append(dense(p["unpatchify_rare"], x[:, 1 + tokens[0] :]).reshape(3, -1)[:, : rare * OUTPUTS])
+    expected = np.concatenate(expected, axis=1).reshape(3, genes, OUTPUTS) + np.asarray(p["gene_bias"])
+    expected += dense(p["tell"], dense(p["tell_in"], x[:, 0])).reshape(3, genes, OUTPUTS)
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-4)
+    attending = sum(tokens) + 1
+    blocks = 2 * attending * (12 * 12 * 4 + 2 * 12 * 48 + 2 * attending * 12)
+    ends = (tokens[0] * 5 + tokens[1] * 8) * 12 * (1 + OUTPUTS)
+    assert flops_per_evaluation(config, genes, OUTPUTS) == 2 * (blocks + ends + genes * (12 + 4 * OUTPUTS) + 12 * 4)
+
+
+def test_rare_genes_need_tokens_of_their_own():
+    with pytest.raises(BadConfig, match="fill_tokens is False; it must be true where there is a rare_share"):
+        DiTConfig(rare_share=0.5, genes_per_rare_token=40)
+    with pytest.raises(BadConfig, match="genes_per_rare_token is None"):
+        DiTConfig(rare_share=0.5, fill_tokens=True)
 
 
 def test_embeddings_distinguish_every_timestep_and_position():

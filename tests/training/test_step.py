@@ -3,10 +3,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import sparse
 from scipy.stats import norm
 
 from scrdit_jax.config import RunConfig, TrainingConfig
 from scrdit_jax.data.batches import Batch
+from scrdit_jax.data.packed import pack_rows
 from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.diffusion.predictions import ZeroInflated
 from scrdit_jax.diffusion.schedule import linear_schedule
@@ -172,6 +174,23 @@ def test_cells_that_lie_on_the_devices_are_taken_by_their_numbers(network, tiny_
         results.append(step.fetch(state))
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_packed_cells_train_as_dense_ones_do(network, tiny_config, cells):
+    """To the bit, resident and not, over several devices and in parts."""
+    sparse_cells = sparse.csr_matrix(np.where(np.random.default_rng(0).random(cells.shape) < 0.6, 0, cells))
+    packed, dense = Batch(pack_rows(sparse_cells, GENES)), Batch(sparse_cells.toarray())
+    config, results = tiny_config.with_settings({"accumulate": 2}), []
+    for resident, batch in ((None, dense), (None, packed), (packed, np.arange(8, dtype=np.int32))):
+        step = make_step(network, config, SCALING, axis_name=DEVICES)
+        step = parallelise(step, jax.local_devices(), resident=resident)
+        state = step.place(initial_state(network, GENES, config.training))
+        for _ in range(2):
+            state, _ = step.run(state, step.share(batch))
+        results.append(step.fetch(state))
+    for other in results[1:]:
+        for a, b in zip(*map(jax.tree.leaves, (results[0], other)), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(tiny_config):
