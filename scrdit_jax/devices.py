@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import platform
 import re
@@ -19,6 +20,9 @@ MOST_CPU_DEVICES = 8
 
 
 _cores_are_devices = False
+# Of mallopt(3): no arena for each thread, whose large blocks are always given back; blocks up to 1 GB on the heap; and 2
+# GB of that kept. M_ARENA_MAX, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD.
+_KEEP_FREED_MEMORY = ((-8, 1), (-3, 1 << 30), (-1, 2**31 - 1))
 
 
 def use_every_core() -> None:
@@ -28,12 +32,25 @@ def use_every_core() -> None:
     the cells a second on two cores). Nothing happens where JAX has started or the user has chosen.
     """
     global _cores_are_devices
+    keep_freed_memory()
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if chosen or jax.config.jax_num_cpu_devices > 0:
         return
     with contextlib.suppress(RuntimeError):
         jax.config.update("jax_num_cpu_devices", min(usable_cores(), MOST_CPU_DEVICES))
         _cores_are_devices = True
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep the memory of one step's buffers for the next step's, up to 2 GB of it.
+
+    Otherwise it goes back to the system after each step, which then fills every page with zeros anew: of a training
+    step on two cores that was 28 to 35 % of the CPU time. Nothing happens with another C library.
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in _KEEP_FREED_MEMORY:
+            mallopt(parameter, value)
 
 
 def usable_cores() -> int:

@@ -16,6 +16,7 @@ from ..conditioning.variables import encode
 from ..config import RunConfig
 from ..data.metadata import DatasetMetadata
 from ..data.preparing import Prepared
+from ..data.reordering import reordered
 from ..diffusion.predictions import Prediction
 from ..errors import RunMismatch
 from .multihost import broadcast, broadcast_text, is_primary
@@ -41,15 +42,26 @@ def conditions_of(obs: pd.DataFrame, metadata: DatasetMetadata, prediction: Pred
     return Conditions(labels, obs[names].to_numpy(np.float32) if names else None, sizes)
 
 
-def known_conditions(run: Run, config: RunConfig, metadata: DatasetMetadata) -> ConditionTable | None:
-    """What the newest checkpoint of the run has; None in a new run, and in processes that write no checkpoints."""
+def known_origin(
+    run: Run, config: RunConfig, metadata: DatasetMetadata
+) -> tuple[ConditionTable | None, tuple[int, ...] | None]:
+    """(conditions, order of the genes) of the newest checkpoint of the run; None in a new run, and in processes that
+    write no checkpoints."""
     if not is_primary() or not run.checkpoints_path.is_dir():
-        return None
+        return None, None
     with Checkpoints(run) as checkpoints:
         if checkpoints.latest() is None:
-            return None
+            return None, None
         require_same_origin(checkpoints, config, metadata)
-        return checkpoints.conditions()
+        return checkpoints.conditions(), checkpoints.origin()[1].gene_order
+
+
+def in_shared_order(prepared: Prepared, known: tuple[int, ...] | None) -> Prepared:
+    """`prepared` with its genes in the order of the run's checkpoint (`known`), or else of the first process."""
+    order = prepared.metadata.gene_order if known is None else known
+    if not order:
+        return prepared
+    return reordered(prepared, tuple(np.asarray(broadcast(np.asarray(order, np.int32))).tolist()))
 
 
 def in_shared_space(prepared: Prepared, known: ConditionTable | None) -> Prepared:

@@ -26,7 +26,7 @@ from ..devices import free_memory, usable_devices
 from ..diffusion.predictions import make_prediction
 from ..errors import BadConfig, Diverged, RunMismatch
 from ..networks import flops_per_evaluation, make_network
-from .conditions import conditions_of, fit_table, in_shared_space, known_conditions
+from .conditions import conditions_of, fit_table, in_shared_order, in_shared_space, known_origin
 from .evaluator import Evaluator, HeldOutLoss, ModelScorer, evaluation_due, has_stalled, score_of
 from .metric_logger import MetricLogger, Rates
 from .multihost import broadcast, broadcast_text, is_primary
@@ -85,7 +85,8 @@ def train(
         if broadcast_text(prepared.metadata.digest) != prepared.metadata.digest:
             raise RunMismatch("the processes were not given the same cells; give each the same data")
         with raise_everywhere():
-            known = known_conditions(run, config, prepared.metadata)
+            known, gene_order = known_origin(run, config, prepared.metadata)
+            prepared = in_shared_order(prepared, gene_order)
         session = _Session(run, in_shared_space(prepared, known), config, options, known)
         with Checkpoints(run, keep=config.training.keep) if is_primary() else nullcontext() as checkpoints:
             return Run(run.path, session.advance(checkpoints))

@@ -8,9 +8,10 @@ import pytest
 from scrdit_jax.api import prepare, sample, train
 from scrdit_jax.checkpoint import load_model
 from scrdit_jax.conditioning.state import StateSpace
+from scrdit_jax.data.reordering import reordered
 from scrdit_jax.errors import BadConfig, RunMismatch
-from scrdit_jax.training import conditions
-from scrdit_jax.training.conditions import fit_table, in_shared_space
+from scrdit_jax.training import conditions, loop
+from scrdit_jax.training.conditions import fit_table, in_shared_order, in_shared_space
 
 CHANGES = {"condition_on": ["cell_type", "donor"], "derive": {"pc-scores": 3, "detected-genes": 1}}
 
@@ -98,3 +99,22 @@ def test_a_model_of_counts_makes_whole_counts(labelled_cells, tiny_config, tmp_p
     values = np.expm1(made.X.toarray()) * (made.obs["library_size"].to_numpy() / target)[:, None]
     assert values.any()
     np.testing.assert_allclose(values, np.round(values), rtol=1e-3, atol=1e-3)
+
+
+def test_a_run_keeps_to_the_order_of_genes_that_it_began_with(labelled_cells, tiny_config, tmp_path, monkeypatch):
+    """On another machine other genes may go together; processes take the first one's order."""
+    changes = {"gene_order": "coexpression", "derive": {"pc-scores": 2}, "clip": True, "quantiles": 3}
+    config = tiny_config.with_settings(changes)
+    prepared = prepare(labelled_cells, preset=config)
+    turned = reordered(prepared, prepared.metadata.gene_order[::-1])
+    assert turned.metadata.genes == prepared.metadata.genes[::-1]
+    assert reordered(turned, prepared.metadata.gene_order).metadata == prepared.metadata
+    np.testing.assert_array_equal(turned.cells.X.toarray(), prepared.cells.X.toarray()[:, ::-1])
+    half = loop.TrainingOptions(stop_after=6)
+    loop.train(prepared, config, tmp_path / "run", half)
+    loop.train(turned, config, tmp_path / "run")
+    loop.train(prepared, config, tmp_path / "whole")
+    assert load_model(tmp_path / "run").digest == load_model(tmp_path / "whole").digest
+    first = np.array(prepared.metadata.gene_order)
+    monkeypatch.setattr(conditions, "broadcast", lambda _: first)
+    assert in_shared_order(turned, None).metadata == prepared.metadata
