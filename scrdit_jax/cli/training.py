@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..config import CONDITIONS, DTYPES, GENE_SELECTIONS, NORMALIZATIONS, PRESET_FOLDER, preset_names
+from ..config import CONDITIONS, DTYPES, GENE_ORDERS, GENE_SELECTIONS, NORMALIZATIONS, PRESET_FOLDER, preset_names
 from ..registry import DERIVED, NETWORKS, OBJECTIVES, PREDICTIONS
 from .main import TERMINATED, Counts, Part, counts, distributed_options, examples, given, main, options, say
 
@@ -32,7 +32,10 @@ data_options = options(
     click.option(
         "--gene-selection",
         type=click.Choice(GENE_SELECTIONS),
-        help="hvg: highly variable; cv: eq. 1; detected: fewest zeros.",
+        help="hvg: highly variable; cv: eq. 1; detected: fewest zeros; all.",
+    ),
+    click.option(
+        "--gene-order", type=click.Choice(GENE_ORDERS), help="Of the network's genes; coexpression: alike ones together."
     ),
     click.option("--min-cells", type=int, help="Leave out genes expressed in fewer training cells."),
     click.option("--no-zero-negation", is_flag=True, help="Leave zeros as they are (the ablation of scRDiT table 2)."),

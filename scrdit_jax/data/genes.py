@@ -9,6 +9,9 @@ from ..config import DataConfig
 from ..errors import BadInput
 from .statistics import GeneMoments, SelectionStatistics
 
+# No transcriptome has more genes that say something; what has more is of several species, or holds transcripts.
+MOST_GENES = 40_000
+
 
 def coefficient_of_variation(moments: GeneMoments) -> np.ndarray:
     """cv_i = sd(y_i) / mean(y_i) of each gene over cells   (scRDiT eq. 1), (gene,) float64.
@@ -47,13 +50,13 @@ def choose_genes(
 
     `statistics` are of the training cells only, on the log scale. Genes expressed in at least config.min_cells of them
     are ranked by config.gene_selection and the best config.genes kept ('detected': those expressed in most of the
-    cells); 'all' keeps every one. The lowest-ranked are dropped until `multiple_of` (the network's need: genes a token)
+    cells); 'all' keeps every one, up to MOST_GENES. The lowest-ranked are dropped until `multiple_of` (the network's need: genes a token)
     divides the number. Too few genes raise BadInput.
     """
     expressing = statistics.expressing
     passing = np.flatnonzero(expressing >= config.min_cells)
     rule = f"expressed in at least {config.min_cells} training cells"
-    wanted = len(passing) if config.gene_selection == "all" else config.genes
+    wanted = min(len(passing), MOST_GENES) if config.gene_selection == "all" else config.genes
     if len(passing) < max(wanted, 1):
         most = len(passing) // multiple_of * multiple_of
         remedy = f"--genes {most}" if most else f"a network with fewer than {multiple_of} genes a token"
@@ -70,6 +73,8 @@ def choose_genes(
     score, how = _ranking(statistics, passing, config.gene_selection)
     best_first = np.argsort(-np.nan_to_num(score, nan=-np.inf), kind="stable")
     sentences = [f"{kept} genes kept: {how} of the {len(passing)} {rule}"]
+    if config.gene_selection == "all" and len(passing) > MOST_GENES:
+        sentences.append(f"all but the {MOST_GENES} expressed in most cells left out: no more can be modelled")
     if kept < wanted:
         sentences.append(f"{wanted - kept} lowest-ranked of {wanted} genes dropped, so that {multiple_of} divides")
     return np.sort(passing[best_first[:kept]]), sentences

@@ -83,7 +83,7 @@ def run(program: Program) -> dict[str, Any]:
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the results.")
 @click.option("--chip", "chips", type=click.Choice(list(CHIPS)), multiple=True, help="Only this one; may be repeated.")
-@click.option("--preset", "presets", type=click.Choice([*preset_names(), "transcriptome"]), multiple=True)
+@click.option("--preset", "presets", type=click.Choice(preset_names()), multiple=True)
 @click.option("--small", is_flag=True, help="One program a chip.")
 @click.option("--at-once", default=2, show_default=True, help="Compilers that run side by side.")
 def main(out: Path, chips: tuple[str, ...], presets: tuple[str, ...], small: bool, at_once: int) -> None:

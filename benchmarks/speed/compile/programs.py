@@ -78,10 +78,8 @@ class Described:
 
 
 def described(name: str) -> Described:
-    """A preset by its name, at 2,000 genes; "transcriptome" is `base` at 20,000 genes, 200 a token."""
-    if name != "transcriptome":
-        return Described(name, load_preset(name), 2000)
-    return Described(name, load_preset("base").with_settings({"genes_per_token": 200}), 20_000)
+    """A preset by its name, at 2,000 genes; `transcriptome` at 20,000."""
+    return Described(name, load_preset(name), 20_000 if name == "transcriptome" else 2000)
 
 
 def _on(shapes: Any, sharding: Any) -> Any:
