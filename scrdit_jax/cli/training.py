@@ -35,7 +35,7 @@ data_options = options(
         help="hvg: highly variable; cv: eq. 1; detected: fewest zeros; all.",
     ),
     click.option(
-        "--gene-order", type=click.Choice(GENE_ORDERS), help="Of the network's genes; coexpression: alike ones together."
+        "--gene-order", type=click.Choice(GENE_ORDERS), help="coexpression: a token has genes that go together."
     ),
     click.option("--min-cells", type=int, help="Leave out genes expressed in fewer training cells."),
     click.option("--no-zero-negation", is_flag=True, help="Leave zeros as they are (the ablation of scRDiT table 2)."),

@@ -50,8 +50,8 @@ def choose_genes(
 
     `statistics` are of the training cells only, on the log scale. Genes expressed in at least config.min_cells of them
     are ranked by config.gene_selection and the best config.genes kept ('detected': those expressed in most of the
-    cells); 'all' keeps every one, up to MOST_GENES. The lowest-ranked are dropped until `multiple_of` (the network's need: genes a token)
-    divides the number. Too few genes raise BadInput.
+    cells); 'all' keeps every one, up to MOST_GENES. The lowest-ranked are dropped until `multiple_of` (the network's
+    need: genes a token) divides the number. Too few genes raise BadInput.
     """
     expressing = statistics.expressing
     passing = np.flatnonzero(expressing >= config.min_cells)
