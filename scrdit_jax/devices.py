@@ -20,8 +20,8 @@ MOST_CPU_DEVICES = 8
 
 
 _cores_are_devices = False
-# Of mallopt(3). M_ARENA_MAX: large blocks in an arena for each thread would be given back always. M_MMAP_THRESHOLD: blocks
-# up to 1 GB lie on the heap. M_TRIM_THRESHOLD: so much of it is kept.
+# Of mallopt(3). M_ARENA_MAX: large blocks in an arena for each thread would always be given back. M_MMAP_THRESHOLD:
+# blocks up to 1 GB lie on the heap. M_TRIM_THRESHOLD: so much of it is kept.
 _KEEP_FREED_MEMORY = ((-8, 1), (-3, 1 << 30), (-1, 2**31 - 1))
 
 

@@ -34,8 +34,8 @@ def settings(preset: str | RunConfig = DEFAULT_PRESET, **changes: Unpack[Setting
     Parameters
     ----------
     preset
-        Name of a preset that ships ("demo", "base", "paper", "transcriptome"), path of a .json file of the same form, or
-        a config.
+        Name of a preset that ships ("demo", "base", "paper", "transcriptome"), path of a .json file of the same form,
+        or a config.
     **changes
         Settings by name, e.g. ``steps=500, cell_types=["B cells"]``.
 
