@@ -121,7 +121,7 @@ def ours_from_run(name: str, path: Path, sampling: Mapping[str, Any]) -> Generat
         if here.digest != there.digest:
             raise Skipped(f"was trained on other cells ({there.source})")
         same_split = all(getattr(here.settings, name) == getattr(there.settings, name) for name in ("seed", "held_out"))
-        if here.genes != there.genes or not same_split:
+        if set(here.genes) != set(there.genes) or not same_split:
             raise Skipped("was trained with other genes or another split")
         sides = fair_sides(path, model.config)
         if cells.side not in sides:
@@ -169,7 +169,11 @@ def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping
     runs = runs_of(run)
     # A model that was trained elsewhere has no log.
     logged = all(run.metrics_path.is_file() for run in runs)
-    return Made(dense(made.X)[order], types, sum(map(training_seconds, runs)) if logged else None, count / seconds)
+    # The order of genes is that of the compared cells, whatever the network's.
+    genes = made.var_names.get_indexer(cells.prepared.cells.var_names)
+    return Made(
+        dense(made.X[order][:, genes]), types, sum(map(training_seconds, runs)) if logged else None, count / seconds
+    )
 
 
 def require_finished(run: Run) -> Run:
