@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -137,6 +138,11 @@ class CellSet:
         """The same cells in those genes."""
         return self if scored.count is None else replace(self, scored=scored, made_for=self)
 
+    def of_type(self, name: str) -> CellSet:
+        """The set with the cells of one type alone."""
+        kept = self.prepared.cells.obs[self.prepared.metadata.cell_type_key].astype(str) == name
+        return replace(self, prepared=replace(self.prepared, cells=self.prepared.cells[kept.to_numpy()]))
+
     @property
     def whole(self) -> CellSet:
         """The set with all the genes that generators make."""
@@ -178,6 +184,11 @@ class CellSet:
         """The held-out cells of the side, `most` at most."""
         return dense(self.prepared.held_out.X[self._chosen][:, self.columns])
 
+    @property
+    def reference_names(self) -> list[str]:
+        """The names of those cells."""
+        return list(self.prepared.held_out.obs_names[self._chosen])
+
     @cached_property
     def reference_types(self) -> np.ndarray | None:
         """A name for each of them."""
@@ -203,12 +214,15 @@ class CellSet:
     @cached_property
     def training_counts(self) -> tuple[sparse.csr_matrix, np.ndarray]:
         """(raw counts (cell, gene) of the training cells, each one's sum over all genes of the file)."""
+        train = self.prepared.train
+        return self.counts_of(train.obs_names), train.obs["library_size"].to_numpy(np.float64)
+
+    def counts_of(self, names: Sequence[str]) -> sparse.csr_matrix:
+        """Raw counts (cell, gene) of the cells of these names; Skipped where the file has none."""
         if not self.prepared.metadata.normalization.were_counts:
             raise Skipped("needs raw counts, and these cells came on a log scale")
         cells, _ = load_cells(self.source.data)
-        train = self.prepared.train
-        counts = cells[train.obs_names, list(train.var_names)].X
-        return sparse.csr_matrix(counts, dtype=np.float32), train.obs["library_size"].to_numpy(np.float64)
+        return sparse.csr_matrix(cells[list(names), list(self.prepared.cells.var_names)].X, dtype=np.float32)
 
     @cached_property
     def space(self) -> Space:
