@@ -37,7 +37,7 @@ def assemble_in_process(shards: str, out: str) -> dict[str, float]:
 
 
 def open_in_process(path: str) -> dict[str, Any]:
-    """What opening a file without reading it takes, and reading a thousand of its cells; peak memory of this process."""
+    """What opening a file without reading it takes, and reading a thousand cells; peak memory of this process."""
     started = time.perf_counter()
     cells = anndata.read_h5ad(path, backed="r")
     opened, opened_gb = time.perf_counter() - started, peak_gb()
