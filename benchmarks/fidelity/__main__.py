@@ -6,7 +6,10 @@
     python -m benchmarks.fidelity --data lung.h5ad:cell_type@detected --out DIR       the genes with the fewest zeros
     python -m benchmarks.fidelity --sampler distributional:4 --sampler dpmpp-2m:25 --sampler ddpm:1000 --out DIR
     python -m benchmarks.fidelity --dtype float32 --dtype bfloat16 --dtype int8 --dtype fp8 --no-peers --out DIR
+    python -m benchmarks.fidelity --run RUN --scored-genes all --scored-genes hvg:2000 --out DIR
 
+The last scores the same cells of a whole transcriptome twice: in all of its genes, and in the 2,000 that the training
+cells vary in most.
 With several samplers or dtypes of one model, each is compared with the first seed by seed.
 
 Beside ours: the peers of benchmarks/peers, real cells and real cells with their genes shuffled. Held-out cells are
@@ -28,7 +31,7 @@ import click
 
 from benchmarks.commands import as_json, command_line, one_line_errors, slug, write_files
 from benchmarks.fidelity import figures, tables
-from benchmarks.fidelity.cell_sets import SIDES, SYNTAX, CellSet, Source
+from benchmarks.fidelity.cell_sets import ALL_GENES, SCORED_SYNTAX, SIDES, SYNTAX, CellSet, ScoredGenes, Source
 from benchmarks.fidelity.comparing import STORE, compare_all
 from benchmarks.fidelity.generators import Generator, Sampler, controls, ours_from_preset, ours_from_run, peer
 from benchmarks.fidelity.novelty import DEFAULT_CELLS
@@ -89,8 +92,10 @@ def choose(
     return Chosen(generators=found, data=(configs or of_runs)[0].data, gene_multiple=multiple)
 
 
-def check_names(sources: Sequence[Source]) -> None:
-    """BadConfig where two data sets would have one name in the tables."""
+def check_names(sources: Sequence[Source], scored: Sequence[ScoredGenes]) -> None:
+    """BadConfig where two blocks of the tables would have one name."""
+    if len(set(scored)) < len(scored):
+        raise BadConfig("--scored-genes names the same genes twice; name each once")
     names = [slug(source.name) for source in sources]
     for name in names:
         if names.count(name) > 1:
@@ -99,6 +104,13 @@ def check_names(sources: Sequence[Source]) -> None:
 
 @click.command()
 @click.option("--data", "data", multiple=True, metavar=SYNTAX, help=f"Repeatable.  [default: {EMBEDDED}]")
+@click.option(
+    "--scored-genes",
+    "scored",
+    multiple=True,
+    metavar=SCORED_SYNTAX,
+    help="Score over these genes, as hvg:2000; repeatable: the same cells over each.  [default: all]",
+)
 @click.option("--preset", "presets", multiple=True, metavar="NAME|FILE", help="Ours, trained anew with every seed.")
 @click.option("--run", "runs", multiple=True, type=click.Path(path_type=Path), help="Ours, trained already.")
 @click.option(
@@ -129,6 +141,7 @@ def check_names(sources: Sequence[Source]) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder.")
 def main(
     data: tuple[str, ...],
+    scored: tuple[str, ...],
     presets: tuple[str, ...],
     runs: tuple[Path, ...],
     samplers: tuple[str, ...],
@@ -149,7 +162,8 @@ def main(
         if no_peers and peers:
             raise BadConfig("--peer and --no-peers exclude each other; give one of them")
         sources = [Source.parse(text) for text in data or (EMBEDDED,)]
-        check_names(sources)
+        genes = [ScoredGenes.parse(text) for text in scored or (ALL_GENES,)]
+        check_names(sources, genes)
         ours = [Sampler.parse(text) for text in samplers]
         if dtypes:
             ours = [sampler.computed_in(dtype) for sampler in ours or [Sampler()] for dtype in dtypes]
@@ -159,7 +173,10 @@ def main(
         )  # fmt: skip
         most = {} if cells is None else {"most": cells}
         sets = [CellSet.read(source, chosen.data, on, multiple_of=chosen.gene_multiple, **most) for source in sources]
-        click.echo(write_comparison(sets, chosen.generators, seeds, out, novelty=novelty))
+        views = [cells.on(one) for cells in sets for one in genes]
+        for view in views:
+            _ = view.columns  # too few genes are refused before anything is made
+        click.echo(write_comparison(views, chosen.generators, seeds, out, novelty=novelty))
 
 
 def write_comparison(

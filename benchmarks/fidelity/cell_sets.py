@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from scipy import sparse
 
 from benchmarks.peers import Skipped
 from scrdit_jax.config import GENE_SELECTIONS, DataConfig, RunConfig
+from scrdit_jax.data.genes import choose_genes
 from scrdit_jax.data.preparing import Prepared
 from scrdit_jax.data.sources import load_prepared
 from scrdit_jax.data.splitting import validation_mask
-from scrdit_jax.errors import BadInput
+from scrdit_jax.data.statistics import SelectionStatistics
+from scrdit_jax.errors import BadConfig, BadInput
 from scrdit_jax.evaluation.memorisation import TrainingComponents
 from scrdit_jax.evaluation.metrics import dense
 from scrdit_jax.extras import optional
@@ -23,9 +26,15 @@ from scrdit_jax.io.reading import EMBEDDED, load_cells
 
 SIDES = {"validation": "validation", "test": "test", "both": "held-out"}
 # What a recipe may change in how cells are prepared: it leaves the cells that are compared as they are.
-OF_THE_MODEL = ("zero_value", "standardize", "condition_on", "derive", "least_reproduced", "clip", "quantiles")
-# How a data set is written on the command line.
+# The order of genes is the network's affair: cells are compared in the file's.
+ORDER = {field.name: "file" for field in fields(DataConfig) if field.name == "gene_order"}
+OF_THE_MODEL = (
+    "zero_value", "standardize", "condition_on", "derive", "least_reproduced", "clip", "quantiles", *ORDER,
+)  # fmt: skip
+# How a data set is written on the command line, and genes to score over.
 SYNTAX = "PATH[:COLUMN][@GENE_SELECTION]"
+ALL_GENES = "all"
+SCORED_SYNTAX = f"{ALL_GENES}|SELECTION:N"
 LEAST_CELLS = 20
 MOST_REFERENCE = 2000
 
@@ -58,12 +67,48 @@ class Source:
         return stem if self.gene_selection is None else f"{stem}@{self.gene_selection}"
 
 
+@dataclass(frozen=True)
+class ScoredGenes:
+    """Genes that scores are taken over: all that generators make, or the `count` best of them by a selection.
+
+    Chosen on the training cells, as the package chooses the genes of a model by default.
+    """
+
+    selection: str = ALL_GENES
+    count: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> ScoredGenes:
+        """SCORED_SYNTAX; BadConfig for anything else."""
+        selection, _, count = text.partition(":")
+        if text == ALL_GENES:
+            return cls()
+        if selection == ALL_GENES or selection not in GENE_SELECTIONS or not count.isdecimal() or not int(count):
+            others = ", ".join(name for name in GENE_SELECTIONS if name != ALL_GENES)
+            raise BadConfig(f"--scored-genes {text}: write {ALL_GENES}, or one of {others} and how many, as hvg:2000")
+        return cls(selection, int(count))
+
+    @property
+    def suffix(self) -> str:
+        """What a data set's name has more for it."""
+        return "" if self.count is None else f", {self.selection}:{self.count}"
+
+    def columns(self, prepared: Prepared, source: str) -> np.ndarray | slice:
+        """Which of the prepared genes; BadInput where there are too few."""
+        if self.count is None:
+            return slice(None)
+        config = DataConfig(gene_selection=self.selection, genes=self.count)
+        statistics = SelectionStatistics.of_all(prepared.train.X)
+        return choose_genes(statistics, config, multiple_of=1, source=source)[0]
+
+
 @dataclass(frozen=True, eq=False)
 class CellSet:
     """Training cells and the held-out cells of one `side`, as (cell, gene) float32 log values with their types, if any.
 
     The held-out cells are halved by their names and the split's seed: validation cells are for choosing between
     recipes, test cells for what is reported of the choice. Both together are twice as many, and so see finer.
+    Generators make all the genes of a `whole` set; `on` gives the same cells in those genes that are scored.
     """
 
     source: Source
@@ -71,6 +116,8 @@ class CellSet:
     side: str
     multiple_of: int
     most: int = MOST_REFERENCE
+    scored: ScoredGenes = ScoredGenes()
+    made_for: CellSet | None = None
 
     @classmethod
     def read(
@@ -78,7 +125,7 @@ class CellSet:
     ) -> CellSet:
         """Prepare the cells, of which `most` at most are compared with; BadInput where there are too few."""
         genes = config.gene_selection if source.gene_selection is None else source.gene_selection
-        config = replace(config, cell_type_key=source.cell_type_key, condition_on=(), gene_selection=genes)
+        config = replace(config, cell_type_key=source.cell_type_key, condition_on=(), gene_selection=genes, **ORDER)
         cells = cls(source, load_prepared(source.data, config, multiple_of=multiple_of), side, multiple_of, most)
         if len(cells.reference) < LEAST_CELLS:
             raise BadInput(
@@ -87,15 +134,45 @@ class CellSet:
             )
         return cells
 
+    def on(self, scored: ScoredGenes) -> CellSet:
+        """The same cells in those genes."""
+        return self if scored.count is None else replace(self, scored=scored, made_for=self)
+
+    def of_type(self, name: str) -> CellSet:
+        """The set with the cells of one type alone."""
+        kept = self.prepared.cells.obs[self.prepared.metadata.cell_type_key].astype(str) == name
+        return replace(self, prepared=replace(self.prepared, cells=self.prepared.cells[kept.to_numpy()]))
+
+    @property
+    def whole(self) -> CellSet:
+        """The set with all the genes that generators make."""
+        return self if self.made_for is None else self.made_for
+
     @property
     def name(self) -> str:
         """What the tables call it."""
-        return self.source.name
+        return self.source.name + self.scored.suffix
+
+    @property
+    def made_by(self) -> dict[str, Any]:
+        """What decides the scores of a generator's cells on this set, as plain values."""
+        values = {"digest": self.prepared.metadata.digest, "genes": self.prepared.cells.n_vars}
+        return values if self.scored.count is None else {**values, "scored": self.scored.suffix[2:]}
+
+    @cached_property
+    def columns(self) -> np.ndarray | slice:
+        """Of the genes that generators make, those that are scored."""
+        return self.scored.columns(self.prepared, self.source.name)
+
+    @cached_property
+    def genes(self) -> np.ndarray:
+        """The names of those."""
+        return self.prepared.cells.var_names.to_numpy()[self.columns]
 
     @cached_property
     def training(self) -> np.ndarray:
         """The cells that generators may see."""
-        return dense(self.prepared.train.X)
+        return dense(self.prepared.train.X[:, self.columns])
 
     @cached_property
     def training_types(self) -> np.ndarray | None:
@@ -105,7 +182,12 @@ class CellSet:
     @cached_property
     def reference(self) -> np.ndarray:
         """The held-out cells of the side, `most` at most."""
-        return dense(self.prepared.held_out.X[self._chosen])
+        return dense(self.prepared.held_out.X[self._chosen][:, self.columns])
+
+    @property
+    def reference_names(self) -> list[str]:
+        """The names of those cells."""
+        return list(self.prepared.held_out.obs_names[self._chosen])
 
     @cached_property
     def reference_types(self) -> np.ndarray | None:
@@ -132,12 +214,15 @@ class CellSet:
     @cached_property
     def training_counts(self) -> tuple[sparse.csr_matrix, np.ndarray]:
         """(raw counts (cell, gene) of the training cells, each one's sum over all genes of the file)."""
+        train = self.prepared.train
+        return self.counts_of(train.obs_names), train.obs["library_size"].to_numpy(np.float64)
+
+    def counts_of(self, names: Sequence[str]) -> sparse.csr_matrix:
+        """Raw counts (cell, gene) of the cells of these names; Skipped where the file has none."""
         if not self.prepared.metadata.normalization.were_counts:
             raise Skipped("needs raw counts, and these cells came on a log scale")
         cells, _ = load_cells(self.source.data)
-        train = self.prepared.train
-        counts = cells[train.obs_names, list(train.var_names)].X
-        return sparse.csr_matrix(counts, dtype=np.float32), train.obs["library_size"].to_numpy(np.float64)
+        return sparse.csr_matrix(cells[list(names), list(self.prepared.cells.var_names)].X, dtype=np.float32)
 
     @cached_property
     def space(self) -> Space:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +37,10 @@ OF_TYPES = ("random_forest_auc", "mmd_pca")
 def measure(cells: CellSet, generator: Generator, seed: int, store: ResultStore, work: Path) -> Row:
     """The row of one generator and seed, from the store or measured now; Skipped, with the reason, where it cannot."""
     name = f"{slug(cells.name)}.{slug(generator.name)}.{cells.side}.{seed}"
-    made_by = {"digest": cells.prepared.metadata.digest, "genes": cells.prepared.cells.n_vars, **generator.record}
 
     def measured() -> Row:
-        made = generator.make(
-            cells, (1 if generator.is_slow else CELLS_FOR_EACH_REFERENCE) * len(cells.reference), seed
-        )
+        count = (1 if generator.is_slow else CELLS_FOR_EACH_REFERENCE) * len(cells.reference)
+        made = generator.make(cells.whole, count, seed).of_genes(cells.columns)
         if not np.isfinite(made.cells).all():
             raise Skipped("made values that are not finite")
         if seed == 0:
@@ -52,7 +52,7 @@ def measure(cells: CellSet, generator: Generator, seed: int, store: ResultStore,
             **score_cells(generator.name, made, cells, seed),
         }  # fmt: skip
 
-    return store.measured(name, measured, made_by=made_by)
+    return store.measured(name, measured, made_by={**cells.made_by, **generator.record})
 
 
 def compare_all(
@@ -66,29 +66,40 @@ def compare_all(
 ) -> tuple[list[Row], list[dict[str, str]]]:
     """(the rows of every set, generator and seed, what was skipped and why); cells are kept in `work` for pictures.
 
-    With `novelty`, rows say under that name whether so many cells are new; see `measure_novelty`.
+    Sets of the same cells in other genes are scored with the same generated cells. With `novelty`, rows say under that
+    name whether so many cells are new; see `measure_novelty`.
     """
     found, skipped = [], []
-    for cells in sets:
+    for whole in dict.fromkeys(cells.whole for cells in sets):
+        views = [cells for cells in sets if cells.whole is whole]
         for generator in chosen:
-            for seed in range(seeds):
-                started = time.perf_counter()
-                try:
-                    row = measure(cells, generator, seed, store, work)
+            # The last cells that were made are kept: one more gene set asks for them again.
+            once = replace(generator, make=lru_cache(maxsize=1)(generator.make))
+            try:
+                for seed in range(seeds):
+                    rows = [_measured(cells, once, seed, store, work) for cells in views]
                     if novelty:
-                        row = {**row, "novelty": measure_novelty(cells, generator, seed, novelty, store)}
-                except Skipped as reason:
-                    skipped.append({"data": cells.name, "generator": generator.name, "reason": str(reason)})
-                    click.echo(f"{cells.name}, {generator.name}: skipped, {reason}", err=True)
-                    break
-                found.append(row)
-                auc, mmd = (row["whole"][score] for score in ("random_forest_auc", "mmd_pca"))
-                click.echo(
-                    f"{cells.name}, {generator.name}, seed {seed}: AUC {auc:.3f}, PCA-50 MMD {mmd:.4f} "
-                    f"({time.perf_counter() - started:.0f} s)",
-                    err=True,
-                )
+                        new = [measure_novelty(cells, once, seed, novelty, store) for cells in views]
+                        rows = [{**row, "novelty": one} for row, one in zip(rows, new, strict=True)]
+                    found += rows
+            except Skipped as reason:
+                name = generator.name
+                skipped += [{"data": cells.name, "generator": name, "reason": str(reason)} for cells in views]
+                click.echo(f"{whole.name}, {name}: skipped, {reason}", err=True)
     return found, skipped
+
+
+def _measured(cells: CellSet, generator: Generator, seed: int, store: ResultStore, work: Path) -> Row:
+    """`measure`, and what came of it said."""
+    started = time.perf_counter()
+    row = measure(cells, generator, seed, store, work)
+    auc, mmd = (row["whole"][score] for score in ("random_forest_auc", "mmd_pca"))
+    click.echo(
+        f"{cells.name}, {generator.name}, seed {seed}: AUC {auc:.3f}, PCA-50 MMD {mmd:.4f} "
+        f"({time.perf_counter() - started:.0f} s)",
+        err=True,
+    )
+    return row
 
 
 def score_cells(name: str, made: Made, cells: CellSet, seed: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import scrdit_jax as scrdit
 from benchmarks.commands import slug
 from benchmarks.fidelity.cell_sets import OF_THE_MODEL, SIDES, CellSet
 from benchmarks.peers import PEERS, Made, Skipped
-from scrdit_jax.checkpoint import Run
+from scrdit_jax.checkpoint import Model, Run
 from scrdit_jax.config import OPERATIONAL, RunConfig
 from scrdit_jax.errors import BadConfig, ScrditError
 from scrdit_jax.evaluation.comparison import REAL, SHUFFLED, shuffle_genes
@@ -117,22 +117,27 @@ def ours_from_run(name: str, path: Path, sampling: Mapping[str, Any]) -> Generat
     model = models_of(load(path))[0]
 
     def make(cells: CellSet, count: int, seed: int) -> Made:
-        here, there = cells.prepared.metadata, model.metadata
-        if here.digest != there.digest:
-            raise Skipped(f"was trained on other cells ({there.source})")
-        same_split = all(getattr(here.settings, name) == getattr(there.settings, name) for name in ("seed", "held_out"))
-        if here.genes != there.genes or not same_split:
-            raise Skipped("was trained with other genes or another split")
-        sides = fair_sides(path, model.config)
-        if cells.side not in sides:
-            raise Skipped(
-                "held-out cells of this comparison were scored against in its training (--evaluate-every); compare it "
-                f"--on {' or '.join(sides)}"
-            )
+        check_comparable(cells, path, model)
         return _sampled(path, cells, count, seed, sampling)
 
     training_seed = model.config.training.seed
     return Generator(name, {"step": model.step, "seed": training_seed, "sampling": dict(sampling)}, make)
+
+
+def check_comparable(cells: CellSet, path: Path, model: Model) -> None:
+    """Skipped, with the reason, where a run's cells cannot be compared with these: they are others, or it saw them."""
+    here, there = cells.prepared.metadata, model.metadata
+    if here.digest != there.digest:
+        raise Skipped(f"was trained on other cells ({there.source})")
+    same_split = all(getattr(here.settings, name) == getattr(there.settings, name) for name in ("seed", "held_out"))
+    if set(here.genes) != set(there.genes) or not same_split:
+        raise Skipped("was trained with other genes or another split")
+    sides = fair_sides(path, model.config)
+    if cells.side not in sides:
+        raise Skipped(
+            "held-out cells of this comparison were scored against in its training (--evaluate-every); compare it "
+            f"--on {' or '.join(sides)}"
+        )
 
 
 def fair_sides(path: Path, config: RunConfig) -> tuple[str, ...]:
@@ -169,7 +174,11 @@ def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping
     runs = runs_of(run)
     # A model that was trained elsewhere has no log.
     logged = all(run.metrics_path.is_file() for run in runs)
-    return Made(dense(made.X)[order], types, sum(map(training_seconds, runs)) if logged else None, count / seconds)
+    # The order of genes is that of the compared cells, whatever the network's.
+    genes = made.var_names.get_indexer(cells.prepared.cells.var_names)
+    return Made(
+        dense(made.X[order][:, genes]), types, sum(map(training_seconds, runs)) if logged else None, count / seconds
+    )
 
 
 def require_finished(run: Run) -> Run:

@@ -30,12 +30,12 @@ def measure_novelty(cells: CellSet, generator: Generator, seed: int, count: int,
     if generator.is_slow:
         return None
     name = f"{slug(cells.name)}.{slug(generator.name)}.{cells.side}.{seed}.novelty"
-    made_by = {"digest": cells.prepared.metadata.digest, "genes": cells.prepared.cells.n_vars, "cells": count}
 
     def measured() -> dict[str, Any]:
-        return score_novelty(generator.make(cells, count, seed), cells, count, seed)
+        made = generator.make(cells.whole, count, seed).of_genes(cells.columns)
+        return score_novelty(made, cells, count, seed)
 
-    return store.measured(name, measured, made_by={**made_by, **generator.record})
+    return store.measured(name, measured, made_by={**cells.made_by, "cells": count, **generator.record})
 
 
 def score_novelty(made: Made, cells: CellSet, count: int, seed: int) -> dict[str, Any]:

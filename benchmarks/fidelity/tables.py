@@ -50,7 +50,7 @@ def describe(cells: CellSet) -> dict[str, Any]:
     return {
         "name": cells.name, "training": metadata.n_train, "held_out": metadata.n_held_out,
         "reference": len(cells.reference),
-        "genes": len(metadata.genes), "normalization": metadata.normalization.method, "types": learnt_types(cells),
+        "genes": len(cells.genes), "normalization": metadata.normalization.method, "types": learnt_types(cells),
         "classifier_accuracy": cells.space.accuracy,
     }  # fmt: skip
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -40,6 +40,10 @@ class Made:
     types: np.ndarray | None = None
     fit_seconds: float | None = None
     cells_per_second: float | None = None
+
+    def of_genes(self, columns: np.ndarray | slice) -> Made:
+        """The same cells in some of their genes."""
+        return replace(self, cells=self.cells[:, columns])
 
 
 @dataclass(frozen=True, kw_only=True)

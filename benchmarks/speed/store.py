@@ -10,7 +10,9 @@ import resource
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import anndata
 import click
@@ -44,29 +46,37 @@ TINY = {
 TINY_OPTIONS = {"solver": "ddim", "steps": 5, "batch_size": 256}
 
 
-def tiny_run(folder: Path) -> Path:
-    """A run that has learnt little more than that nine values of ten are zeros."""
+def tiny_run(folder: Path, *, genes: int = GENES, zeros: float = 0.9) -> Path:
+    """A run that has learnt little more than that so many values are zeros."""
     random = np.random.default_rng(0)
-    counts = random.poisson(5, (200, GENES)) * (random.random((200, GENES)) < 0.1)
+    counts = random.poisson(5, (200, genes)) * (random.random((200, genes)) >= zeros)
     cells = anndata.AnnData(sparse.csr_matrix(counts.astype(np.float32)))
-    cells.var_names = [f"gene{i}" for i in range(GENES)]
-    return scrdit.train(cells, out=folder / "tiny", preset=RunConfig.from_dict(TINY)).path
+    cells.var_names = [f"gene{i}" for i in range(genes)]
+    config = RunConfig.from_dict(TINY).with_settings({"genes": genes})
+    return scrdit.train(cells, out=folder / "tiny", preset=config).path
 
 
-def generate_in_process(run: str, cells: int, folder: str) -> dict[str, float]:
-    """Speed and peak memory of this process."""
+def peak_gb() -> float:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def generate_in_process(run: str, cells: int, folder: str, options: Mapping[str, Any] = TINY_OPTIONS) -> dict[str, Any]:
+    """Speed and peak memory of this process, which samples with these `options` into a folder of shards."""
     out = Path(folder)
-    summary = scrdit.generate(run, cells, out=out, **TINY_OPTIONS)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    summary = scrdit.generate(run, cells, out=out, **options)
+    peak = peak_gb()
     with Store(out) as store:
-        nonzeros = sum(record.nonzeros for record in store.records())
+        nonzeros, genes = sum(record.nonzeros for record in store.records()), len(store.layout.genes)
+    written = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     return {
         "cells": cells,
-        "zeros": 1 - nonzeros / (cells * GENES),
+        "zeros": 1 - nonzeros / (cells * genes),
         "cells_per_second": summary.made / summary.seconds,
         "device_waited": summary.waited,
-        "peak_gb": peak / 1e9,
-        "gb_written": sum(path.stat().st_size for path in out.rglob("*")) / 1e9,
+        "peak_gb": peak,
+        "gb_written": written / 1e9,
+        "bytes_per_cell": written / cells,
     }
 
 

@@ -13,8 +13,9 @@ from scipy import sparse
 
 from benchmarks.fidelity import __main__ as fidelity
 from benchmarks.fidelity import comparing, conditioning, figures, generators, novelty
-from benchmarks.fidelity.cell_sets import CellSet, Source
+from benchmarks.fidelity.cell_sets import CellSet, ScoredGenes, Source
 from benchmarks.peers import Skipped
+from scrdit_jax.config import DataConfig
 from scrdit_jax.evaluation.comparison import REAL
 
 pytestmark = pytest.mark.usefixtures("small")
@@ -360,3 +361,84 @@ def test_bars_of_types_are_left_out_where_there_are_none():
     )
     heights = [int.from_bytes(picture[20:24], "big") for picture in (without, with_types)]  # in a PNG's header
     assert heights[0] < 0.7 * heights[1]
+
+
+def test_the_same_cells_are_scored_over_several_sets_of_genes(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "pictures", lambda *given: {})
+    made, scored = [], []
+
+    def make(cells, count, seed):
+        made.append((cells.name, count, seed))
+        return generators.controls()[0].make(cells, count, seed)
+
+    score_cells = comparing.score_cells
+    monkeypatch.setattr(fidelity, "controls", lambda: [generators.Generator("mine", {}, make)])
+    monkeypatch.setattr(comparing, "score_cells", lambda *given: scored.append(given) or score_cells(*given))
+    words = ("--data", f"{folder}/counts.h5ad:kind", "--preset", folder / "tiny.json", "--no-peers", "--seeds", 2)
+    words += ("--scored-genes", "all", "--scored-genes", "hvg:10", "--on", "both", "--out", tmp_path / "out")
+    monkeypatch.setattr(fidelity, "ours_from_preset", lambda *given: generators.Generator("none", {}, make))
+    result = call(folder, *words, "--novelty", 60)
+    assert result.exit_code == 0, result.output
+    whole, part = scored[0], scored[1]
+    np.testing.assert_array_equal(whole[1].cells[:, part[2].columns], part[1].cells)
+    assert (whole[1].cells.shape[1], part[1].cells.shape[1]) == (24, 10)
+    assert part[2].reference.shape == (len(whole[2].reference), 10)
+    # Once for the scores and once for novelty, of every generator and seed, whatever is scored.
+    counts = [count for _, count, _ in made]
+    assert counts == [2 * len(whole[2].reference), 60] * 4
+    assert {name for name, _, _ in made} == {"counts"}
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [(one["name"], one["genes"]) for one in found["sets"]] == [("counts", 24), ("counts, hvg:10", 10)]
+    assert {(row["data"], row["made_by"].get("scored")) for row in found["rows"]} == {
+        ("counts", None), ("counts, hvg:10", "hvg:10"),
+    }  # fmt: skip
+    assert "## counts, hvg:10: " in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_scored_genes_are_those_that_a_model_of_so_many_would_have(folder, tiny_config):
+    every = tiny_config.with_settings({"gene_selection": "all", "min_cells": 3}).data
+    cells = CellSet.read(Source(f"{folder}/counts.h5ad", "kind"), every, "both", multiple_of=4)
+    fewer = DataConfig(gene_selection="hvg", genes=12, held_out=every.held_out)
+    model = CellSet.read(Source(f"{folder}/counts.h5ad", "kind"), fewer, "both", multiple_of=4)
+    view = cells.on(ScoredGenes.parse("hvg:12"))
+    assert list(view.genes) == list(model.genes)
+    np.testing.assert_array_equal(view.reference, model.reference)
+    assert view.training.shape[1] == 12 < cells.training.shape[1] == 40
+    assert cells.on(ScoredGenes.parse("all")) is cells
+
+
+def test_genes_to_score_are_refused_in_a_line(folder, tmp_path):
+    words = ("--data", folder / "counts.h5ad", "--preset", folder / "tiny.json", "--out", tmp_path / "out")
+    for text, message in (
+        ("hvg", "write all, or one of hvg, cv, detected and how many, as hvg:2000"),
+        ("all:30", "write all, or one of"),
+        ("hvg:0", "write all, or one of"),
+        ("hvg:2000", "but 2000 were asked for"),
+    ):
+        result = call(folder, *words, "--scored-genes", text)
+        assert result.exit_code == 2
+        assert message in result.output
+        assert len(result.output.strip().splitlines()) == 1
+    assert "twice" in call(folder, *words, "--scored-genes", "all", "--scored-genes", "all").output
+    assert not (tmp_path / "out").exists()
+
+
+def test_cells_of_ours_have_the_genes_of_the_compared_cells_in_their_order(folder, tiny_config, tiny_run, monkeypatch):
+    cells = CellSet.read(Source(f"{folder}/tiny.h5ad"), tiny_config.data, "both", multiple_of=4)
+    ours = generators.ours_from_run("tiny", tiny_run.path, {})
+    plain = ours.make(cells, 8, 0).cells
+    sample = generators.scrdit.sample
+
+    def turned(*given, **named):
+        made = sample(*given, **named)
+        return made[:, made.var_names[::-1]].copy()
+
+    monkeypatch.setattr(generators.scrdit, "sample", turned)
+    np.testing.assert_array_equal(ours.make(cells, 8, 0).cells, plain)
+    # A run whose network takes the same genes in another order is compared.
+    model = generators.load(tiny_run.path)
+    other = replace(model, metadata=replace(model.metadata, genes=model.metadata.genes[::-1]))
+    generators.check_comparable(cells, tiny_run.path, other)
+    fewer = replace(model, metadata=replace(model.metadata, genes=model.metadata.genes[1:]))
+    with pytest.raises(Skipped, match="other genes"):
+        generators.check_comparable(cells, tiny_run.path, fewer)
