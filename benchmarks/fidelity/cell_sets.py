@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,8 @@ from scrdit_jax.io.reading import EMBEDDED, load_cells
 SIDES = {"validation": "validation", "test": "test", "both": "held-out"}
 # What a recipe may change in how cells are prepared: it leaves the cells that are compared as they are.
 # The order of genes is the network's affair: cells are compared in the file's.
-ORDER = {field.name: "file" for field in fields(DataConfig) if field.name == "gene_order"}
 OF_THE_MODEL = (
-    "zero_value", "standardize", "condition_on", "derive", "least_reproduced", "clip", "quantiles", *ORDER,
+    "zero_value", "standardize", "condition_on", "derive", "least_reproduced", "clip", "quantiles", "gene_order",
 )  # fmt: skip
 # How a data set is written on the command line, and genes to score over.
 SYNTAX = "PATH[:COLUMN][@GENE_SELECTION]"
@@ -125,7 +124,9 @@ class CellSet:
     ) -> CellSet:
         """Prepare the cells, of which `most` at most are compared with; BadInput where there are too few."""
         genes = config.gene_selection if source.gene_selection is None else source.gene_selection
-        config = replace(config, cell_type_key=source.cell_type_key, condition_on=(), gene_selection=genes, **ORDER)
+        config = replace(
+            config, cell_type_key=source.cell_type_key, condition_on=(), gene_selection=genes, gene_order="file"
+        )
         cells = cls(source, load_prepared(source.data, config, multiple_of=multiple_of), side, multiple_of, most)
         if len(cells.reference) < LEAST_CELLS:
             raise BadInput(
@@ -209,7 +210,9 @@ class CellSet:
         """The same cells, split and genes, scaled and with the conditioning that `config` asks for."""
         asked = {name: getattr(config.data, name) for name in OF_THE_MODEL}
         settings = replace(self.prepared.metadata.settings, **asked)
-        return load_prepared(self.source.data, settings, multiple_of=self.multiple_of)
+        return load_prepared(
+            self.source.data, settings, multiple_of=self.multiple_of, groups=config.network.gene_groups
+        )
 
     @cached_property
     def training_counts(self) -> tuple[sparse.csr_matrix, np.ndarray]:
