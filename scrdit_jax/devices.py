@@ -22,6 +22,7 @@ MOST_CPU_DEVICES = 8
 _cores_are_devices = False
 # Of mallopt(3). M_ARENA_MAX: large blocks in an arena for each thread would always be given back. M_MMAP_THRESHOLD:
 # blocks up to 1 GB lie on the heap. M_TRIM_THRESHOLD: so much of it is kept.
+ENOUGH_MEMORY = 8 << 30
 _KEEP_FREED_MEMORY = ((-8, 1), (-3, 1 << 30), (-1, 2**31 - 1))
 
 
@@ -45,8 +46,11 @@ def keep_freed_memory() -> None:
     """Have glibc keep the memory of one step's buffers for the next step's, up to 2 GB of it.
 
     Otherwise it goes back to the system after each step, which then fills every page with zeros anew: of a training
-    step on two cores that was 28 to 35 % of the CPU time. Nothing happens with another C library.
+    step on two cores that was 28 to 35 % of the CPU time. What is kept is in pieces, so a process may take twice the
+    memory: nothing happens where less than ENOUGH_MEMORY is free, nor with another C library.
     """
+    if free_host_memory() < ENOUGH_MEMORY:
+        return
     with contextlib.suppress(OSError, AttributeError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, value in _KEEP_FREED_MEMORY:
