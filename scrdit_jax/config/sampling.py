@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,7 @@ class SamplingConfig:
                 raise BadConfig("a depth is for counts; add --output counts")
 
 
-def _guidance(given: float | Mapping[str, float] | Iterable[Iterable]) -> float | ByColumn:
+def _guidance(given: Any) -> float | ByColumn:
     """A number, or a pair for each column that is guided; pairs and lists of them come back from JSON.
 
     A column of weight 1 is as one that is not named, and none as guidance 1.

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..checkpoint import Model
-from ..conditioning.prior import Prior, draw_states
+from ..conditioning.prior import draw_states
 from ..conditioning.state import LIBRARY_SIZE
 
 # What a cell's key is folded with for its state, for the noise on it, and for its row of conditions; timesteps are
@@ -35,11 +35,12 @@ class States(NamedTuple):
 
 
 class NewConditions(NamedTuple):
-    """What rows of conditions are, on the devices: `codes` (row, variable) int32, None without variables, and the prior
-    of states given them, None without states."""
+    """What rows of conditions are, on the devices: `codes` (row, variable) int32, None without variables, the prior of
+    states given them, and which of its rows is whose, (row,) int32; both None without states."""
 
     codes: Any = None
     prior: Any = None
+    prior_rows: Any = None
 
 
 class DrawnConditions(NamedTuple):
@@ -72,8 +73,7 @@ def new_conditions(model: Model, codes: np.ndarray) -> NewConditions:
         return NewConditions(codes if codes.shape[1] else None)
     # A power of two, so that requests of similar size share a program.
     padded = codes[np.minimum(np.arange(1 << (len(codes) - 1).bit_length()), len(codes) - 1)]
-    prior: Prior | None = table.prior_for(padded)
-    return NewConditions(padded if codes.shape[1] else None, prior)
+    return NewConditions(padded if codes.shape[1] else None, *(table.prior_for(padded) or ()))
 
 
 def draw_conditions(known: NewConditions, rows: jax.Array, keys: jax.Array, states: States) -> DrawnConditions:
@@ -82,7 +82,7 @@ def draw_conditions(known: NewConditions, rows: jax.Array, keys: jax.Array, stat
     library = jnp.full(rows.shape, jnp.nan, jnp.float32)
     if known.prior is None:
         return DrawnConditions(labels, None, library, None)
-    drawn = draw_states(known.prior, rows, _folded(keys, STATE))
+    drawn = draw_states(known.prior, jnp.asarray(known.prior_rows)[rows], _folded(keys, STATE))
     log_sizes = None
     if states.library_size is not None:
         place, center, scale = states.library_size

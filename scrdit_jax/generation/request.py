@@ -8,6 +8,7 @@ from typing import NamedTuple
 from .. import __version__
 from ..checkpoint import Model
 from ..conditioning.request import Quotas
+from ..conditioning.unseen import notes_on_unseen
 from ..conditioning.variables import Variable
 from ..config import SamplingConfig
 from ..errors import BadConfig
@@ -102,6 +103,18 @@ def guidance_of(trained: Trained, sampling: SamplingConfig) -> Guidance:
             "column_dropout 0; train with --column-dropout 0.1, or give one number as --guidance"
         )
     return Guidance(tuple(weight for _, weight in wanted), tuple(names.index(name) for name, _ in wanted))
+
+
+def notes_on(trained: Trained, quotas: Quotas) -> list[str]:
+    """Sentences on what a request asks for that the training cells do not have."""
+    notes = notes_on_unseen(quotas, trained.conditions)
+    left_out = any(code < 0 for codes in quotas.codes for code in codes)
+    if left_out and not isinstance(trained, Family) and not drops_columns(trained):
+        notes.append(
+            "this model was trained with column_dropout 0, so it has not learnt to leave out a single column; name every "
+            "column, or train with --column-dropout 0.1"
+        )
+    return notes
 
 
 def drops_columns(model: Model) -> bool:
