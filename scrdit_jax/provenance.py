@@ -48,7 +48,8 @@ class ModelRecord:
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
     """What made `cells` cells: `quotas` [{"labels": [category, ...], "cells": n}, ...] over the observed `variables`
-    (None: left out), all `sampling` options, the `timesteps`, evaluations a cell, and the `models`: one, or of a family one a type."""
+    (None: left out), all `sampling` options, the `timesteps`, evaluations a cell, and the `models`: one, or of a family
+    one a type."""
 
     cells: int
     quotas: tuple[Mapping[str, Any], ...]

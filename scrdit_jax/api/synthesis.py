@@ -161,7 +161,7 @@ def generate(
 
 
 def _resolved(request: CellRequest, trained: Trained, on_notes: OnNotes | None) -> Quotas:
-    """The quotas; what the training cells do not have is said."""
+    """Quotas of a request, after saying what of it the training cells do not have."""
     quotas = resolve(request, trained.conditions)
     if on_notes is not None and (notes := notes_on(trained, quotas)):
         on_notes(notes)

@@ -24,7 +24,8 @@ def notes_on_unseen(quotas: Quotas, table: ConditionTable | None) -> list[str]:
 
 
 def _note(codes: Sequence[int], table: ConditionTable) -> str:
-    nearest = "; ".join(f"{_described(near, table)} ({cells:,} cells)" for near, cells in table.nearest(codes))
+    found = table.nearest(codes)
+    nearest = "; ".join(f"{_described(near, table)} ({cells:,} cell{'s' * (cells > 1)})" for near, cells in found)
     left_out = [variable.name for variable, code in zip(table.variables, codes, strict=True) if code < 0]
     without = f"; left out: {', '.join(left_out)}" if left_out else ""
     return f"no training cell has {_described(codes, table)}; the nearest that some have: {nearest}{without}"

@@ -100,8 +100,8 @@ def find_variables(training: pd.DataFrame, columns: Iterable[str], input_name: s
         if (counts == 0).any():
             lost = list(counts.index[counts.to_numpy() == 0])
             raise BadInput(
-                f"{input_name}: all cells of {_some(lost, column)} fell to the held-out ones; {REMEDY}, or give another "
-                "--seed or a smaller --held-out"
+                f"{input_name}: all cells of {_some(lost, column)} fell to the held-out ones; {REMEDY}, or give "
+                "another --seed or --held-out"
             )
         found.append(Variable(column, tuple(map(str, counts.index)), tuple(map(int, counts))))
     return tuple(found)

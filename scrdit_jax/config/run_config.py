@@ -84,8 +84,8 @@ class DiffusionConfig:
 class TrainingConfig:
     """One run of the optimiser. `log_snr_mean`/`log_snr_std` draw noise levels from a normal over log-SNR;
     without them timesteps are uniform (paper, section 2.4). `label_dropout` is the share of cells whose labels are
-    withheld from a conditional model, so that it can also predict without (Ho & Salimans 2022); `column_dropout` that of
-    each single column, and of the states, beside: so that any subset of them can be asked for. States that it is
+    withheld from a conditional model, so that it can also predict without (Ho & Salimans 2022); `column_dropout` is
+    that of each single column, and of the states, so that any subset of them can be asked for. States that it is
     conditioned on have normal noise added, of `state_noise` of their deviation over the training cells, in training and
     in sampling; `conditions` says what states of new cells come from: a learnt "prior", or training cells by
     "bootstrap", whose own states the model then holds. `loss` names what is

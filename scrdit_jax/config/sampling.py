@@ -23,11 +23,14 @@ class SamplingConfig:
     What is None is settled for the model at hand (generation.settings): the solver by what it predicts; steps by a
     schedule file, or as many as the solver needs; the schedule, timesteps fitted to the model if it carries them; the
     dtype, bfloat16 on GPUs and TPUs ("int8" and "fp8" are as generation.quantisation says). Without a batch size: the
-    one that is fastest on the devices at hand. `guidance` W of a conditional model: predicted clean cells are uncond +
-    W (cond - uncond) (Ho & Salimans 2022); 1, as asked, costs one evaluation a step, as does 0, which ignores the
-    labels; any other costs two. By column, given as {column: W} and kept as pairs: cond + sum (W - 1) (cond - cond
-    without the column), at one more evaluation for each column whose W is not 1 (Liu et al. 2022, "Compositional visual
-    generation with composable diffusion models"); the model must have been trained with `column_dropout`. `output` "counts" adds counts as a layer, `depth` is every cell's library size in them.
+    one that is fastest on the devices at hand. `output` "counts" adds counts as a layer, `depth` is every cell's
+    library size in them.
+
+    `guidance` W of a conditional model: predicted clean cells are uncond + W (cond - uncond) (Ho & Salimans 2022); 1,
+    as asked, costs one evaluation a step, as does 0, which ignores the labels; any other costs two. By column, given as
+    {column: W} and kept as pairs: cond + sum (W - 1) (cond - cond without the column), at one more evaluation for each
+    column whose W is not 1 (Liu et al. 2022, "Compositional visual generation with composable diffusion models"); the
+    model must have been trained with `column_dropout`.
     """
 
     solver: str | None = None

@@ -111,8 +111,8 @@ def notes_on(trained: Trained, quotas: Quotas) -> list[str]:
     left_out = any(code < 0 for codes in quotas.codes for code in codes)
     if left_out and not isinstance(trained, Family) and not drops_columns(trained):
         notes.append(
-            "this model was trained with column_dropout 0, so it has not learnt to leave out a single column; name every "
-            "column, or train with --column-dropout 0.1"
+            "this model was trained with column_dropout 0, so it has not learnt to leave out a single column; name "
+            "every column, or train with --column-dropout 0.1"
         )
     return notes
 
