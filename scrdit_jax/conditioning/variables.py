@@ -77,7 +77,8 @@ def _checked(cells: Cells, column: str, source: str) -> pd.Categorical:
         )
     labels = labels if isinstance(labels.dtype, pd.CategoricalDtype) else labels.astype("category")
     names = list(dict.fromkeys(map(str, labels.cat.categories)))
-    found = pd.Categorical.from_codes(_codes_of(labels, names), categories=names).remove_unused_categories()
+    found: Any = pd.Categorical.from_codes(_codes_of(labels, names), categories=pd.Index(names))
+    found = found.remove_unused_categories()
     counts = found.value_counts()
     rare = counts[counts < LEAST_CELLS]
     if len(rare):
