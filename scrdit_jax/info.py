@@ -44,7 +44,11 @@ def describe(path: Path | str) -> list[str]:
 
 
 def _describe_cells(record: Provenance, cells: object) -> list[str]:
-    quotas = [f"{', '.join(entry['labels'])} {entry['cells']}" for entry in record.quotas if entry["labels"]]
+    quotas = [
+        f"{', '.join('any' if name is None else name for name in entry['labels'])} {entry['cells']}"
+        for entry in record.quotas
+        if entry["labels"]
+    ]
     metadata, sampling = record.metadata, record.sampling
     trained = sum(model.metadata.n_train for model in record.models)
     models = "a model" if len(record.models) == 1 else f"a family of {len(record.models)} models"

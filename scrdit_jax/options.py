@@ -64,6 +64,7 @@ class SettingChanges(TypedDict, total=False):
     log_snr_std: float | None
     stratified_levels: bool
     label_dropout: float
+    column_dropout: float
     state_noise: float
     conditions: str
     dtype: str
@@ -88,7 +89,7 @@ class SamplingOptions(TypedDict, total=False):
     seed: int | None
     batch_size: int | None
     dtype: str | None
-    guidance: float | None
+    guidance: float | Mapping[str, float] | None
     output: str | None
     depth: float | None
 

@@ -47,8 +47,9 @@ class ModelRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What made `cells` cells: `quotas` [{"labels": [category, ...], "cells": n}, ...] over the observed `variables`,
-    all `sampling` options, the `timesteps`, evaluations a cell, and the `models`: one, or of a family one a type."""
+    """What made `cells` cells: `quotas` [{"labels": [category, ...], "cells": n}, ...] over the observed `variables`
+    (None: left out), all `sampling` options, the `timesteps`, evaluations a cell, and the `models`: one, or of a family
+    one a type."""
 
     cells: int
     quotas: tuple[Mapping[str, Any], ...]
@@ -71,14 +72,16 @@ class Provenance:
         return {name for model in self.models for name in model.metadata.cell_types}
 
     def requested(self, variable: str) -> dict[str, int] | None:
-        """How many cells of each category of the observed `variable` were asked for; None where it is not one."""
+        """How many cells of each category of the observed `variable` were asked for, but for those without one; None
+        where it is not one."""
         names = [known.name for known in self.variables]
         if variable not in names:
             return None
         found: dict[str, int] = {}
         for entry in self.quotas:
             category = entry["labels"][names.index(variable)]
-            found[category] = found.get(category, 0) + entry["cells"]
+            if category is not None:
+                found[category] = found.get(category, 0) + entry["cells"]
         return found
 
     def to_dict(self) -> dict[str, Any]:

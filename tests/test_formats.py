@@ -131,7 +131,8 @@ def test_labels_and_library_sizes_that_format_2_kept_of_each_cell_are_read_as_di
     (column,) = table.space.columns
     keys = jax.random.split(jax.random.key(0), 2000)
     for code in (0, 1):
-        prior = table.prior_for(np.array([[code]]))
+        prior, rows = table.prior_for(np.array([[code]]))
+        assert rows.tolist() == [0]
         drawn = np.asarray(draw_states(prior, jnp.zeros(2000, jnp.int32), keys))[:, 0] * column.scale + column.center
         known = np.log(sizes[labels[:, 0] == code])
         assert abs(drawn.mean() - known.mean()) < 0.1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
@@ -10,22 +10,24 @@ from typing import Any, Unpack
 from anndata import AnnData
 
 from ..checkpoint import Run, load_model
-from ..conditioning.request import CellRequest, PerType, resolve
+from ..conditioning.request import CellRequest, PerType, Quotas, resolve
 from ..config import SamplingConfig
 from ..devices import join_processes
 from ..errors import BadConfig
-from ..families import load
+from ..families import Trained, load
 from ..generation import fill, fitting, outputs, store
 from ..generation.assemble import assemble as assemble_shards
 from ..generation.fill import Sharing, Summary
 from ..generation.plan import SHARD_CELLS
-from ..generation.request import SampleRequest
+from ..generation.request import SampleRequest, notes_on
 from ..generation.sample import sample as sample_in_memory
 from ..generation.verify import find_damage
 from ..io.reading import Data
 from ..io.writing import SUFFIXES, check_suffix
 from ..options import SamplingOptions, with_keywords
 from .training import require_distributed, start_jax
+
+OnNotes = Callable[[Sequence[str]], None]
 
 
 @with_keywords(SamplingOptions)
@@ -35,8 +37,10 @@ def sample(
     *,
     out: Path | str | None = None,
     cell_types: Sequence[str] = (),
+    conditions: Mapping[str, str] | None = None,
     per_type: PerType | None = None,
     match: Data | None = None,
+    on_notes: OnNotes | None = None,
     **options: Unpack[SamplingOptions],
 ) -> AnnData | Path:
     """Sample synthetic cells from a trained run, in memory or into a file.
@@ -51,10 +55,15 @@ def sample(
         A file or folder, written as `generate` does.
     cell_types
         Equal shares of these types, of a model that is conditioned on types.
+    conditions
+        {column: category} that all have. Other columns are as in the training cells with these; where none has them,
+        they are left out.
     per_type
         As many of each as {name: number}, a table or a .csv says.
     match
         In the proportions of these real cells; as many, unless `cells` says another number.
+    on_notes
+        Is called with sentences on combinations that no training cell has, before sampling begins.
     **options
         See `config.SamplingConfig`: solver, steps or acceleration, schedule, eta, variance, seed, batch_size, dtype,
         guidance, output ("counts" adds a layer), depth.
@@ -73,13 +82,16 @@ def sample(
     RunMismatch
         If there is no run.
     """
-    request = CellRequest(cells=cells, cell_types=cell_types, per_type=per_type, match=match)
+    wanted: dict[str, Any] = {
+        "cell_types": cell_types, "conditions": conditions or {}, "per_type": per_type, "match": match
+    }  # fmt: skip
     if out is not None:
-        return generate(run, cells, out=out, cell_types=cell_types, per_type=per_type, match=match, **options).path
-    sampling = _sampling(options)
+        return generate(run, cells, out=out, on_notes=on_notes, **wanted, **options).path
+    request, sampling = CellRequest(cells=cells, **wanted), _sampling(options)
     start_jax()
     trained = load(run)
-    return sample_in_memory(trained, SampleRequest.of(trained, resolve(request, trained.conditions), sampling))
+    quotas = _resolved(request, trained, on_notes)
+    return sample_in_memory(trained, SampleRequest.of(trained, quotas, sampling))
 
 
 @with_keywords(SamplingOptions)
@@ -89,6 +101,7 @@ def generate(
     *,
     out: Path | str,
     cell_types: Sequence[str] = (),
+    conditions: Mapping[str, str] | None = None,
     per_type: PerType | None = None,
     match: Data | None = None,
     shard_cells: int = SHARD_CELLS,
@@ -97,13 +110,14 @@ def generate(
     processes: int | None = None,
     process_id: int | None = None,
     ray: str | None = None,
+    on_notes: OnNotes | None = None,
     **options: Unpack[SamplingOptions],
 ) -> Summary:
     """Sample cells into a file or a folder of shards, in memory that does not grow with them; called again, go on.
 
     Parameters
     ----------
-    run, cells, cell_types, per_type, match, **options
+    run, cells, cell_types, conditions, per_type, match, on_notes, **options
         See `sample`.
     out
         A file (.h5ad, .zarr), or a folder for shards.
@@ -123,7 +137,9 @@ def generate(
         If the cells will not fit; what is there stays and is gone on with.
     """
     out, sampling = Path(out), _sampling(options)
-    request = CellRequest(cells=cells, cell_types=cell_types, per_type=per_type, match=match)
+    request = CellRequest(
+        cells=cells, cell_types=cell_types, conditions=conditions or {}, per_type=per_type, match=match
+    )
     _check_output(out, several=distributed or ray is not None)
     require_distributed(distributed, coordinator, processes, process_id)
     if ray is not None:
@@ -132,16 +148,24 @@ def generate(
         from ..generation.elastic import fill_with_ray
 
         path = run.path if isinstance(run, Run) else Path(run)
-        quotas = resolve(request, load(path).conditions)
+        quotas = _resolved(request, load(path), on_notes)
         return fill_with_ray(path, quotas, sampling, out, address=ray, shard_cells=shard_cells)
     process, count = join_processes(coordinator, processes, process_id) if distributed else (0, 1)
     start_jax()
     trained = load(run)
-    quotas = resolve(request, trained.conditions)
+    quotas = _resolved(request, trained, on_notes if process == 0 else None)
     if out.suffix in SUFFIXES:
         return fill.fill_file(trained, quotas, sampling, out)
     sharing = Sharing(process=process, processes=count, shard_cells=shard_cells)
     return fill.fill(trained, quotas, sampling, out, sharing)
+
+
+def _resolved(request: CellRequest, trained: Trained, on_notes: OnNotes | None) -> Quotas:
+    """Quotas of a request, after saying what of it the training cells do not have."""
+    quotas = resolve(request, trained.conditions)
+    if on_notes is not None and (notes := notes_on(trained, quotas)):
+        on_notes(notes)
+    return quotas
 
 
 def _check_output(out: Path, *, several: bool) -> None:

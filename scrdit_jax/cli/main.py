@@ -100,6 +100,57 @@ class Counts(click.ParamType):
         return name, int(count)
 
 
+class Weight(click.ParamType):
+    """W, or COLUMN=W."""
+
+    name = "weight"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        """(column, weight); ("", weight) of no column."""
+        if isinstance(value, tuple):
+            return value
+        column, _, weight = str(value).rpartition("=")
+        try:
+            return column, float(weight)
+        except ValueError:
+            raise BadConfig(f"--guidance {value} says no number; write --guidance 2, or --guidance COLUMN=2") from None
+
+
+def guidance(pairs: Iterable[tuple[str, float]]) -> float | tuple[tuple[str, float], ...] | None:
+    """What was given by options of the type Weight: one number, or one for each of some columns; None: none."""
+    given = tuple(pairs)
+    if len(given) > 1 and any(not column for column, _ in given):
+        raise BadConfig("--guidance is one number for all conditions, or one for each column: COLUMN=W")
+    return given[0][1] if given and not given[0][0] else given or None
+
+
+class Category(click.ParamType):
+    """COLUMN=NAME."""
+
+    name = "column=name"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """(column, name of a category)."""
+        if isinstance(value, tuple):
+            return value
+        column, _, name = str(value).partition("=")
+        if not (column and name):
+            raise BadConfig(f"--condition {value} names no category; write --condition tissue=lung, for example")
+        return column, name
+
+
+def categories(pairs: Iterable[tuple[str, str]]) -> Mapping[str, str] | None:
+    """What was given by options of the type Category; None: none."""
+    found: dict[str, str] = {}
+    for column, name in pairs:
+        if found.setdefault(column, name) != name:
+            raise BadConfig(
+                f"--condition asks for {column}={found[column]} and {column}={name}; a cell has one category in each "
+                "column: give one, or a table as --per-type"
+            )
+    return found or None
+
+
 def counts(pairs: Iterable[tuple[str, int]]) -> Mapping[str, int] | None:
     """What was given by options of the type Counts; None where none was, {} for "none"."""
     given = dict(pairs)

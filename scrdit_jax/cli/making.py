@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 from ..config import OUTPUTS, SAMPLING_DTYPES
 from ..errors import ScrditError
 from ..registry import SOLVERS
-from .main import Part, distributed_options, examples, given, main, say
+from .main import Category, Part, Weight, categories, distributed_options, examples, given, guidance, main, say
 
 dtype_option = click.option(
     "--dtype",
@@ -25,6 +26,7 @@ dtype_option = click.option(
         "scrdit sample run --cells 2000 --solver ddpm --steps 1000 --out cells.zarr",
         "scrdit sample run --cells 2000 --solver ddim --acceleration 10 --eta 1 --schedule quadratic --out cells.h5ad",
         "scrdit sample run --cells 500 --cell-type 'B cells' --guidance 2 --out b.h5ad",
+        "scrdit sample run --cells 500 --condition tissue=lung --condition donor=d3 --out lung.h5ad",
         "scrdit sample run --per-type counts.csv --output counts --out cells.h5ad",
         "scrdit sample run --cells 5000000 --out atlas",
         "srun scrdit sample run --cells 5000000 --out atlas --distributed",
@@ -33,9 +35,25 @@ dtype_option = click.option(
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--cells", type=int, help="How many; --per-type and --match say it themselves.")
 @click.option("--cell-type", "cell_types", multiple=True, metavar="NAME", help="Of this type; repeat for equal shares.")
-@click.option("--per-type", type=click.Path(path_type=Path), metavar="FILE.csv", help="How many of each: type, cells.")
+@click.option(
+    "--condition",
+    "conditions",
+    multiple=True,
+    type=Category(),
+    metavar="COLUMN=NAME",
+    help="With this category; repeatable for one combination, seen in training or not.",
+)
+@click.option("--per-type", type=click.Path(path_type=Path), metavar="FILE.csv", help="How many of which: a table.")
 @click.option("--match", metavar="REAL", help="The mixture of these real cells; as many, unless --cells says.")
-@click.option("--guidance", type=float, metavar="W", help="Above 1: more like its type, at twice the cost.")
+@click.option(
+    "--guidance",
+    "weights",
+    multiple=True,
+    type=Weight(),
+    metavar="W|COLUMN=W",
+    help="Above 1: more like what was asked for, at twice the cost; by column, repeatable, at the cost of one more "
+    "evaluation for each.",
+)
 @click.option("--output", type=click.Choice(OUTPUTS), help="counts: whole numbers too, as a layer.  [default: log]")
 @click.option("--depth", type=float, metavar="D", help="Every cell's library size, instead of training cells'.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="cells.h5ad, cells.zarr, or a folder.")
@@ -62,7 +80,7 @@ dtype_option = click.option(
 @distributed_options
 @click.option("--ray", metavar="ADDRESS", help="Shards as tasks of a Ray cluster: host:port, auto, or local.")
 @click.option("--coordinator", metavar="HOST:PORT", help="Where they meet before they start; not needed.")
-def sample(run: Path, cells: int | None, out: Path, **options: Any) -> None:
+def sample(run: Path, cells: int | None, out: Path, conditions: tuple, weights: tuple, **options: Any) -> None:
     """Generate synthetic cells from RUN, a folder made by 'scrdit train'.
 
     A folder --out gets the cells in shards of about 65,536. The same command again continues, on other hardware too;
@@ -70,7 +88,14 @@ def sample(run: Path, cells: int | None, out: Path, **options: Any) -> None:
     """
     from .. import api
 
-    click.echo(str(api.generate(run, cells, out=out, **given(**options))))
+    options |= {"conditions": categories(conditions), "guidance": guidance(weights)}
+    click.echo(str(api.generate(run, cells, out=out, on_notes=_warn, **given(**options))))
+
+
+def _warn(notes: Iterable[str]) -> None:
+    """Sentences beside what is printed, one a line."""
+    for note in notes:
+        click.echo(f"scrdit: {note}", err=True)
 
 
 @main.command(epilog=examples("scrdit verify atlas", "scrdit verify atlas --repair run"))

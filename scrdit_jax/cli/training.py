@@ -103,6 +103,13 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, stream: bool | N
     type=click.Choice(CONDITIONS),
     help="States of new cells: prior, learnt; bootstrap, training cells' own, which the run then holds.",
 )
+@click.option(
+    "--column-dropout",
+    type=float,
+    metavar="P",
+    help="Withhold each column, and the states, from so many cells by itself: 0.1 for --guidance COLUMN=W and for "
+    "combinations that no cell has.  [default: the preset's]",
+)
 @click.option("--teacher", metavar="RUN", help="A run that the loss learns from, where it has a teacher.")
 @click.option("--dtype", type=click.Choice(DTYPES), help="What the network computes in; weights stay float32.")
 @click.option("--accumulate", type=int, metavar="N", help="Take a batch in N parts, for less memory.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +15,33 @@ import pandas as pd
 from ..errors import BadConfig, BadInput, UnknownCellType
 from ..io.checking import listed
 from ..io.reading import Data, load_cells
-from .table import ConditionTable
+from .table import Codes, ConditionTable, grouped
 from .variables import Variable
 
 CELLS = "cells"
 PerType = Mapping[str, int] | pd.DataFrame | Path | str
-Codes = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellRequest:
-    """What was asked for. `cells` in all; of `cell_types`, in equal shares; or `per_type`, a table of counts; or in the
-    proportions of `match`, real cells. Without any, the proportions of the training cells."""
+    """What was asked for. `cells` in all; of `cell_types`, in equal shares, and of the category that `conditions` names
+    for each of some columns; or `per_type`, a table of counts; or in the proportions of `match`, real cells. Without
+    any, the proportions of the training cells."""
 
     cells: int | None = None
     cell_types: Sequence[str] = ()
+    conditions: Mapping[str, str] = field(default_factory=dict)
     per_type: PerType | None = None
     match: Data | None = None
 
     def __post_init__(self) -> None:
         types = (self.cell_types,) if isinstance(self.cell_types, str) else tuple(self.cell_types)
         object.__setattr__(self, "cell_types", types)
-        ways = {"--cell-type": bool(types), "--per-type": self.per_type is not None, "--match": self.match is not None}
-        given = [name for name, there in ways.items() if there]
-        if len(given) > 1:
-            raise BadConfig(f"{' and '.join(given)} both say which types are wanted; give one of them")
+        named = {"--cell-type": bool(types), "--condition": bool(self.conditions)}
+        tables = {"--per-type": self.per_type is not None, "--match": self.match is not None}
+        given = [name for name, there in (named | tables).items() if there]
+        if len(given) > 1 and any(tables.values()):
+            raise BadConfig(f"{' and '.join(given)} both say which cells are wanted; give one of them")
         if len(set(types)) < len(types):
             raise BadConfig(f"--cell-type names a type twice ({listed(types)}); name each once")
         if self.per_type is None and self.match is None:
@@ -57,7 +60,8 @@ def require_cells(cells: int) -> None:
 class Quotas:
     """Cells in the order in which they are generated: `counts` of those with `codes`, quota by quota.
 
-    `codes` has for each quota one code for each variable; none, (), for cells without labels.
+    `codes` has for each quota one code for each variable, -1 where a variable is left out; none, (), for cells without
+    labels.
     """
 
     codes: tuple[Codes, ...]
@@ -81,9 +85,11 @@ class Quotas:
         return sum(self.counts)
 
     def named(self, variables: Sequence[Variable]) -> list[dict[str, Any]]:
-        """[{"labels": [a category of each of the `variables`], "cells": count}, ...] for files."""
+        """[{"labels": [a category of each of the `variables`, None where it is left out], "cells": count}, ...] for
+        files."""
+        categories = [(*variable.categories, None) for variable in variables]
         return [
-            {"labels": [v.categories[code] for v, code in zip(variables, codes, strict=False)], "cells": count}
+            {"labels": [names[code] for names, code in zip(categories, codes, strict=False)], "cells": count}
             for codes, count in zip(self.codes, self.counts, strict=True)
         ]
 
@@ -91,7 +97,10 @@ class Quotas:
     def from_named(cls, values: Sequence[Mapping[str, Any]], variables: Sequence[Variable]) -> Quotas:
         """The inverse of `named`; UnknownCellType for a category that the variables do not have."""
         return cls.of(
-            (tuple(v.code(name) for v, name in zip(variables, entry["labels"], strict=False)), entry["cells"])
+            (
+                tuple(-1 if n is None else v.code(n) for v, n in zip(variables, entry["labels"], strict=False)),
+                entry["cells"],
+            )
             for entry in values
         )
 
@@ -107,34 +116,54 @@ def share_out(total: int, weights: Sequence[float] | np.ndarray) -> np.ndarray:
     return shares
 
 
+def share_out_in_order(total: int, weights: np.ndarray) -> np.ndarray:
+    """`total` in whole shares of which those of any run of neighbours add up to theirs, to less than one."""
+    ends = np.rint(total * (np.cumsum(weights, dtype=np.float64) / np.sum(weights)))
+    return np.diff(ends, prepend=0).astype(np.int64)
+
+
 def resolve(request: CellRequest, table: ConditionTable | None) -> Quotas:
     """The quotas that `request` means for a model with the `table` of its training cells (None: none is known).
 
-    A variable that the request does not mention gets, for each category of the others, the training cells'
-    proportions. Cells of a model without variables bear no labels.
+    A variable that the request does not mention gets, for each combination of the others, the training cells'
+    proportions; where no training cell has that combination, it is left out. Cells of a model without variables bear
+    no labels.
     """
     if table is None or not table.variables:
-        if request.cell_types or request.per_type is not None or request.match is not None:
+        if request.cell_types or request.conditions or request.per_type is not None or request.match is not None:
             raise BadConfig(
                 "this model was trained without labels, so no type can be asked for; train with --condition-on COLUMN "
                 "or --per-cell-type"
             )
         return Quotas.unlabelled(_asked(request))
-    combinations = table.combinations()
     if request.per_type is not None:
-        return Quotas.of(_from_table(request, request.per_type, table, combinations))
+        return Quotas.of(_from_table(request, request.per_type, table))
     if request.match is not None:
-        return Quotas.of(_matching(request, request.match, table, combinations))
+        return Quotas.of(_matching(request, request.match, table))
+    fixed = _named(request.conditions, table)
     if not request.cell_types:
-        return Quotas.of(_spread({}, _asked(request), combinations))
+        return Quotas.of(_spread(fixed, _asked(request), table))
     place = table.type_place
+    if place in fixed:
+        raise BadConfig(f"--cell-type and --condition {table.type_variable}=... both name a type; give one of them")
     codes = [table.variables[place].code(name) for name in request.cell_types]
     shares = share_out(_asked(request), np.ones(len(codes)))
     return Quotas.of(
         run
         for code, share in zip(codes, shares, strict=True)
-        for run in _spread({place: code}, int(share), combinations)
+        for run in _spread(fixed | {place: code}, int(share), table)
     )
+
+
+def _named(conditions: Mapping[str, str], table: ConditionTable) -> dict[int, int]:
+    """{place: code} of {column: category}; BadInput or UnknownCellType where the model has no such one."""
+    places = {variable.name: place for place, variable in enumerate(table.variables)}
+    for column in conditions:
+        if column not in places:
+            near = get_close_matches(column, places, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"its columns are {listed(places)}"
+            raise BadInput(f"the model is not conditioned on {column!r}; {hint}")
+    return {places[column]: table.variables[places[column]].code(str(name)) for column, name in conditions.items()}
 
 
 def _asked(request: CellRequest) -> int:
@@ -144,27 +173,32 @@ def _asked(request: CellRequest) -> int:
     return request.cells
 
 
-def _spread(fixed: Mapping[int, int], total: int, combinations: Mapping[Codes, int]) -> list[tuple[Codes, int]]:
-    """`total` cells with the `fixed` codes {place: code}, over the other variables as the training cells are."""
-    fitting = {k: n for k, n in combinations.items() if all(k[place] == code for place, code in fixed.items())}
-    if not fitting:
-        width = len(next(iter(combinations)))
-        if len(fixed) < width:
-            raise BadInput("no training cell has that combination of labels; name every column")
-        return [(tuple(fixed[place] for place in range(width)), total)]
-    return list(zip(fitting, map(int, share_out(total, list(fitting.values()))), strict=True))
+def _spread(fixed: Mapping[int, int], total: int, table: ConditionTable) -> list[tuple[Codes, int]]:
+    """`total` cells with the `fixed` codes {place: code}, over the other variables as the training cells are; without
+    the others where no training cell has those codes."""
+    codes = tuple(fixed.get(place, -1) for place in range(len(table.variables)))
+    numbers = table.seen(codes)
+    if numbers is None:
+        return [(codes, total)]
+    # Fewer cells than combinations: the largest shares alone would leave out whole types whose combinations are rare.
+    if total < len(numbers):
+        numbers = numbers[np.argsort(table.codes[numbers, table.type_place], kind="stable")]
+        shares = share_out_in_order(total, table.cells[numbers])
+    else:
+        shares = share_out(total, table.cells[numbers])
+    rows = table.codes[numbers[shares > 0]].tolist()
+    return list(zip(map(tuple, rows), shares[shares > 0].tolist(), strict=True))
 
 
-def _from_table(
-    request: CellRequest, per_type: PerType, table: ConditionTable, combinations: Mapping[Codes, int]
-) -> list[tuple[Codes, int]]:
+def _from_table(request: CellRequest, per_type: PerType, table: ConditionTable) -> list[tuple[Codes, int]]:
     source, rows = _read_table(per_type, table)
-    variables = {variable.name: (i, variable) for i, variable in enumerate(table.variables)}
     runs, seen = [], set()
     for where, row in rows:
-        labels = {column: name for column, name in row.items() if column != CELLS}
+        labels = {column: name for column, name in row.items() if column != CELLS and name}
+        if not labels:
+            raise BadInput(f"{source}, {where}: no label is given; name one in a column at least")
         try:
-            fixed = {variables[column][0]: variables[column][1].code(name) for column, name in labels.items()}
+            fixed = _named(labels, table)
         except UnknownCellType as error:
             raise UnknownCellType(f"{source}, {where}: {error}") from None
         label = ", ".join(labels.values())
@@ -172,7 +206,7 @@ def _from_table(
         if tuple(fixed.items()) in seen:
             raise BadInput(f"{source}, {where}: {label!r} is there twice; give each label one row")
         seen.add(tuple(fixed.items()))
-        runs += _spread(fixed, count, combinations)
+        runs += _spread(fixed, count, table)
     total = sum(count for _, count in runs)
     if total == 0:
         raise BadInput(f"{source} asks for no cells at all; give at least one label a number above 0")
@@ -188,7 +222,8 @@ def _read_table(table: PerType, known: ConditionTable) -> tuple[str, Iterable[tu
     columns = [variable.name for variable in known.variables]
     if isinstance(table, pd.DataFrame):
         source, header = "the table", [str(name) for name in table.columns]
-        rows = [(f"row {i}", [str(v) for v in values]) for i, values in enumerate(table.itertuples(index=False), 1)]
+        rows = [(f"row {i}", ["" if pd.isna(v) else str(v) for v in values])
+                for i, values in enumerate(table.itertuples(index=False), 1)]  # fmt: skip
     elif isinstance(table, Mapping):
         source, header = "per_type", [columns[known.type_place], CELLS]
         rows = [(f"row {i}", [str(name), str(count)]) for i, (name, count) in enumerate(table.items(), 1)]
@@ -230,9 +265,7 @@ def _whole(value: str, what: str) -> int:
     return int(number)
 
 
-def _matching(
-    request: CellRequest, match: Data, table: ConditionTable, combinations: Mapping[Codes, int]
-) -> list[tuple[Codes, int]]:
+def _matching(request: CellRequest, match: Data, table: ConditionTable) -> list[tuple[Codes, int]]:
     """In the proportions of real cells; as many of them, unless a number is given."""
     cells, source = load_cells(match)
     variables = table.variables
@@ -249,10 +282,11 @@ def _matching(
         except UnknownCellType as error:
             raise UnknownCellType(f"{source}: {error}") from None
         codes[:, place] = labels.astype(str).map(known).to_numpy()
-    found, counts = np.unique(codes, axis=0, return_counts=True)
+    order, starts = grouped(codes)
+    found, counts = codes[order[starts]], np.diff(np.append(starts, len(codes)))
     total = cells.n_obs if request.cells is None else request.cells
     return [
         run
         for label, share in zip(found, share_out(total, counts), strict=True)
-        for run in _spread(dict(zip(shared, map(int, label), strict=True)), int(share), combinations)
+        for run in _spread(dict(zip(shared, map(int, label), strict=True)), int(share), table)
     ]

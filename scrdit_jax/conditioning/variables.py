@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..io.checking import listed
 # One cell shows what it is, not what its category has in common.
 LEAST_CELLS = 2
 MOST_CATEGORIES = 4096
+REMEDY = "merge it with another, leave its cells out"
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,19 @@ class Variable:
     categories: tuple[str, ...]
     counts: tuple[int, ...]
 
+    @cached_property
+    def _codes(self) -> dict[str, int]:
+        return {name: code for code, name in enumerate(self.categories)}
+
     def code(self, category: str) -> int:
         """The number of `category`; UnknownCellType, with those like it, if the model does not know it."""
-        if category not in self.categories:
+        if category not in self._codes:
             near = get_close_matches(category, self.categories, n=3) or [
                 known for known in self.categories if category.casefold() in known.casefold()
             ]
             hint = f"did you mean {listed(near)}?" if near else f"there are {listed(self.categories)}"
             raise UnknownCellType(f"the model knows no {category!r} in {self.name!r}; {hint}")
-        return self.categories.index(category)
+        return self._codes[category]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -69,16 +75,16 @@ def _checked(cells: Cells, column: str, source: str) -> pd.Categorical:
             f"{source}: obs[{column!r}] lacks the label of {missing} of {cells.n_obs} cells, and a model needs "
             "every cell's; label them or leave them out"
         )
-    names = labels.cat.categories if isinstance(labels.dtype, pd.CategoricalDtype) else np.unique(labels)
-    found = pd.Categorical(labels.astype(str), categories=list(dict.fromkeys(map(str, names))))
+    labels = labels if isinstance(labels.dtype, pd.CategoricalDtype) else labels.astype("category")
+    names = list(dict.fromkeys(map(str, labels.cat.categories)))
+    found: Any = pd.Categorical.from_codes(_codes_of(labels, names), categories=pd.Index(names))
     found = found.remove_unused_categories()
     counts = found.value_counts()
     rare = counts[counts < LEAST_CELLS]
     if len(rare):
-        more = f" (and {len(rare) - 1} more labels)" if len(rare) > 1 else ""
         raise BadInput(
-            f"{source}: {rare.index[0]!r} in obs[{column!r}] has 1 cell{more}; a label needs at least "
-            f"{LEAST_CELLS} to be learnt: merge it with another, leave it out, or condition on another column"
+            f"{source}: {_some(list(rare.index), column)} has 1 cell; a label needs at least {LEAST_CELLS} to be "
+            f"learnt: {REMEDY}, or condition on another column"
         )
     if len(counts) > MOST_CATEGORIES:
         raise BadInput(
@@ -93,19 +99,32 @@ def find_variables(training: pd.DataFrame, columns: Iterable[str], input_name: s
     for column in columns:
         counts = training[column].value_counts(sort=False)
         if (counts == 0).any():
-            name = counts.index[counts.to_numpy() == 0][0]
+            lost = list(counts.index[counts.to_numpy() == 0])
             raise BadInput(
-                f"{input_name}: all cells of {name!r} in obs[{column!r}] fell to the held-out ones; merge the label "
-                "with another, leave it out, or give another --seed or --held-out"
+                f"{input_name}: all cells of {_some(lost, column)} fell to the held-out ones; {REMEDY}, or give "
+                "another --seed or --held-out"
             )
         found.append(Variable(column, tuple(map(str, counts.index)), tuple(map(int, counts))))
     return tuple(found)
 
 
+def _some(names: Sequence[str], column: str) -> str:
+    """The first of these labels, and how many more there are."""
+    more = f", as each of {len(names) - 1} more of the column's labels," if len(names) > 1 else ""
+    return f"{names[0]!r} in obs[{column!r}]{more}"
+
+
+def _codes_of(labels: pd.Series, categories: Sequence[str]) -> Any:
+    """(cell,) int32: the number of each label, as a word, among these categories; -1 where it is none of them."""
+    codes = {name: code for code, name in enumerate(categories)}
+    if not isinstance(labels.dtype, pd.CategoricalDtype):
+        labels = labels.astype("category")
+    # The last is for cells without a label, whose code is -1.
+    own = [codes.get(str(name), -1) for name in labels.cat.categories] + [-1]
+    return np.array(own, np.int32)[labels.cat.codes]
+
+
 def encode(obs: pd.DataFrame, variables: Sequence[Variable]) -> np.ndarray:
     """(cell, variable) int32: the number of each cell's category, -1 where it has none of them."""
-    codes = [
-        pd.Categorical(obs[variable.name].astype(str), categories=list(variable.categories)).codes
-        for variable in variables
-    ]
-    return np.stack(codes, axis=1).astype(np.int32) if codes else np.zeros((len(obs), 0), np.int32)
+    codes = [_codes_of(obs[variable.name], variable.categories) for variable in variables]
+    return np.stack(codes, axis=1) if codes else np.zeros((len(obs), 0), np.int32)

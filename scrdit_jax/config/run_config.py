@@ -88,7 +88,8 @@ class DiffusionConfig:
 class TrainingConfig:
     """One run of the optimiser. `log_snr_mean`/`log_snr_std` draw noise levels from a normal over log-SNR;
     without them timesteps are uniform (paper, section 2.4). `label_dropout` is the share of cells whose labels are
-    withheld from a conditional model, so that it can also predict without (Ho & Salimans 2022). States that it is
+    withheld from a conditional model, so that it can also predict without (Ho & Salimans 2022); `column_dropout` is
+    that of each single column, and of the states, so that any subset of them can be asked for. States that it is
     conditioned on have normal noise added, of `state_noise` of their deviation over the training cells, in training and
     in sampling; `conditions` says what states of new cells come from: a learnt "prior", or training cells by
     "bootstrap", whose own states the model then holds. `loss` names what is
@@ -115,6 +116,7 @@ class TrainingConfig:
     log_snr_std: float | None = None
     stratified_levels: bool = False
     label_dropout: float = 0.1
+    column_dropout: float = 0.0
     state_noise: float = 0.2
     conditions: str = "prior"
     dtype: str = "float32"
@@ -136,6 +138,7 @@ class TrainingConfig:
         require_choice("learning_rate_schedule", self.learning_rate_schedule, LEARNING_RATE_SCHEDULES)
         require_real("weight_decay", self.weight_decay, 0)
         require_real("label_dropout", self.label_dropout, 0, 1)
+        require_real("column_dropout", self.column_dropout, 0, 1)
         require_real("state_noise", self.state_noise, 0, 10)
         require_choice("conditions", self.conditions, CONDITIONS)
         if self.gradient_clip is not None:

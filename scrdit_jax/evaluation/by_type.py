@@ -57,6 +57,9 @@ def score_types(
     At most `max_cells` cells a side, drawn at random, enter anything but the numbers generated.
     """
     rng = np.random.default_rng([seed, 3])
+    typed = synthetic.obs[column].notna().to_numpy()
+    # Cells whose type was left out of the request are of none.
+    synthetic = synthetic if typed.all() else synthetic[typed]
     columns = real.var_names.get_indexer(synthetic.var_names)
     real_types, synthetic_types = (side.obs[column].astype(str).to_numpy() for side in (real, synthetic))
     generated = dict(zip(*np.unique(synthetic_types, return_counts=True), strict=True))

@@ -242,11 +242,12 @@ def _types_of_pictures(real: AnnData, key: str | None) -> np.ndarray | None:
 
 
 def _type_column(real: AnnData, synthetic: AnnData, key: str | None) -> str | None:
-    """The column that holds types on both sides: the one named, that of the model, or "cell_type"."""
+    """The column that holds types on both sides: the one named, that of the model, or "cell_type"; none that was left
+    out of all synthetic cells."""
     record = Provenance.from_uns(synthetic.uns)
     of_model = () if record is None else (record.metadata.cell_type_key, *(v.name for v in record.variables))
     there = (column for column in (key, *of_model, "cell_type") if column in real.obs and column in synthetic.obs)
-    return next(there, None)
+    return next((column for column in there if synthetic.obs[column].notna().any()), None)
 
 
 def _pictures(pools: Pools, types: np.ndarray | None, seed: int) -> dict[str, bytes]:

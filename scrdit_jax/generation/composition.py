@@ -20,7 +20,7 @@ from .engine import Engine, make_engine
 from .packing import Room
 from .plan import Shard
 from .program import SampledBatch
-from .request import SampleRequest, is_guided
+from .request import SampleRequest, guidance_of
 
 
 class Collected(NamedTuple):
@@ -90,7 +90,7 @@ class CellSampler:
 def make_sampler(trained: Trained, request: SampleRequest) -> CellSampler:
     """The engines for `request`; without a batch size in it, with the one that was measured to be fastest here."""
     quotas, sampling = request.quotas, request.sampling
-    is_guided(trained, sampling)
+    guidance_of(trained, sampling)
     assignment = Assignment.of(quotas)
     counts = make_count_sampler(trained, sampling)
     if not isinstance(trained, Family):

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..checkpoint import Model
-from ..conditioning.prior import Prior, draw_states
+from ..conditioning.prior import draw_states
 from ..conditioning.state import LIBRARY_SIZE
+from .request import drops_columns
 
 # What a cell's key is folded with for its state, for the noise on it, and for its row of conditions; timesteps are
 # numbers from 0 on.
@@ -35,11 +36,14 @@ class States(NamedTuple):
 
 
 class NewConditions(NamedTuple):
-    """What rows of conditions are, on the devices: `codes` (row, variable) int32, None without variables, and the prior
-    of states given them, None without states."""
+    """What rows of conditions are, on the devices: `codes` (row, variable) int32, None without variables, the prior of
+    states given them, and which of its rows is whose, (row,) int32; both None without states. `withheld` (row,) bool:
+    of whose states the network is given none; None: it is given all."""
 
     codes: Any = None
     prior: Any = None
+    prior_rows: Any = None
+    withheld: Any = None
 
 
 class DrawnConditions(NamedTuple):
@@ -72,8 +76,12 @@ def new_conditions(model: Model, codes: np.ndarray) -> NewConditions:
         return NewConditions(codes if codes.shape[1] else None)
     # A power of two, so that requests of similar size share a program.
     padded = codes[np.minimum(np.arange(1 << (len(codes) - 1).bit_length()), len(codes) - 1)]
-    prior: Prior | None = table.prior_for(padded)
-    return NewConditions(padded if codes.shape[1] else None, prior)
+    prior, prior_rows = table.prior_for(padded) or (None, None)
+    unseen = np.array([table.seen(row) is None for row in padded.tolist()])
+    # The states of cells that are like these contradict what is new in the combination, and a network that has learnt
+    # to predict without states does better so.
+    withheld = unseen if prior is not None and unseen.any() and drops_columns(model) else None
+    return NewConditions(padded if codes.shape[1] else None, prior, prior_rows, withheld)
 
 
 def draw_conditions(known: NewConditions, rows: jax.Array, keys: jax.Array, states: States) -> DrawnConditions:
@@ -82,7 +90,7 @@ def draw_conditions(known: NewConditions, rows: jax.Array, keys: jax.Array, stat
     library = jnp.full(rows.shape, jnp.nan, jnp.float32)
     if known.prior is None:
         return DrawnConditions(labels, None, library, None)
-    drawn = draw_states(known.prior, rows, _folded(keys, STATE))
+    drawn = draw_states(known.prior, jnp.asarray(known.prior_rows)[rows], _folded(keys, STATE))
     log_sizes = None
     if states.library_size is not None:
         place, center, scale = states.library_size
@@ -94,6 +102,8 @@ def draw_conditions(known: NewConditions, rows: jax.Array, keys: jax.Array, stat
         given = drawn[:, : states.conditioned]
         normal = jax.vmap(lambda key: jax.random.normal(key, (states.conditioned,)))(_folded(keys, NOISE))
         given = given + states.noise * normal
+        if known.withheld is not None:
+            given = jnp.where(jnp.asarray(known.withheld)[rows][:, None], jnp.nan, given)
     return DrawnConditions(labels, given, library, log_sizes)
 
 

@@ -27,7 +27,7 @@ from .conditions import new_conditions, states_of
 from .packing import cut, pack
 from .program import Guide, Method, Placement, Program, Sampled, SampledBatch, make_program, network_of, place, prepare
 from .quantisation import body_dtype
-from .request import is_guided
+from .request import guidance_of
 from .settings import coefficients_for, resolve_sampling
 
 
@@ -72,7 +72,7 @@ class Engine:
 
     @property
     def evaluations(self) -> int:
-        """Steps of the solver: network evaluations a cell, or half of them with guidance."""
+        """Steps of the solver: network evaluations a cell, but for those of guidance."""
         return len(self.coefficients.timestep)
 
     def empty(self) -> jax.Array:
@@ -149,8 +149,9 @@ def make_engine(
     placement = place(usable_devices(batch_size) if devices is None else devices)
     assignment = Assignment.of(quotas or Quotas.unlabelled(1))
     method = Method(find_solver(sampling.solver).draws, bool(np.any(coefficients.s > 0)))
+    guided = guidance_of(model, sampling).columns
     program = make_program(
-        Sampled(network, prediction, model.metadata.scaling, method, states_of(model)),
+        Sampled(network, prediction, model.metadata.scaling, method, states_of(model), guided),
         _arguments(model, network, sampling, assignment, coefficients, placement),
         coefficients=coefficients,
         placement=placement,
@@ -173,13 +174,14 @@ def _arguments(
     timesteps = jax.device_put(coefficients.timestep.astype(np.int32), on_each)
     steps = jax.device_put(Coefficients(timesteps, *(c.astype(np.float32) for c in coefficients[1:])), on_each)
     seed = jax.device_put(np.uint32(sampling.seed), on_each)
-    guided = is_guided(model, sampling)
+    weights = guidance_of(model, sampling).weights
     params = jax.device_put(model.params, on_each)
-    weights, table = prepare(params, timesteps, network=network, dtype=sampling.dtype)
+    body, table = prepare(params, timesteps, network=network, dtype=sampling.dtype)
     conditions = jax.device_put(new_conditions(model, assignment.codes), on_each)
     guide = Guide(table, conditions=conditions)
     if (conditions.codes is not None or network.states) and sampling.guidance != 0:
-        guidance = jax.device_put(np.float32(sampling.guidance), on_each) if guided else None
+        guidance = jax.device_put(np.array(weights, np.float32), on_each) if weights else None
         conditioning = conditioning_params(params, body_dtype(sampling.dtype))
-        guide = Guide(table if guided else None, conditioning, guidance, conditions)
-    return weights, guide, steps, seed
+        unconditional = weights and not isinstance(sampling.guidance, tuple)
+        guide = Guide(table if unconditional else None, conditioning, guidance, conditions)
+    return body, guide, steps, seed

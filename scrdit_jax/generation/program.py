@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ..checkpoint import Model
 from ..data.scaling import Scaling
 from ..devices import device_kind, free_memory
-from ..diffusion.predictions import Prediction, make_prediction
+from ..diffusion.predictions import Prediction, guided, make_prediction
 from ..errors import BadConfig
 from ..networks import CONDITIONING_LAYERS, make_network
 from ..sampling.sampler import PredictClean, cell_keys, draw_keys, integrate
@@ -68,7 +68,8 @@ def evaluate(
 
 class Guide(NamedTuple):
     """Modulations without conditions (step, 1, ...), or the params that make them of a cell's `conditions` (see
-    networks.conditioning_params); with guidance both, and its weight ().
+    networks.conditioning_params); with guidance both, and its weights (1,). With guidance by column the params and a
+    weight for each column that is guided, (column,).
 
     Those of conditions are computed as a step comes: kept for every step they would take gigabytes. States are drawn in
     any case: counts are made with their library size.
@@ -89,13 +90,14 @@ class Method(NamedTuple):
 
 class Sampled(NamedTuple):
     """What a program computes, static under `jit`: the network, what its outputs mean, the scale, the solver's kind,
-    and how states are made."""
+    how states are made, and the places of the columns that are guided by themselves."""
 
     network: nn.Module
     prediction: Prediction
     scaling: Scaling
     method: Method
     states: States
+    guided: tuple[int, ...] = ()
 
 
 class SampledBatch(NamedTuple):
@@ -183,8 +185,8 @@ def _clean_cells(
 ) -> PredictClean:
     """The function that the sampler asks for clean cells, drawn or on average.
 
-    With guidance w the predicted clean cells are those without conditions plus w times what the conditions change (Ho &
-    Salimans 2022; Saharia et al. 2022); of a distribution that is drawn from, its log-odds and means are.
+    With guidance the predicted clean cells are moved away from those without conditions, or without a column of them
+    (see `guided`); of a distribution that is drawn from, its log-odds and means are.
     """
     network, method = sampled.network, sampled.method
     prediction = sampled.prediction.for_cells(conditions.log_sizes)
@@ -200,20 +202,29 @@ def _clean_cells(
         meant = drawn or prediction.clean
         if guide.params is None:
             return meant(noisy, predict(unconditional, noisy), alpha_bar)
-        # One timestep for all cells: what is computed of it is computed once a step.
-        given = conditions.labels, conditions.states
         dtype = guide.params["params"]["modulation"]["kernel"].dtype
-        conditional = network.apply(guide.params, timestep.reshape(1), *given, dtype, method="modulations")
-        predicted = predict(conditional, noisy)
-        if unconditional is None:
+
+        def modulations(labels):
+            # One timestep for all cells: what is computed of it is computed once a step.
+            given = timestep.reshape(1), labels, conditions.states, dtype
+            return network.apply(guide.params, *given, method="modulations")
+
+        predicted = predict(modulations(conditions.labels), noisy)
+        if guide.guidance is None:
             return meant(noisy, predicted, alpha_bar)
-        plain = predict(unconditional, noisy)
+        others = [modulations(_without(conditions.labels, column)) for column in sampled.guided] or [unconditional]
+        without = [predict(other, noisy) for other in others]
         if drawn is not None:
-            return drawn(noisy, prediction.guide(predicted, plain, guide.guidance), alpha_bar)
-        clean, plain = (prediction.clean(noisy, found, alpha_bar) for found in (predicted, plain))
-        return plain + guide.guidance * (clean - plain)
+            return drawn(noisy, prediction.guide(predicted, without, guide.guidance), alpha_bar)
+        clean, *without = (prediction.clean(noisy, found, alpha_bar) for found in (predicted, *without))
+        return guided(clean, without, guide.guidance)
 
     return predict_clean
+
+
+def _without(labels: jax.Array | None, column: int) -> jax.Array | None:
+    """The labels (cell, variable) with that one left out."""
+    return None if labels is None else labels.at[:, column].set(-1)
 
 
 class Placement(NamedTuple):

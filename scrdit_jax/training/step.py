@@ -24,9 +24,9 @@ from .objectives import OBJECTIVES, NoisedBatch, Teacher
 from .state import TrainState, make_optimizer
 from .teacher import TeacherModel
 
-# What a step's key is folded with to decide whose conditions are dropped, and what is added to states; the halves of
-# its split decide the rest.
-LABEL_DROPOUT, STATE_NOISE = 2, 3
+# What a step's key is folded with to decide whose conditions are dropped, what is added to states, and which single
+# conditions are dropped; the halves of its split decide the rest.
+LABEL_DROPOUT, STATE_NOISE, COLUMN_DROPOUT = 2, 3, 4
 
 Step = Callable[..., tuple[TrainState, "Metrics"]]
 Losses = Callable[..., jax.Array]
@@ -95,16 +95,24 @@ def spread(cells: Packed, genes: int) -> jax.Array:
 def _conditions(
     batch: Batch, key: jax.Array, positions: jax.Array, training: TrainingConfig
 ) -> tuple[jax.Array | None, jax.Array | None]:
-    """(labels, states) that the network is given: noise on the states; of some cells neither."""
+    """(labels, states) that the network is given: noise on the states; of some cells neither, of some not all columns.
+
+    The states are dropped as one more column. Where there is but one, dropping it is dropping all.
+    """
     labels, states = batch.labels, batch.states
-    # All of a cell's conditions at once: sampling asks for all of them or for none.
     dropped = _uniform(jax.random.fold_in(key, LABEL_DROPOUT), positions)[:, None] < training.label_dropout
+    of_labels = of_states = dropped
+    columns = 0 if labels is None else labels.shape[1]
+    groups = columns + (states is not None)
+    if training.column_dropout > 0 and groups > 1:
+        apart = _uniform(jax.random.fold_in(key, COLUMN_DROPOUT), positions, (groups,)) < training.column_dropout
+        of_labels, of_states = dropped | apart[:, :columns], dropped | apart[:, -1:]
     if labels is not None:
-        labels = jnp.where(dropped, -1, labels)
+        labels = jnp.where(of_labels, -1, labels)
     if states is not None:
         noise_key = jax.random.fold_in(key, STATE_NOISE)
         noise = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(noise_key, i), states.shape[1:]))(positions)
-        states = jnp.where(dropped, jnp.nan, states + training.state_noise * noise)
+        states = jnp.where(of_states, jnp.nan, states + training.state_noise * noise)
     return labels, states
 
 
@@ -201,8 +209,8 @@ def _quantiles(key: jax.Array, positions: jax.Array, batch: int, *, stratified: 
     return _uniform(key, positions)
 
 
-def _uniform(key: jax.Array, positions: jax.Array) -> jax.Array:
-    return jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(positions)
+def _uniform(key: jax.Array, positions: jax.Array, shape: tuple[int, ...] = ()) -> jax.Array:
+    return jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i), shape))(positions)
 
 
 def _average(state: TrainState, params: Any, decay: float | None) -> Any:

@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from scrdit_jax.conditioning.prior import Mixture, draw_mixture, fit_mixture, log_prob, mixed_weights
+from scrdit_jax.conditioning.prior import mixture as module
 from scrdit_jax.conditioning.prior.mixture import LEAST_CELLS, MEMBERS
 
 MIXTURE = Mixture(
@@ -118,6 +119,28 @@ def test_columns_that_do_not_vary_stay_as_they_are(columns):
     states[:, columns] = 3.0
     made = drawn(fit_mixture(states, code, 2, seed=0), code)
     np.testing.assert_allclose(made[:, columns], 3.0, atol=1e-4)
+
+
+def test_weights_of_many_combinations_are_of_more_cells_than_components_are_fitted_to(monkeypatch):
+    """Of 200 combinations of 20 cells each, each from one of two clouds, 400 cells see two each: too few to tell."""
+    rng = np.random.default_rng(0)
+    code = np.repeat(np.arange(200), 20)
+    states = rng.normal(size=(4000, 2)) + 8.0 * (code % 2)[:, None]
+    monkeypatch.setattr(module, "MOST_CELLS", 400)
+    found = fit_mixture(states, code, 200, seed=0, components=2)
+    made = drawn(found, np.repeat(np.arange(200), 5))
+    assert ((made[:, 0] > 4) == (np.repeat(np.arange(200), 5) % 2 == 1)).mean() > 0.98
+    monkeypatch.setattr(module, "CELLS_OF_A_COMBINATION", 0)
+    few = drawn(fit_mixture(states, code, 200, seed=0, components=2), np.repeat(np.arange(200), 5))
+    assert ((few[:, 0] > 4) == (np.repeat(np.arange(200), 5) % 2 == 1)).mean() < 0.95
+
+
+def test_responsibilities_are_summed_by_combination():
+    rng = np.random.default_rng(0)
+    responsibility, code = rng.random((300, 4)), rng.integers(0, 6, 300)
+    cells = module._Cells.of(rng.normal(size=(300, 2)), code, 7)
+    expected = [responsibility[code == k].sum(axis=0) for k in range(7)]
+    np.testing.assert_array_equal(module._totals(cells, responsibility), expected)
 
 
 def test_a_combination_of_two_cells_is_drawn_near_them_and_one_of_none_like_all():

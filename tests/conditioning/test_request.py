@@ -149,3 +149,73 @@ def test_conditions_by_the_index_of_the_cell():
     unlabelled = Assignment.of(Quotas.unlabelled(3))
     assert unlabelled.rows(5, 3).tolist() == [0, 0, 0]
     assert unlabelled.codes.shape == (1, 0)
+
+
+def test_any_subset_of_columns_can_be_asked_for():
+    wanted = {"cell_types": (), "cells": 6}
+    assert counts(CellRequest(conditions={"cell_type": "T"}, **wanted), TYPES, DONORS) == {
+        ("T", "d1"): 4,
+        ("T", "d2"): 2,
+    }
+    assert counts(CellRequest(conditions={"donor": "d1"}, cells=7), TYPES, DONORS) == {("T", "d1"): 4, ("B", "d1"): 3}
+    both = CellRequest(cells=4, cell_types=("T", "NK"), conditions={"donor": "d2"})
+    assert counts(both, TYPES, DONORS) == {("T", "d2"): 2, ("NK", "d2"): 2}
+    # Unseen, and whole: no column is left out.
+    whole = CellRequest(cells=5, conditions={"donor": "d1", "cell_type": "NK"})
+    assert counts(whole, TYPES, DONORS) == {("NK", "d1"): 5}
+    rows = pd.DataFrame({"donor": ["d2", None, "d1"], "cell_type": ["B", "NK", float("nan")], "cells": [2, 3, 7]})
+    assert counts(CellRequest(per_type=rows), TYPES, DONORS) == {
+        ("B", "d2"): 2, ("NK", "d2"): 3, ("T", "d1"): 4, ("B", "d1"): 3,
+    }  # fmt: skip
+
+
+def test_columns_are_left_out_where_no_training_cell_has_the_others():
+    assays = Variable("assay", ("v2", "v3"), (5, 5))
+    labels = np.hstack([LABELS, np.arange(10)[:, None] % 2])
+    three = ConditionTable.fit(
+        (TYPES, DONORS, assays), labels.astype(np.int32), np.zeros((10, 0), np.float32), type_variable="cell_type",
+        space=StateSpace((), np.zeros((1, 3, 0), np.float32)), conditions="prior", seed=0,
+    )  # fmt: skip
+    quotas = resolve(CellRequest(cells=5, conditions={"donor": "d1", "cell_type": "NK"}), three)
+    assert quotas == Quotas(((2, 0, -1),), (5,))
+    named = quotas.named(three.variables)
+    assert named == [{"labels": ["NK", "d1", None], "cells": 5}]
+    assert Quotas.from_named(named, three.variables) == quotas
+
+
+def test_categories_and_columns_that_are_not_there():
+    def ask(**options):
+        counts(CellRequest(cells=5, **options), TYPES, DONORS)
+
+    with pytest.raises(BadInput, match=r"the model is not conditioned on 'doner'; did you mean donor\?"):
+        ask(conditions={"doner": "d1"})
+    with pytest.raises(BadInput, match="not conditioned on 'assay'; its columns are cell_type, donor"):
+        ask(conditions={"assay": "v2"})
+    with pytest.raises(UnknownCellType, match="knows no 'd3' in 'donor'; there are d1, d2"):
+        ask(conditions={"donor": "d3"})
+    with pytest.raises(BadConfig, match=r"--cell-type and --condition cell_type=... both name a type"):
+        ask(conditions={"cell_type": "T"}, cell_types=("B",))
+    with pytest.raises(BadConfig, match="--condition and --per-type both say which cells"):
+        CellRequest(conditions={"donor": "d1"}, per_type={"T": 3})
+    with pytest.raises(BadConfig, match="trained without labels"):
+        resolve(CellRequest(cells=5, conditions={"donor": "d1"}), table())
+    with pytest.raises(BadInput, match="row 1: no label is given; name one"):
+        counts(CellRequest(per_type=pd.DataFrame({"donor": [None], "cells": [3]})), TYPES, DONORS)
+
+
+def test_fewer_cells_than_combinations_keep_the_proportions_of_types():
+    """Type A has few combinations of many cells, type B, half of all, many of one cell."""
+    types, donors = (
+        Variable("cell_type", ("A", "B"), (400, 400)),
+        Variable("donor", tuple(map(str, range(400))), (2,) * 400),
+    )
+    labels = np.array([[0, i % 4] for i in range(400)] + [[1, i] for i in range(400)], np.int32)
+    many = ConditionTable.fit(
+        (donors, types), labels[:, ::-1], np.zeros((800, 0), np.float32), type_variable="cell_type",
+        space=StateSpace((), np.zeros((1, 3, 0), np.float32)), conditions="prior", seed=0,
+    )  # fmt: skip
+    quotas = resolve(CellRequest(cells=101), many)
+    assert quotas.cells == 101
+    of_type = np.bincount([codes[1] for codes in quotas.codes], quotas.counts)
+    assert np.abs(of_type - 50.5).max() <= 1
+    assert (np.array(quotas.counts) > 0).all()

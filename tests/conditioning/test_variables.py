@@ -58,6 +58,31 @@ def test_columns_that_cannot_be_learnt_are_refused(tiny_cells, tiny_config):
         prepared(cells, tiny_config, "cell_type", "cell_type")
 
 
+def test_labels_of_too_few_cells_are_counted(tiny_cells, tiny_config):
+    cells = tiny_cells.copy()
+    cells.obs["donor"] = ["a", "b", "c"] + ["d"] * 87
+    with pytest.raises(
+        BadInput, match=r"'a' in obs\['donor'\], as each of 2 more of the column's labels, has 1 cell; a"
+    ):
+        prepared(cells, tiny_config, "donor")
+    held_out = prepare(cells, preset=tiny_config).held_out.obs_names[:4]
+    cells.obs["donor"] = "d"
+    cells.obs.loc[held_out, "donor"] = ["a", "a", "b", "b"]
+    with pytest.raises(
+        BadInput, match=r"all cells of 'a' in obs\['donor'\], as each of 1 more .* fell to the held-out"
+    ):
+        prepared(cells, tiny_config, "donor")
+
+
+def test_codes_are_those_of_the_words_whatever_the_column_is():
+    numbers = Variable("batch", ("10", "2", "3"), (1, 1, 1))
+    expected = [[1], [0], [-1], [2]]
+    for labels in (np.array([2, 10, 7, 3]), ["2", "10", "x", "3"], pd.Categorical(["2", "10", None, "3"])):
+        codes = encode(pd.DataFrame({"batch": labels}), (numbers,))
+        assert codes.dtype == np.int32
+        assert codes.tolist() == expected
+
+
 def test_an_unknown_name_is_answered_with_names_like_it():
     variable = Variable("cell_type", ("CD4 T cells", "CD14+ Monocytes", "B cells"), (1, 1, 1))
     assert variable.code("B cells") == 2

@@ -132,9 +132,9 @@ def test_a_drawn_cell_depends_on_its_key_alone():
 
 def test_guidance_moves_all_but_the_deviations():
     one, none = said(), jnp.zeros_like(said())
-    np.testing.assert_array_equal(MIXTURE.guide(one, none, 1.0), one)
-    np.testing.assert_array_equal(MIXTURE.guide(one, none, 0.0)[0, 0], [*[0] * 7, *np.float32(SAID[7:])])
-    np.testing.assert_allclose(MIXTURE.guide(one, none, 2.0)[0, 0, :7], 2 * SAID[:7], rtol=1e-6)
+    np.testing.assert_array_equal(MIXTURE.guide(one, [none], [1.0]), one)
+    np.testing.assert_array_equal(MIXTURE.guide(one, [none], [0.0])[0, 0], [*[0] * 7, *np.float32(SAID[7:])])
+    np.testing.assert_allclose(MIXTURE.guide(one, [none], [2.0])[0, 0, :7], 2 * SAID[:7], rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", [Two, Mixture])

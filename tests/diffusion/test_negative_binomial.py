@@ -172,8 +172,8 @@ def test_log_spacing_is_the_derivative_of_values_by_counts():
 
 def test_guidance_moves_all_but_the_dispersion():
     one, none = said(2.0, 0.5), jnp.zeros((1, 1, 3))
-    np.testing.assert_array_equal(HEAD.guide(one, none, 1.0), one)
-    np.testing.assert_array_equal(HEAD.guide(one, none, 0.0), none.at[..., 2].set(one[..., 2]))
+    np.testing.assert_array_equal(HEAD.guide(one, [none], [1.0]), one)
+    np.testing.assert_array_equal(HEAD.guide(one, [none], [0.0]), none.at[..., 2].set(one[..., 2]))
 
 
 def test_it_begins_with_the_mean_expression_of_the_marginals():

@@ -241,9 +241,9 @@ def test_the_likelihood_is_that_of_bayes_rule():
 
 def test_guidance_moves_log_odds_and_means_and_leaves_spreads():
     one, none = said(1.0, 2.0, -1.0), said(0.5, 1.0, -2.0)
-    np.testing.assert_allclose(PREDICTED.guide(one, none, 1.0), one)
-    np.testing.assert_allclose(PREDICTED.guide(one, none, 0.0)[0, 0], [0.5, 1.0, -1.0])
-    np.testing.assert_allclose(PREDICTED.guide(one, none, 3.0)[0, 0], [2.0, 4.0, -1.0])
+    np.testing.assert_allclose(PREDICTED.guide(one, [none], [1.0]), one)
+    np.testing.assert_allclose(PREDICTED.guide(one, [none], [0.0])[0, 0], [0.5, 1.0, -1.0])
+    np.testing.assert_allclose(PREDICTED.guide(one, [none], [3.0])[0, 0], [2.0, 4.0, -1.0])
 
 
 def test_only_a_distribution_can_be_drawn_from():

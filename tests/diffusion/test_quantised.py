@@ -94,8 +94,8 @@ def test_values_and_gradients_are_finite_whatever_comes(t):
 
 def test_guidance_moves_all():
     none = jnp.zeros_like(SAID)
-    np.testing.assert_array_equal(QUANTISED.guide(SAID, none, 1.0), SAID)
-    np.testing.assert_array_equal(QUANTISED.guide(SAID, none, 0.0), none)
+    np.testing.assert_array_equal(QUANTISED.guide(SAID, [none], [1.0]), SAID)
+    np.testing.assert_array_equal(QUANTISED.guide(SAID, [none], [0.0]), none)
 
 
 def test_it_begins_with_equal_bins_of_the_marginal_probability():

@@ -165,9 +165,9 @@ def test_a_combination_that_no_training_cell_has_is_given_states_of_its_type(cel
     b_cell, d1 = table.variables[0].code("B cell"), table.variables[1].code("d1")
     alike = table.alike((b_cell, d1))
     assert table.codes[alike].tolist() == [[b_cell, table.variables[1].code("d2")]]
-    unseen, seen = (table.prior_for(np.array([[b_cell, d]])).log_weights for d in (d1, 1 - d1))
+    unseen, seen = (table.prior_for(np.array([[b_cell, d]]))[0].log_weights for d in (d1, 1 - d1))
     np.testing.assert_allclose(unseen, seen, atol=1e-6)
-    np.testing.assert_allclose(np.exp(table.prior_for(np.zeros((1, 0), np.int32)).log_weights).sum(), 1, atol=1e-5)
+    np.testing.assert_allclose(np.exp(table.prior_for(np.zeros((1, 0), np.int32))[0].log_weights).sum(), 1, atol=1e-5)
 
 
 def test_quotas_files_and_guidance_of_a_model_with_states(runs, tmp_path):

@@ -327,6 +327,41 @@ def test_states_are_given_with_noise_and_dropped_with_the_labels_of_the_cell():
     np.testing.assert_array_equal(_conditions(batch, jax.random.key(3), jnp.arange(count), plain)[1], own)
 
 
+def test_each_column_and_the_states_are_dropped_by_themselves():
+    count, training = 8000, TrainingConfig(label_dropout=0.1, column_dropout=0.25, state_noise=0.0)
+    own = np.random.default_rng(0).normal(size=(count, 2)).astype(np.float32)
+    batch = Batch(np.zeros((count, 2), np.float32), np.ones((count, 3), np.int32), own)
+    key, places = jax.random.key(3), jnp.arange(count)
+    labels, states = map(np.asarray, _conditions(batch, key, places, training))
+    np.testing.assert_array_equal(np.isnan(states)[:, 0], np.isnan(states)[:, 1])
+    dropped = np.column_stack([labels == -1, np.isnan(states)[:, 0]])
+    # All together in a tenth of the cells, which are those that were dropped without dropout of columns.
+    alone = TrainingConfig(label_dropout=0.1, state_noise=0.0)
+    together = np.asarray(_conditions(batch, key, places, alone)[0])[:, 0] == -1
+    assert dropped[together].all()
+    apart = dropped[~together]
+    deviation = np.sqrt(0.25 * 0.75 / len(apart))
+    assert np.abs(apart.mean(axis=0) - 0.25).max() < 4 * deviation
+    # Independent of each other: every subset of the four is as frequent as the product says.
+    subsets = np.bincount(apart @ [1, 2, 4, 8], minlength=16) / len(apart)
+    expected = np.array([0.25 ** bin(i).count("1") * 0.75 ** (4 - bin(i).count("1")) for i in range(16)])
+    assert np.abs(subsets - expected).max() < 4 * np.sqrt(expected.max() / len(apart))
+    # By the cell's place in the batch alone, whoever computes it.
+    part = Batch(*(leaf[100:300] for leaf in batch[:3]))
+    again = map(np.asarray, _conditions(part, key, jnp.arange(100, 300), training))
+    for found, whole in zip(again, (labels, states), strict=True):
+        np.testing.assert_array_equal(found, whole[100:300])
+
+
+def test_dropping_the_only_column_is_dropping_all():
+    batch = Batch(np.zeros((500, 2), np.float32), np.ones((500, 1), np.int32))
+    plain, by_column = (
+        _conditions(batch, jax.random.key(3), jnp.arange(500), TrainingConfig(column_dropout=rate))[0]
+        for rate in (0.0, 0.5)
+    )
+    np.testing.assert_array_equal(by_column, plain)
+
+
 @pytest.mark.parametrize("platforms", [["cpu", "cuda", "tpu"]])
 def test_the_training_step_lowers_for_every_platform(network, tiny_config, platforms):
     state = jax.eval_shape(lambda: initial_state(network, GENES, tiny_config.training))

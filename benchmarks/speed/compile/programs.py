@@ -103,7 +103,7 @@ def sampler(
     states = States(0, 0.0, None, None)
     if preset.states:
         conditioning = jax.eval_shape(partial(conditioning_params, dtype=body_dtype(dtype)), params)
-        guide = Guide(None, conditioning, None, NewConditions(None, _prior(preset.states)))
+        guide = Guide(None, conditioning, None, NewConditions(None, _prior(preset.states), np.zeros(1, np.int32)))
         states = States(preset.states, STATE_NOISE, (preset.states - 1, 8.0, 0.5), TARGET_SUM)
     method = Method(drawn, bool(np.any(table.s > 0)))
     sampled = Sampled(network, preset.prediction, preset.scaling, method, states)

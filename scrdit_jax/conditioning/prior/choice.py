@@ -24,20 +24,32 @@ def fit_prior(name: str, states: np.ndarray, combinations: np.ndarray, count: in
         return fit_mixture(states, combinations, count, seed=seed)
 
 
-def given(prior: Prior, alike: Sequence[np.ndarray], cells: np.ndarray) -> Prior:
-    """The prior for a request: row r is for new cells that are like the training cells of combinations `alike[r]`, in
-    proportion to those combinations' numbers of training `cells` (combination,)."""
+def given(
+    prior: Prior, alike: Sequence[np.ndarray], cells: np.ndarray, prior_rows: np.ndarray
+) -> tuple[Prior, np.ndarray]:
+    """(the prior for a request, which of its rows is for new cells r, (r,) int32): they are like the training cells of
+    combinations `alike[r]`, in proportion to those combinations' numbers of training `cells` (combination,).
+
+    `prior_rows` (combination,) are the combinations' rows in `prior`. What is alike has one row; there are a power of
+    two of them, so that requests of similar size share a program.
+    """
+    places: dict[bytes, int] = {}
+    kept: list[np.ndarray] = []
+    rows = np.empty(len(alike), np.int32)
+    for r, numbers in enumerate(alike):
+        own = prior_rows[numbers] if len(numbers) == 1 else np.unique(prior_rows[numbers])
+        key = (own if len(own) == 1 else numbers).astype(np.int64).tobytes()
+        if key not in places:
+            places[key] = len(kept)
+            kept.append(numbers)
+        rows[r] = places[key]
+    kept += kept[-1:] * ((1 << (len(kept) - 1).bit_length()) - len(kept))
     if isinstance(prior, Mixture):
-        return prior._replace(log_weights=np.stack([mixed_weights(prior, _shares(n, cells)) for n in alike]))
+        shares = (np.bincount(prior_rows[n], cells[n] / cells[n].sum(), len(prior.log_weights)) for n in kept)
+        return prior._replace(log_weights=np.stack([mixed_weights(prior, of_row) for of_row in shares])), rows
     of_combination = np.split(prior.states, np.cumsum(prior.cells)[:-1])
-    of_rows = [np.concatenate([of_combination[k] for k in numbers]) for numbers in alike]
-    return Bootstrap(np.concatenate(of_rows), np.array([len(states) for states in of_rows], np.int32))
-
-
-def _shares(numbers: np.ndarray, cells: np.ndarray) -> np.ndarray:
-    shares = np.zeros(len(cells))
-    shares[numbers] = cells[numbers] / cells[numbers].sum()
-    return shares
+    of_rows = [np.concatenate([of_combination[k] for k in numbers]) for numbers in kept]
+    return Bootstrap(np.concatenate(of_rows), np.array([len(states) for states in of_rows], np.int32)), rows
 
 
 def draw_states(prior: Prior, rows: jax.Array, keys: jax.Array) -> jax.Array:

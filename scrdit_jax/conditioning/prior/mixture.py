@@ -13,12 +13,13 @@ of a Gaussian is linear in 1, s and s s', so each step is one product of matrice
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy import sparse
 from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 
@@ -27,6 +28,8 @@ LEAST_CELLS = 12
 # So many cells are looked at when choosing, and by each member when fitting what was chosen; not always the same.
 MOST_CELLS = 12_000
 MEMBERS, MEMBERS_TO_CHOOSE = 8, 3
+# Where they are fewer of each combination, the combinations' weights are of so many of each.
+CELLS_OF_A_COMBINATION = 100
 # Tried: components (fewer where cells are few), and cells' worth of the common weights.
 COMPONENTS = (1, 4, 12, 24, 36, 48, 72)
 SMOOTHINGS = (0.1, 1.0, 4.0)
@@ -91,20 +94,24 @@ def fit_mixture(
     With `components` each member has so many, or fewer where they would be of under LEAST_CELLS cells; else as many as
     suit the cells. The same cells, seed and kind of machine give the same mixture.
     """
-    states = np.asarray(states, np.float64)
+    states, combinations = np.asarray(states), np.asarray(combinations)
     rng = np.random.default_rng(seed)
-    centre, spread = states.mean(axis=0), states.std(axis=0)
+    centre, spread = states.mean(axis=0, dtype=np.float64), states.std(axis=0, dtype=np.float64)
     width = np.where(spread > LEAST_WIDTH * np.maximum(1, np.abs(centre)), spread, LEAST_WIDTH)
-    scaled = np.where(width > LEAST_WIDTH, (states - centre) / width, 0.0)
+
+    def at(rows: np.ndarray) -> _Cells:
+        scaled = np.where(width > LEAST_WIDTH, (states[rows].astype(np.float64) - centre) / width, 0.0)
+        return _Cells.of(scaled, combinations[rows], count)
 
     def some(most: int) -> _Cells:
-        rows = rng.permutation(len(states))[:most]
-        return _Cells.of(scaled[rows], np.asarray(combinations)[rows], count)
+        return at(rng.permutation(len(states))[:most])
 
     chosen = _choose(some(MOST_CELLS), components, rng)
     # From one component EM has one way to go.
     members = MEMBERS if chosen.components > 1 else 1
     fits = [_expect_and_maximise(some(MOST_CELLS), chosen, rng) for _ in range(members)]
+    if len(states) > MOST_CELLS < CELLS_OF_A_COMBINATION * count:
+        fits = _weighed_by_more(fits, at, combinations, count, chosen, rng)
     covariances = np.concatenate([fit.covariances for fit in fits]) * np.outer(width, width)
     return Mixture(
         np.hstack([fit.log_weights - np.log(members) for fit in fits]).astype(np.float32),
@@ -147,7 +154,8 @@ def mixed_weights(mixture: Mixture, shares: Sequence[float] | np.ndarray) -> np.
     For a combination that no training cell has: the shares of all cells, or of those of the same cell type.
     """
     shares = np.asarray(shares, np.float64)
-    weighted = np.log(np.maximum(shares, 1e-300) / shares.sum())[:, None] + mixture.log_weights
+    some = np.flatnonzero(shares)
+    weighted = np.log(shares[some] / shares.sum())[:, None] + mixture.log_weights[some]
     return logsumexp(weighted, axis=0).astype(np.float32)
 
 
@@ -216,11 +224,48 @@ def _maximise(cells: _Cells, responsibility: np.ndarray, chosen: _Chosen) -> _Fi
     common = (common + d * np.diag(np.diag(common)) / len(cells.states)) / (len(cells.states) + d)
     nu = chosen.shrinkage
     covariances = (scatter + nu * common) / (sizes + nu)[:, None, None] + FLOOR * np.eye(d)
-    totals = np.zeros((cells.combinations, len(sizes)))
-    for code in np.unique(cells.combination):
-        totals[code] = responsibility[cells.combination == code].sum(axis=0)
-    weights = totals + chosen.smoothing * sizes / sizes.sum()
-    return _Fit(np.log(weights / weights.sum(axis=1, keepdims=True)), means, covariances)
+    return _Fit(_log_weights(_totals(cells, responsibility), sizes / sizes.sum(), chosen), means, covariances)
+
+
+def _totals(cells: _Cells, responsibility: np.ndarray) -> np.ndarray:
+    """Responsibilities summed over the cells of each combination, (combination, component)."""
+    place = cells.combination, np.arange(len(cells.combination))
+    member = sparse.csr_matrix((np.ones(len(place[1])), place), (cells.combinations, len(place[1])))
+    return member @ responsibility
+
+
+def _log_weights(totals: np.ndarray, common: np.ndarray, chosen: _Chosen) -> np.ndarray:
+    """Of `totals` (combination, component), drawn to the `common` weights (component,)."""
+    weights = totals + chosen.smoothing * common
+    return np.log(weights / weights.sum(axis=1, keepdims=True))
+
+
+def _weighed_by_more(
+    fits: Sequence[_Fit],
+    at: Callable[[np.ndarray], _Cells],
+    combinations: np.ndarray,
+    count: int,
+    chosen: _Chosen,
+    rng: np.random.Generator,
+) -> list[_Fit]:
+    """The same components, and the weights of one more step of EM with up to CELLS_OF_A_COMBINATION cells of each
+    combination: those that components are fitted to leave too few to many."""
+    order = rng.permutation(len(combinations))
+    order = order[np.argsort(combinations[order], kind="stable")]
+    sizes = np.bincount(combinations, minlength=count)
+    within = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    rows = order[within < CELLS_OF_A_COMBINATION]
+    totals = [np.zeros_like(fit.log_weights) for fit in fits]
+    for first in range(0, len(rows), MOST_CELLS):
+        cells = at(rows[first : first + MOST_CELLS])
+        for total, fit in zip(totals, fits, strict=True):
+            joint = _log_joint(cells, fit)
+            total += _totals(cells, np.exp(joint - logsumexp(joint, axis=1, keepdims=True)))
+    of_all = sizes / np.maximum(np.minimum(sizes, CELLS_OF_A_COMBINATION), 1) / sizes.sum()
+    return [
+        fit._replace(log_weights=_log_weights(total, of_all @ total, chosen))
+        for fit, total in zip(fits, totals, strict=True)
+    ]
 
 
 def _log_joint(cells: _Cells, fit: _Fit) -> np.ndarray:

@@ -11,7 +11,7 @@ Each module here whose name has no underscore in front is a prediction, its `PRE
 from __future__ import annotations
 
 from ...registry import PREDICTIONS
-from ._prediction import PointPrediction, Prediction, Scale
+from ._prediction import PointPrediction, Prediction, Scale, guided
 from ._zero_inflation import FARTHEST, LARGEST_LOG_SPREAD
 from .epsilon import Epsilon
 from .v import Velocity
@@ -28,6 +28,7 @@ __all__ = [
     "Scale",
     "Velocity",
     "ZeroInflated",
+    "guided",
     "is_distribution",
     "make_prediction",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,6 +53,17 @@ class Prediction(Protocol):
     def for_cells(self, log_size: Any) -> Prediction:
         """The prediction for cells of these log size factors, (cell,) float32: the log of their library size divided by
         the target sum of the normalisation; None where that is not known. Itself, where it does not matter."""
+
+
+def guided(conditional: Any, without: Sequence[Any], weights: Sequence[Any]) -> Any:
+    """conditional + sum_c (w_c - 1) (conditional - without_c): moved away from what is predicted `without` all
+    conditions (classifier-free guidance, Ho & Salimans 2022), or without each of several (composed as by Liu et al.
+    2022). All of one shape."""
+    plain, weight = without[0], weights[0]
+    moved = plain + weight * (conditional - plain)
+    for plain, weight in zip(without[1:], weights[1:], strict=True):
+        moved = moved + (weight - 1) * (conditional - plain)
+    return moved
 
 
 class BasePrediction:

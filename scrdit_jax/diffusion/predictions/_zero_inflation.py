@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 
-from ._prediction import BasePrediction, Scale
+from ._prediction import BasePrediction, Scale, guided
 
 # Deviations of log expression above this mean nothing; nor do values many deviations from the mean.
 LARGEST_LOG_SPREAD = 1.0
@@ -87,11 +87,10 @@ class ZeroInflation(BasePrediction):
         """E[x_0 | x_t], (cell, gene)."""
         raise NotImplementedError
 
-    def guide(self, conditional, unconditional, weight):
-        """What is predicted under guidance, (cell, gene, outputs): moved away from the unconditional by `weight` times
-        the difference (classifier-free guidance, Ho & Salimans 2022); spreads stay."""
+    def guide(self, conditional, without, weights):
+        """`guided` log-odds and means, (cell, gene, outputs); spreads stay those of `conditional`."""
         moving = conditional.shape[-1] - self.fixed
-        moved = unconditional + weight * (conditional - unconditional)
+        moved = guided(conditional, without, weights)
         return jnp.concatenate([moved[..., :moving], conditional[..., moving:]], axis=-1)
 
     def error(self, clean, noise, noisy, predicted, alpha_bar):
