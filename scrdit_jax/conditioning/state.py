@@ -170,14 +170,14 @@ class StateFit:
     def fit(self, cells: np.ndarray) -> None:
         """Find the axes in the rows of `sample`, (cell, gene)."""
         along = [kind for kind in self._kinds if DERIVED[kind].axes is not None]
-        folds, means, found = np.zeros(len(cells), np.int64), [], []
+        folds, centres, found = np.zeros(len(cells), np.int64), [], []
         if len(cells) >= FOLDS * 2 and len(self._training) <= MOST_CELLS_IN_FOLDS:
             folds = folds_of(len(self._training), FOLDS + 1)[np.searchsorted(self._training, self.sample)]
         for fold in range(FOLDS + 1 if folds.any() else 1):
             some = cells[folds != fold] if fold else cells
-            means.append(some.mean(axis=0, dtype=np.float64))
+            centres.append(some.mean(axis=0, dtype=np.float64))
             found.append([DERIVED[kind].axes(some, self._kinds[kind]) for kind in along])
-        means = np.stack(means)
+        means = np.stack(centres)
         for i, kind in enumerate(along):
             kept = reproduced(cells, folds, [of_set[i] for of_set in found], means, self._least_reproduced)
             self._kinds[kind] = kept

@@ -73,6 +73,11 @@ def _checked(cells: Cells, column: str, source: str) -> pd.Categorical:
     found = pd.Categorical(labels.astype(str), categories=list(dict.fromkeys(map(str, names))))
     found = found.remove_unused_categories()
     counts = found.value_counts()
+    if len(counts) * LEAST_CELLS > cells.n_obs:
+        raise BadInput(
+            f"{source}: obs[{column!r}] has {len(counts)} different labels for {cells.n_obs} cells; a label needs at "
+            f"least {LEAST_CELLS} to be learnt: condition on a column that groups cells"
+        )
     rare = counts[counts < LEAST_CELLS]
     if len(rare):
         more = f" (and {len(rare) - 1} more labels)" if len(rare) > 1 else ""

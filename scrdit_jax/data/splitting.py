@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 
-# Between a cell's name and that of its file, where cells of several files have the same name.
-FILE_MARK = "@@"
+from ..io.joining import FILE_MARK
+
 # Of more held-out cells so many are kept: scores and timesteps need no more.
 MOST_KEPT = 20_000
 

@@ -202,8 +202,11 @@ class BackedCells:
         return self.var.index
 
     def __getitem__(self, mask: np.ndarray) -> BackedCells:
-        """The cells of a mask, a view."""
-        return replace(self, X=self.X[mask], obs=self.obs[mask])
+        """The cells of a mask, a view; as AnnData's, without the categories that none of them has."""
+        obs = self.obs[mask]
+        categorical = obs.select_dtypes("category")
+        obs = obs.assign(**{name: column.cat.remove_unused_categories() for name, column in categorical.items()})
+        return replace(self, X=self.X[mask], obs=obs)
 
     def copy(self) -> AnnData:
         """The cells in memory."""
@@ -226,6 +229,7 @@ def rows_of(x: sparse.csr_matrix | BackedMatrix, numbers: np.ndarray) -> sparse.
 
 
 def to_log_scale(cells: sparse.csr_matrix, factors: np.ndarray) -> None:
-    """Every value x of a cell becomes log(1 + factor x), in place; `factors` (cell,) float32."""
+    """Every value x of a cell becomes log(1 + factor x), in place, NaN where x is too low; `factors` are (cell,)."""
     cells.data *= np.repeat(factors, np.diff(cells.indptr))
-    np.log1p(cells.data, out=cells.data)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        np.log1p(cells.data, out=cells.data)
