@@ -17,7 +17,7 @@ from scrdit_jax.data.genes import choose_genes
 from scrdit_jax.data.preparing import Prepared
 from scrdit_jax.data.sources import load_prepared
 from scrdit_jax.data.splitting import validation_mask
-from scrdit_jax.data.statistics import SelectionStatistics
+from scrdit_jax.data.statistics import GeneStatistics
 from scrdit_jax.errors import BadConfig, BadInput
 from scrdit_jax.evaluation.memorisation import TrainingComponents
 from scrdit_jax.evaluation.metrics import dense
@@ -97,7 +97,7 @@ class ScoredGenes:
         if self.count is None:
             return slice(None)
         config = DataConfig(gene_selection=self.selection, genes=self.count)
-        statistics = SelectionStatistics.of_all(prepared.train.X)
+        statistics = GeneStatistics.of_all(prepared.train.X)
         return choose_genes(statistics, config, multiple_of=1, source=source)[0]
 
 

@@ -11,19 +11,21 @@ from typing import Unpack
 from ..cache import enable_compilation_cache
 from ..checkpoint import Run
 from ..config import DataConfig, RunConfig, load_preset
-from ..data.preparing import Prepared, is_prepared, prepared_from, write_prepared
-from ..data.sources import load_prepared, too_large
+from ..data.preparing import Prepared, prepared_from, write_prepared
+from ..data.sources import DataSets, load_prepared, too_large
 from ..devices import bind_processes, use_every_core
 from ..errors import BadConfig, BadInput
 from ..extras import optional
 from ..generation.fitting import fit_carried
 from ..generation.scoring import ModelScorer
-from ..io.reading import Data, open_cells
+from ..io.reading import open_cells
 from ..options import SettingChanges, with_keywords
 from ..training import loop
 from ..training.family import train_family
 
 DEFAULT_PRESET = "base"
+# Of streamed cells' values, what the chosen genes may hold that a copy of them is made to train from.
+MOST_COPIED = 0.5
 REFERENCE_HEADS = 8  # the paper's network; nothing in its weights tells
 
 
@@ -50,7 +52,7 @@ def settings(preset: str | RunConfig = DEFAULT_PRESET, **changes: Unpack[Setting
 
 @with_keywords(SettingChanges)
 def prepare(
-    data: Data,
+    data: DataSets,
     *,
     preset: str | RunConfig = DEFAULT_PRESET,
     transpose: bool = False,
@@ -62,7 +64,9 @@ def prepare(
     Parameters
     ----------
     data
-        An AnnData (raw counts, or on a log scale), a path, or "pbmc3k" for the embedded cells.
+        An AnnData (raw counts, or on a log scale), a path, or "pbmc3k" for the embedded cells; or several of them, as a
+        list or a folder of .h5ad and .zarr, which are joined on the genes and columns that all have. The column
+        ``file`` of obs then says which of them a cell is from.
     preset, **changes
         See `settings`.
     transpose
@@ -92,7 +96,7 @@ def prepare(
 
 @with_keywords(SettingChanges)
 def train(
-    data: Data | Prepared,
+    data: DataSets | Prepared,
     *,
     out: Path | str,
     preset: str | RunConfig = DEFAULT_PRESET,
@@ -113,13 +117,14 @@ def train(
     Parameters
     ----------
     data
-        An AnnData (raw counts, or on a log scale), a path, "pbmc3k" for the embedded cells, or Prepared cells.
+        See `prepare`; or Prepared cells.
     out
         The run directory, new or to continue.
     preset, **changes
         See `settings`. With ``condition_on=["cell_type"]`` the model is conditioned on that column of obs.
     transpose, stream
-        See `prepare`. Streamed cells are read from the run's own copy.
+        See `prepare`. Streamed cells are read from a copy in the run of the chosen genes; from the files themselves,
+        which must then stay as they are, where these genes hold most of the values.
     per_cell_type
         A model for each cell type (the paper's way); the directory of all of them samples as one run does.
     max_minutes
@@ -159,9 +164,9 @@ def train(
         source = prepared = data
     else:
         source = prepared = prepare(data, preset=preset, transpose=transpose, stream=stream, **changes)
-        if prepared.on_disk and not is_prepared(prepared.cells):
-            source = partial(_copied, prepared)
-            notes = (too_large(data) or "the cells stay on the disk, as asked",)
+        if prepared.on_disk:
+            source, where = _on_disk(prepared)
+            notes = (too_large(data) or "the cells stay on the disk, as asked", where)
     if on_notes is not None:
         on_notes((*prepared.metadata.notes, *notes))
     config = replace(config, data=prepared.metadata.settings)
@@ -183,6 +188,20 @@ def _options(config: RunConfig, max_minutes: float | None, tensorboard: bool) ->
         scorer=ModelScorer,
         fit=fit_carried,
         matrix_rate=known_matrix_rate(config.training.dtype),
+    )
+
+
+def _on_disk(prepared: Prepared) -> tuple[Prepared | Callable[[Run], Prepared], str]:
+    """Give what streamed cells are trained from, and a sentence about it."""
+    if prepared.share is None:
+        return prepared, "they are read as they were prepared"
+    if prepared.share > MOST_COPIED:
+        return prepared, (
+            f"they are read from the files as they are, of whose values the chosen genes hold {prepared.share:.0%}: "
+            "leave the files in place until training has ended"
+        )
+    return partial(_copied, prepared), (
+        f"the chosen genes, which hold {prepared.share:.0%} of the values, are copied into the run"
     )
 
 

@@ -17,7 +17,8 @@ PRESET_HELP = (
 )
 DATA_HELP = (
     "DATA: .h5ad, .zarr, 10x .h5, 10x .mtx folder, .csv/.tsv(.gz), .npy, or 'pbmc3k' (embedded); --stream takes the "
-    "first two."
+    "first two. Several, or a folder of .h5ad and .zarr, are joined on the genes and columns that all have; the column "
+    "'file' says which of them a cell is from."
 )
 
 data_options = options(
@@ -57,13 +58,15 @@ preset_option = click.option("--preset", default="base", show_default=True, help
         "scrdit prepare counts.h5ad --out prepared.h5ad", "scrdit prepare matrix/ --genes 3000 --out prepared.zarr"
     )
 )
-@click.argument("data")
+@click.argument("data", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Prepared cells, .h5ad or .zarr.")
 @preset_option
 @network_option
 @data_options
 @stream_option
-def prepare(data: str, out: Path, preset: str, transpose: bool, stream: bool | None, **changes: Any) -> None:
+def prepare(
+    data: tuple[str, ...], out: Path, preset: str, transpose: bool, stream: bool | None, **changes: Any
+) -> None:
     """Read, check, normalise, split and select genes; say what was found and done.
 
     DATA: see 'scrdit train --help'. 'train' does this by itself; prepare only to look first or to train often.
@@ -82,12 +85,13 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, stream: bool | N
         "scrdit train lung.h5ad --cell-type Fibroblast --preset paper --out fibroblasts",
         "scrdit train lung.h5ad --condition-on cell_type --condition-on patient --out run",
         "scrdit train lung.h5ad --per-cell-type --preset paper --out family",
+        "scrdit train atlas/ --condition-on tissue --condition-on file --out run",
         "scrdit train pbmc3k --preset demo --steps 500 --out quick",
     )
     + "\n\n"
     + DATA_HELP
 )
-@click.argument("data")
+@click.argument("data", nargs=-1, required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The run directory, new or to continue.")
 @preset_option
 @network_option
@@ -122,7 +126,7 @@ def prepare(data: str, out: Path, preset: str, transpose: bool, stream: bool | N
 @click.option("--tensorboard", is_flag=True, help="Write RUN/tensorboard, too.")
 @distributed_options
 @click.option("--coordinator", metavar="HOST:PORT", help="Where they meet, if JAX does not find out.")
-def train(data: str, out: Path, preset: str, transpose: bool, **changes: Any) -> None:
+def train(data: tuple[str, ...], out: Path, preset: str, transpose: bool, **changes: Any) -> None:
     """Train on DATA into the folder --out. The same command again continues where it stopped; SIGTERM saves first."""
     from .. import api
 

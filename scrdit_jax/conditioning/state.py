@@ -154,23 +154,30 @@ class StateFit:
         if counts:
             self._kinds.setdefault(LIBRARY_SIZE, 1)
         self._least_reproduced = least_reproduced
-        self._training = np.flatnonzero(~held_out)
+        self._cells, self._training = len(held_out), np.flatnonzero(~held_out)
         self.sample = np.zeros(0, np.int64)
         if any(DERIVED[kind].axes is not None for kind in self._kinds):
             order = np.random.default_rng(seed).permutation(self._training)
             self.sample = np.sort(order[: max(MOST_VALUES // genes, 2)])
         self._axes = no_axes(genes)
-        self._raw: list[np.ndarray] = []
+        self._raw, self._seen = np.zeros((0, 0)), 0
+
+    @property
+    def reads_values(self) -> bool:
+        """Whether `update` looks at the values of the cells, and not at their library sizes alone."""
+        return any(kind != LIBRARY_SIZE for kind in self._kinds)
 
     def fit(self, cells: np.ndarray) -> None:
         """Find the axes in the rows of `sample`, (cell, gene)."""
         along = [kind for kind in self._kinds if DERIVED[kind].axes is not None]
-        folds, sets = np.zeros(len(cells), np.int64), [cells]
-        if FOLDS * 2 <= len(cells) <= MOST_CELLS_IN_FOLDS:
+        folds, centres, found = np.zeros(len(cells), np.int64), [], []
+        if len(cells) >= FOLDS * 2 and len(self._training) <= MOST_CELLS_IN_FOLDS:
             folds = folds_of(len(self._training), FOLDS + 1)[np.searchsorted(self._training, self.sample)]
-            sets += [cells[folds != fold] for fold in range(1, FOLDS + 1)]
-        means = np.stack([some.mean(axis=0, dtype=np.float64) for some in sets])
-        found = [[DERIVED[kind].axes(some, self._kinds[kind]) for kind in along] for some in sets]
+        for fold in range(FOLDS + 1 if folds.any() else 1):
+            some = cells[folds != fold] if fold else cells
+            centres.append(some.mean(axis=0, dtype=np.float64))
+            found.append([DERIVED[kind].axes(some, self._kinds[kind]) for kind in along])
+        means = np.stack(centres)
         for i, kind in enumerate(along):
             kept = reproduced(cells, folds, [of_set[i] for of_set in found], means, self._least_reproduced)
             self._kinds[kind] = kept
@@ -182,15 +189,20 @@ class StateFit:
 
     def update(self, block: CellView) -> None:
         """Take in the next rows, held-out ones too."""
-        self._raw.append(raw_columns(self._kinds, self._axes[0], block))
+        raw = raw_columns(self._kinds, self._axes[0], block)
+        if not self._seen:
+            self._raw = np.empty((self._cells, raw.shape[1]))
+        self._raw[self._seen : self._seen + len(raw)] = raw
+        self._seen += len(raw)
 
     def finish(self) -> tuple[StateSpace, np.ndarray]:
         """The space, and the states (cell, column) float32 of all rows."""
-        raw = np.concatenate(self._raw)
         names = [(name, kind) for kind, count in self._kinds.items() for name in column_names(kind, count)]
-        known, columns, conditioned = raw[self._training], [], len(names) - self._unconditioned
+        columns, conditioned = [], len(names) - self._unconditioned
+        states = np.empty((self._cells, len(names)), np.float32)
         for i, (name, kind) in enumerate(names):
-            center, scale = float(np.float32(known[:, i].mean())), float(np.float32(known[:, i].std()))
+            known = self._raw[self._training, i]
+            center, scale = float(np.float32(known.mean())), float(np.float32(known.std()))
             columns.append(StateColumn(name, kind, center, scale if scale > 1e-6 else 1.0, i < conditioned))
-        space = StateSpace(tuple(columns), self._axes)
-        return space, standardise(raw, space.columns)
+            states[:, i : i + 1] = standardise(self._raw[:, i : i + 1], columns[-1:])
+        return StateSpace(tuple(columns), self._axes), states

@@ -80,6 +80,11 @@ def _checked(cells: Cells, column: str, source: str) -> pd.Categorical:
     found: Any = pd.Categorical.from_codes(_codes_of(labels, names), categories=pd.Index(names))
     found = found.remove_unused_categories()
     counts = found.value_counts()
+    if len(counts) * LEAST_CELLS > cells.n_obs:
+        raise BadInput(
+            f"{source}: obs[{column!r}] has {len(counts)} different labels for {cells.n_obs} cells; a label needs at "
+            f"least {LEAST_CELLS} to be learnt: condition on a column that groups cells"
+        )
     rare = counts[counts < LEAST_CELLS]
     if len(rare):
         raise BadInput(

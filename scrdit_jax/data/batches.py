@@ -16,6 +16,8 @@ from .packed import Packed, index_dtype, pack_rows
 # from a disk a window at a time is read, in stretches.
 CELLS_A_STRETCH = 64
 STRETCHES_A_WINDOW = 512
+# A window, and the next, lie in memory: of cells with more genes they are half as long.
+MANY_GENES = 8192
 
 
 class Batch(NamedTuple):
@@ -104,7 +106,9 @@ class Batches:
     def __post_init__(self) -> None:
         if self.in_memory:
             self.cells = sparse.csr_matrix(self.cells, dtype=np.float32)
-        self.shuffle = self.shuffle or Shuffle(self.cells.shape[0], self.seed)
+        cells, genes = self.cells.shape
+        stretches = STRETCHES_A_WINDOW // 2 if genes > MANY_GENES else STRETCHES_A_WINDOW
+        self.shuffle = self.shuffle or Shuffle(cells, self.seed, stretches_a_window=stretches)
 
     @property
     def in_memory(self) -> bool:

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import LinearOperator, svds
 from ..config import DataConfig, GeneGroups
 from ..io.backed import BackedMatrix
 from ..io.checking import Matrix
-from .statistics import GeneMoments, stored
+from .statistics import GeneStatistics
 
 # Of so many training cells at most; more would say the same of which genes go together.
 MOST_CELLS = 4096
@@ -41,7 +41,7 @@ def coexpression_order(x: sparse.csr_matrix, group: int, *, rare: int = 0, rare_
     alike too. Within a group the genes that more cells express come first. The `rare` genes that fewest cells express
     come last, in groups of `rare_group`.
     """
-    expressing = np.bincount(stored(x)[1], minlength=x.shape[1])
+    expressing = GeneStatistics.of(x, linear=False).values.cells
     by_cells = np.argsort(-expressing, kind="stable")
     often, seldom = np.sort(by_cells[: x.shape[1] - rare]), np.sort(by_cells[x.shape[1] - rare :])
     described, found = _correlations(x), []
@@ -53,8 +53,7 @@ def coexpression_order(x: sparse.csr_matrix, group: int, *, rare: int = 0, rare_
 
 def _correlations(x: sparse.csr_matrix) -> np.ndarray:
     """(gene, component) float64: of each gene with the principal components of the standardised cells."""
-    values, genes = stored(x)
-    moments = GeneMoments.of(values.astype(np.float64), genes, x.shape)
+    moments = GeneStatistics.of(x, linear=False).values.among(x.shape[0])
     deviation = np.sqrt(moments.variance)
     weights = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
     count = min(COMPONENTS, min(x.shape) - 1)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..config import DataConfig
 from ..errors import BadInput
-from .statistics import GeneMoments, SelectionStatistics
+from .statistics import GeneMoments, GeneStatistics
 
 # No transcriptome has more genes that say something; what has more is of several species, or holds transcripts.
 MOST_GENES = 40_000
@@ -44,7 +44,7 @@ def highly_variable(moments: GeneMoments, *, bins: int = 20) -> np.ndarray:
 
 
 def choose_genes(
-    statistics: SelectionStatistics, config: DataConfig, *, multiple_of: int, source: str = "the matrix"
+    statistics: GeneStatistics, config: DataConfig, *, multiple_of: int, source: str = "the matrix"
 ) -> tuple[np.ndarray, list[str]]:
     """Column numbers of the chosen genes in ascending order, and sentences that say how they were chosen.
 
@@ -80,7 +80,7 @@ def choose_genes(
     return np.sort(passing[best_first[:kept]]), sentences
 
 
-def _ranking(statistics: SelectionStatistics, passing: np.ndarray, selection: str) -> tuple[np.ndarray, str]:
+def _ranking(statistics: GeneStatistics, passing: np.ndarray, selection: str) -> tuple[np.ndarray, str]:
     """(a score of each passing gene, the larger the better; what its best are, in words)."""
     if selection == "cv":
         moments = statistics.logs[passing]

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from ..config import DataConfig
 from ..errors import BadInput
-from ..io.backed import BackedMatrix, Cells, make_cells
+from ..io.backed import BackedMatrix, Cells, make_cells, to_log_scale
 from ..io.checking import locate, value_at
 from .statistics import CellStatistics
 
@@ -34,6 +34,12 @@ class Normalization:
     def from_dict(cls, values: Mapping[str, Any]) -> Normalization:
         """The inverse of `to_dict`."""
         return cls(**values)
+
+
+def target_sum_of(config: DataConfig, statistics: CellStatistics) -> float | None:
+    """What cells of these statistics are scaled to before their logarithm is taken; None: they are left alone."""
+    counts = config.normalize == "auto" and statistics.are_counts
+    return config.target_sum if counts or config.normalize == "log1p" else None
 
 
 def normalize(
@@ -58,7 +64,7 @@ def normalize(
         method, sentence = "log1p", f"raw counts recognised (all non-negative whole numbers): {scaled}"
     else:
         method, sentence = "none", "values that are not all whole numbers: taken to be on a log scale and left alone"
-    target_sum = config.target_sum if method == "log1p" else None
+    target_sum = target_sum_of(config, statistics)
     return _apply(adata, statistics.library_size, Normalization(method, target_sum, counts, sentence), source)
 
 
@@ -105,8 +111,8 @@ def _apply(adata: Cells, library: np.ndarray, decided: Normalization, source: st
         if isinstance(x, BackedMatrix):
             x = dataclasses.replace(x, factors=factors)
         elif sparse.issparse(x):
-            values = x.data * np.repeat(factors, np.diff(x.indptr))
-            x = sparse.csr_matrix((np.log1p(values, out=values), x.indices, x.indptr), shape=x.shape)
+            x = sparse.csr_matrix((x.data.copy(), x.indices, x.indptr), shape=x.shape)
+            to_log_scale(x, factors)
         else:
             x = x * factors[:, None]
             x = np.log1p(x, out=x)

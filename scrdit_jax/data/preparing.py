@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +19,27 @@ from ..conditioning.derived import is_derived
 from ..conditioning.state import LIBRARY_SIZE, StateSpace, no_axes
 from ..conditioning.variables import Variable, categorical, find_variables
 from ..config import DataConfig, GeneGroups
-from ..errors import BadConfig, BadInput, GeneMismatch, OutputExists, UnknownCellType
-from ..io.backed import BackedMatrix, Cells, make_cells
-from ..io.checking import Matrix, check_cells, listed, notes_of, row_blocks, with_notes
+from ..errors import BadConfig, BadInput, GeneMismatch, OutputExists
+from ..io.backed import BackedMatrix, Cells, make_cells, rows_of
+from ..io.checking import Matrix, check_cells, notes_of, row_blocks, with_notes
 from ..io.writing import check_suffix, write_cells
 from ..registry import DERIVED
+from .cell_types import TypedCells, cells_of_types, counted
 from .chosen_genes import fit_chosen_genes
 from .gene_order import in_order
 from .genes import choose_genes
 from .marginals import gene_marginals
 from .metadata import AXES_KEY, METADATA_KEY, DatasetMetadata
-from .normalizing import Normalization, normalize, normalize_like
-from .splitting import held_out_mask
-from .statistics import CellStatistics, SelectionStatistics, survey
-
-DEFAULT_CELL_TYPE_KEY = "cell_type"
+from .normalizing import Normalization, normalize, normalize_like, target_sum_of
+from .splitting import MOST_KEPT, held_out_mask, kept_mask
+from .statistics import CellStatistics, GeneStatistics, Survey, survey
 
 
 @dataclass(frozen=True)
 class Prepared:
     """Cells on the log scale with the chosen genes (X CSR float32, `obs.split`, `obs.library_size`), their metadata
-    and, where they were just prepared, the training cells' `marginals`.
+    and, where they were just prepared, the training cells' `marginals` and the `share` that the chosen genes have of
+    the values above zero that training cells have.
 
     Their states are columns of obs, measured along `axes` (set, gene + 1, n); see conditioning.state.
     """
@@ -47,6 +48,7 @@ class Prepared:
     metadata: DatasetMetadata
     axes: np.ndarray
     marginals: np.ndarray | None = None
+    share: float | None = None
 
     def gene_marginals(self) -> np.ndarray:
         """The marginals of the training cells, (gene, 3) float32: found when they were prepared, or now."""
@@ -64,7 +66,7 @@ class Prepared:
         if len(self.axes) == 1 or not apart:
             columns = [train.obs[column.name].to_numpy(np.float32) for column in self.metadata.state]
             return np.stack(columns, axis=1) if columns else np.zeros((train.n_obs, 0), np.float32)
-        x = train.X.take(np.arange(train.n_obs)) if self.on_disk else train.X
+        x = rows_of(train.X, np.arange(train.n_obs))
         return self.space.states_apart(x, train.obs["library_size"].to_numpy())
 
     def in_space(self, space: StateSpace) -> Prepared:
@@ -73,7 +75,7 @@ class Prepared:
         blocks = zip(row_blocks(self.cells.X), row_blocks(library), strict=True)
         states = np.concatenate([space.states(*block) for block in blocks])
         metadata = replace(self.metadata, state=space.columns)
-        return Prepared(_with_states(self.cells, space, states), metadata, space.axes, self.marginals)
+        return replace(self, cells=_with_states(self.cells, space, states), metadata=metadata, axes=space.axes)
 
     @property
     def on_disk(self) -> bool:
@@ -87,8 +89,10 @@ class Prepared:
 
     @property
     def held_out(self) -> Cells:
-        """The cells never trained on, a view."""
-        return self.cells[(self.cells.obs["split"] == "held_out").to_numpy()]
+        """The cells never trained on, a view; MOST_KEPT of them at most, chosen by their names."""
+        there = (self.cells.obs["split"] == "held_out").to_numpy()
+        there[there] = kept_mask(self.cells.obs_names[there], self.metadata.settings.seed)
+        return self.cells[there]
 
 
 def prepare(
@@ -96,29 +100,35 @@ def prepare(
 ) -> Prepared:
     """Check, select cell types, normalise, split, choose genes and fit the scaling; the input is not changed.
 
-    Genes and scaling are decided on the training cells alone. Cells on a disk are gone through four times. `source`
-    names the input; `groups` are the network's, for the order of the genes. Raises BadInput or UnknownCellType.
+    Genes and scaling are decided on the training cells alone. Cells on a disk are gone through once, and once more
+    where the model is conditioned on numbers that are found in the chosen genes. `source` names the input, `groups`
+    are the network's, for the order of the genes. Raises BadInput or UnknownCellType.
     """
-    cells = check_cells(adata, source, values=False)
-    digest, statistics = survey(cells, source)
-    cells, statistics, key, notes = _cells_of_types(cells, statistics, config, source)
+    whole = check_cells(adata, source, values=False)
+    typed = cells_of_types(whole, config, source)
+    cells, key = _of_types(whole, typed), typed.key
     cells = categorical(cells, config.condition_on, source)
+    held_out = held_out_mask(whole.obs_names, config.held_out, config.seed)
+    found = _surveyed(whole, typed.chosen & ~held_out, config, source)
+    statistics, held_out = found.cells[typed.chosen], held_out[typed.chosen & (found.cells.library_size > 0)]
     replaced = [name for name in cells.obs if name in ("library_size", "split") or is_derived(name)]
     cells, normalization = normalize(cells, config, statistics=statistics, source=source)
-    notes = [*notes_of(cells), *notes, normalization.sentence]
+    notes = [*notes_of(cells), *typed.notes, normalization.sentence]
     notes += [f"the column {name!r} of obs was replaced" for name in replaced]
 
-    held_out = _held_out(cells, config, source)
-    n_train, n_held_out = int(np.sum(~held_out)), int(np.sum(held_out))
-    notes.append(f"{n_train} cells for training, {n_held_out} held out")
-    selection = SelectionStatistics.of_all(cells.X[~held_out])
-    columns, sentences = choose_genes(selection, config, multiple_of=multiple_of, source=source)
+    n_train, n_held_out = _sizes(held_out, config, source)
+    notes.append(f"{n_train} cells for training, {n_held_out} held out" + _kept(n_held_out))
+    genes = found.genes
+    if found.target_sum != normalization.target_sum:  # the first cells looked otherwise than all
+        genes = GeneStatistics.of_all(cells.X[~held_out], linear=_linear(config))
+    columns, sentences = choose_genes(genes, config, multiple_of=multiple_of, source=source)
     variables = find_variables(cells.obs[~held_out], config.condition_on, source)
     columns, gene_order = in_order(cells.X, held_out, columns, config, groups or GeneGroups())
 
     x = _rows(cells.X[:, columns])
     library = cells.obs["library_size"].to_numpy()
-    fitted = fit_chosen_genes(x, library, held_out, config, counts=normalization.were_counts)
+    fitted = fit_chosen_genes(x, library, held_out, config, genes[columns], counts=normalization.were_counts)
+    share = float(genes.expressing[columns].sum() / genes.expressing.sum())
     split = pd.Categorical(np.where(held_out, "held_out", "train"), categories=["train", "held_out"])
     obs = _plain(_without_derived(cells.obs).assign(split=split))
     chosen = _with_states(make_cells(x, obs, _plain(cells.var.iloc[columns])), fitted.space, fitted.states)
@@ -127,29 +137,50 @@ def prepare(
         normalization=normalization,
         scaling=fitted.scaling,
         cell_type_key=key,
-        cell_types=_counts(obs[key][~held_out]) if key else {},
+        cell_types=counted(obs[key][~held_out]) if key else {},
         n_train=n_train,
         n_held_out=n_held_out,
         settings=config,
         source=source,
-        digest=digest,
+        digest=found.digest,
         notes=(*notes, *sentences, *_conditioned_on(variables, fitted.space)),
         variables=variables,
         state=fitted.space.columns,
         gene_order=gene_order,
     )
-    return Prepared(chosen, metadata, fitted.space.axes, fitted.marginals)
+    return Prepared(chosen, metadata, fitted.space.axes, fitted.marginals, share)
 
 
-def _held_out(cells: Cells, config: DataConfig, source: str) -> np.ndarray:
-    """(cell,) bool: the cells that are held out; BadInput where under 2 are left to train on."""
-    held_out = held_out_mask(cells.obs_names, config.held_out, config.seed)
-    if (n_train := int(np.sum(~held_out))) < 2:
+def _surveyed(cells: Cells, training: np.ndarray, config: DataConfig, source: str) -> Survey:
+    return survey(cells, training, partial(target_sum_of, config), linear=_linear(config), source=source)
+
+
+def _linear(config: DataConfig) -> bool:
+    """Whether genes are chosen by what they are before the logarithm."""
+    return config.gene_selection == "hvg"
+
+
+def _of_types(cells: Cells, typed: TypedCells) -> Cells:
+    """The chosen cells, with their types."""
+    if typed.types is None:
+        return cells
+    selected: Any = cells if typed.chosen.all() else cells[typed.chosen]
+    return make_cells(selected.X, selected.obs.assign(**{typed.key: typed.types}), selected.var, dict(cells.uns))
+
+
+def _sizes(held_out: np.ndarray, config: DataConfig, source: str) -> tuple[int, int]:
+    """How many cells are to be trained on, and how many not; BadInput where under 2 are left to train on."""
+    n_held_out = int(np.sum(held_out))
+    if (n_train := len(held_out) - n_held_out) < 2:
         raise BadInput(
-            f"{source}: {n_train} of its {cells.n_obs} cells fall to training ({config.held_out:g} held out); "
+            f"{source}: {n_train} of its {len(held_out)} cells fall to training ({config.held_out:g} held out); "
             "there must be at least 2: give more cells, name more cell types, or hold out less"
         )
-    return held_out
+    return n_train, n_held_out
+
+
+def _kept(n_held_out: int) -> str:
+    return f", {MOST_KEPT} of which a run keeps" if n_held_out > MOST_KEPT else ""
 
 
 def _conditioned_on(variables: tuple[Variable, ...], space: StateSpace) -> list[str]:
@@ -272,43 +303,6 @@ def write_prepared(prepared: Prepared, path: str | Path) -> Path:
     return path
 
 
-def _cells_of_types(
-    cells: Cells, statistics: CellStatistics, config: DataConfig, source: str
-) -> tuple[Cells, CellStatistics, str | None, list[str]]:
-    """The cells of the named types (all, without names) and their statistics, the column that holds the types, and what
-    to say about it."""
-    key = config.cell_type_key or DEFAULT_CELL_TYPE_KEY
-    if config.cell_type_key is None and not config.cell_types:
-        if key not in cells.obs or cells.obs[key].dtype.kind in "biufc":
-            return cells, statistics, None, []
-        if cells.obs[key].isna().any():
-            missing = int(cells.obs[key].isna().sum())
-            return cells, statistics, None, [f"obs[{key!r}] lacks {missing} labels; cell types were not used"]
-    if key not in cells.obs:
-        there = f"obs has {listed(cells.obs.columns)}" if len(cells.obs.columns) else "obs has no columns"
-        raise BadInput(f"{source} has no column {key!r} for cell types; {there}: pass one as --cell-type-key")
-    if missing := int(cells.obs[key].isna().sum()):
-        raise BadInput(
-            f"{source}: obs[{key!r}] lacks the label of {missing} of {cells.n_obs} cells; label them or leave them out"
-        )
-    labels = cells.obs[key].astype(str)
-    there = sorted(labels.unique())
-    order = map(str, cells.obs[key].cat.categories) if cells.obs[key].dtype == "category" else there
-    for name in config.cell_types:
-        if name not in there:
-            raise UnknownCellType(f"{source} has no cell type {name!r} in obs[{key!r}]; there are {listed(there)}")
-    chosen = labels.isin(config.cell_types).to_numpy() if config.cell_types else np.ones(cells.n_obs, dtype=bool)
-    notes = [f"{int(chosen.sum())} of {cells.n_obs} cells are {listed(config.cell_types)}"] * bool(config.cell_types)
-    types = pd.Categorical(labels[chosen], categories=[name for name in order if name in set(labels[chosen])])
-    selected = cells if chosen.all() else cells[chosen]
-    obs = selected.obs.assign(**{key: types})
-    return make_cells(selected.X, obs, cells.var, dict(cells.uns)), statistics[chosen], key, notes
-
-
-def _counts(labels: pd.Series) -> dict[str, int]:
-    return {str(name): int(n) for name, n in labels.value_counts().sort_index().items() if n}
-
-
 def _plain(table: pd.DataFrame) -> pd.DataFrame:
     """Columns of mixed things as words, which every file format can hold."""
     mixed = [name for name, dtype in table.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
@@ -327,7 +321,12 @@ def _named(normalization: Normalization) -> str:
 
 
 def _rows(x: Matrix) -> sparse.csr_matrix | BackedMatrix:
-    return x if isinstance(x, BackedMatrix) else sparse.csr_matrix(x, dtype=np.float32)
+    """As it is on the disk; in memory CSR with sorted indices, which columns that do not ascend leave unsorted."""
+    if isinstance(x, BackedMatrix):
+        return x
+    rows = sparse.csr_matrix(x, dtype=np.float32)
+    rows.sort_indices()
+    return rows
 
 
 def _holds_prepared(path: Path) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..io.checking import Matrix, row_blocks
-from .statistics import ValueSquares, ValueSums
+from ..io.checking import Matrix
+from .statistics import GeneStatistics
 
 
 def negate_zeros(x, zero_value: float):
@@ -64,30 +64,24 @@ class Scaling:
 
     @classmethod
     def fit(cls, x: Matrix, zero_value: float | None, standardize: bool, *, clip: bool = False) -> Scaling:
-        """`of` all rows of `x`, gone through twice, a block at a time."""
-        sums = ValueSums.of_all(x)
-        squares = ValueSquares.of_all(row_blocks(x), sums.centres(zero_value or 0.0)) if standardize else None
-        return cls.of(sums, squares, zero_value, clip=clip)
+        """`of` all rows of `x`, gone through once, a block at a time."""
+        return cls.of(GeneStatistics.of_all(x, linear=False), zero_value, standardize, clip=clip)
 
     @classmethod
-    def of(
-        cls, sums: ValueSums, squares: ValueSquares | None, zero_value: float | None, *, clip: bool = False
-    ) -> Scaling:
+    def of(cls, genes: GeneStatistics, zero_value: float | None, standardize: bool, *, clip: bool = False) -> Scaling:
         """One mean and one population deviation over all entries after zero-negation, in float64.
 
-        `squares` are about `sums.centres(zero_value)`; without them, mean 0 and deviation 1 (the paper). Standardising
-        each gene by itself was measured to be much worse. With `clip`, the ranges of the genes too; a gene that no cell
-        expresses has 0 to 0.
+        Without `standardize`, mean 0 and deviation 1 (the paper). Standardising each gene by itself was measured to be
+        much worse. With `clip`, the ranges of the genes too; a gene that no cell expresses has 0 to 0.
         """
         ranges = None
         if clip:
-            least = np.where(sums.greatest == 0, 0.0, sums.least)
-            ranges = tuple(zip(least.tolist(), sums.greatest.tolist(), strict=True))
-        if squares is None:
+            least = np.where(genes.greatest == 0, 0.0, genes.least)
+            ranges = tuple(zip(least.tolist(), genes.greatest.tolist(), strict=True))
+        if not standardize:
             return cls(zero_value, 0.0, 1.0, ranges)
-        size = sums.cells * len(sums.sums)
-        mean = sums.centres(zero_value or 0.0).mean
-        return cls(zero_value, mean, float(np.sqrt(squares.mean / size)) or 1.0, ranges)
+        zero = zero_value or 0.0
+        return cls(zero_value, genes.mean(zero), float(np.sqrt(genes.variance(zero))) or 1.0, ranges)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

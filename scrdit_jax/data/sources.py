@@ -1,8 +1,9 @@
-"""Wherever cells come from (a path, the embedded PBMC 3k, an AnnData), prepared for a model."""
+"""Wherever cells come from (paths, a folder, the embedded PBMC 3k, an AnnData), prepared for a model."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from anndata import AnnData
@@ -10,20 +11,37 @@ from anndata import AnnData
 from ..config import DataConfig, GeneGroups
 from ..devices import free_host_memory
 from ..errors import BadInput
-from ..io.backed import BackedCells
-from ..io.checking import require_finite
-from ..io.reading import Data, bytes_in_memory, load_cells, open_cells
+from ..io.backed import BackedCells, Cells
+from ..io.checking import check_cells, require_finite
+from ..io.joining import Part, join
+from ..io.reading import Data, bytes_in_memory, files_in, load_cells, open_cells
+from .joined import require_alike
 from .preparing import Prepared, is_prepared, prepare, prepared_from
+
+# One data set, or several that are joined: a sequence of them, or a folder that holds their files.
+DataSets = Data | Sequence[Data]
 
 # Preparing holds so many copies of the matrix at once, at worst.
 COPIES = 4
+# More files are not all named in a message.
+SHOWN_FILES = 3
 
 
-def too_large(data: Data) -> str | None:
-    """A sentence where preparing the cells in memory would take more of it than there is; else None."""
+def data_sets(data: DataSets) -> list[Data]:
+    """Each by itself; BadInput where there is none."""
     if isinstance(data, AnnData):
-        return None
-    needed = (bytes_in_memory(Path(data)) or 0) * COPIES
+        return [data]
+    if not isinstance(data, str | Path):
+        if not (given := list(data)):
+            raise BadInput("no data were given; give a file, a folder or several files")
+        return [each for one in given for each in data_sets(one)]
+    return list(files_in(Path(data))) or [data]
+
+
+def too_large(data: DataSets) -> str | None:
+    """A sentence where preparing the cells in memory would take more of it than there is; else None."""
+    files = [Path(each) for each in data_sets(data) if not isinstance(each, AnnData)]
+    needed = sum(bytes_in_memory(path) or 0 for path in files) * COPIES
     free = free_host_memory()
     if needed < free:
         return None
@@ -31,7 +49,7 @@ def too_large(data: Data) -> str | None:
 
 
 def load_prepared(
-    data: Data,
+    data: DataSets,
     config: DataConfig,
     *,
     asked: Collection[str] = (),
@@ -42,12 +60,13 @@ def load_prepared(
 ) -> Prepared:
     """Cells ready to train on, or with `stored` such as stay on the disk and are prepared as they are read.
 
-    What `prepare` wrote before keeps its settings; BadInput if those `asked` for differ.
+    Several data sets are joined. What `prepare` wrote before keeps its settings; BadInput if those `asked` for differ.
     """
-    if stored:
-        cells, source = _open(data, transpose), Path(data).name
+    each = data_sets(data)
+    if len(each) > 1:
+        cells, source = _joined(each, config, transpose=transpose, stored=stored)
     else:
-        cells, source = load_cells(data, transpose=transpose)
+        cells, source = _loaded(each[0], transpose=transpose, stored=stored)
     if not is_prepared(cells):
         return prepare(cells, config, multiple_of=multiple_of, source=source, groups=groups)
     if stored:
@@ -67,6 +86,39 @@ def load_prepared(
             "prepare it again with the preset and network it is to be trained with"
         )
     return prepared
+
+
+def _loaded(data: Data, *, transpose: bool, stored: bool) -> tuple[Cells, str]:
+    """The cells, and the name that messages give them."""
+    if stored:
+        return _open(data, transpose), Path(data).name
+    return load_cells(data, transpose=transpose)
+
+
+def _joined(each: Sequence[Data], config: DataConfig, *, transpose: bool, stored: bool) -> tuple[Cells, str]:
+    """The cells of several data sets as those of one, and the name that messages give them."""
+    parts = []
+    for name, data in zip(_names(each), each, strict=True):
+        cells, source = _loaded(data, transpose=transpose, stored=stored)
+        if is_prepared(cells):
+            raise BadInput(
+                f"{source} was prepared before and cannot be joined with others; give the files as they came"
+            )
+        parts.append(Part(name, check_cells(cells, source, values=False)))
+    require_alike(parts, config)
+    more = len(parts) - SHOWN_FILES
+    source = ", ".join(part.name for part in parts[:SHOWN_FILES]) + (f" and {more} more" if more > 0 else "")
+    return join(parts), source
+
+
+def _names(each: Sequence[Data]) -> list[str]:
+    """A name for each, of its file without the suffix; with its folder where two are the same."""
+    names = [f"data_{i}" if isinstance(one, AnnData) else Path(one).stem for i, one in enumerate(each, 1)]
+    if max(Counter(names).values()) > 1:
+        names = [name if isinstance(one, AnnData) else str(Path(one)) for name, one in zip(names, each, strict=True)]
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise BadInput(f"{repeated[0]} was given twice; give each file once")
+    return names
 
 
 def _open(data: Data, transpose: bool) -> BackedCells:

@@ -1,24 +1,22 @@
 """Sums over cells and genes that preparing rests on, each of a block of rows, and added up.
 
-    sum(map(GeneMoments.of, blocks))      as    GeneMoments.of(all rows)
+    sum(map(GeneStatistics.of, blocks))      as    GeneStatistics.of(all rows)
 
-so that one pass over cells on a disk yields all that does not depend on the pass before it. float64 throughout.
+so that one pass over cells on a disk yields all that they are prepared by. float64 throughout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import reduce
-from operator import add
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse
 
 from ..io import checking
-from ..io.backed import Cells
-from ..io.checking import Matrix, SourceDigest, require_finite, row_blocks, stored
+from ..io.backed import Cells, to_log_scale
+from ..io.checking import Matrix, SourceDigest, canonical, require_finite, row_blocks
 
 # exp() of more overflows float32, and no log of an expression is near it: such values were never on a log scale.
 LARGEST_LOG = 80.0
@@ -65,44 +63,97 @@ class CellStatistics:
         return CellStatistics(*(getattr(self, name)[mask] for name in self.__dataclass_fields__))
 
 
-def survey(cells: Cells, source: str) -> tuple[str, CellStatistics]:
-    """The digest of checked `cells` and the statistics of each, in one pass; BadInput where a value is not finite."""
-    digest, parts, first = SourceDigest(cells), [], 0
-    for block in row_blocks(cells.X):
-        require_finite(block, cells.obs_names[first : first + block.shape[0]], cells.var_names, source)
-        digest.update(block)
-        parts.append(CellStatistics.of(block))
-        first += block.shape[0]
-    return digest.hexdigest(), CellStatistics.join(parts)
+class Survey(NamedTuple):
+    """What one pass over cells finds: their digest, the statistics of each, those of the genes over training cells, and
+    the sum that each cell was scaled to for these, before the logarithm (None: left as it was)."""
+
+    digest: str
+    cells: CellStatistics
+    genes: GeneStatistics
+    target_sum: float | None
+
+
+def survey(
+    cells: Cells,
+    training: np.ndarray,
+    target_sum_of: Callable[[CellStatistics], float | None],
+    *,
+    linear: bool,
+    source: str,
+) -> Survey:
+    """Go through checked `cells` once. BadInput where a value is not finite.
+
+    The genes' statistics are over those cells of the mask `training` (cell,) that express anything, on the log scale.
+    Whether they are brought there is decided by the first block, which `target_sum_of` is given the statistics of: who
+    finds later that it was wrong has to go through the cells again. `linear` as GeneStatistics.
+    """
+    digest, parts = SourceDigest(cells), []
+    target_sum: float | None = None
+
+    def on_log_scale() -> Iterator[sparse.csr_matrix]:
+        nonlocal target_sum
+        first = 0
+        for block in row_blocks(cells.X):
+            here = slice(first, first := first + block.shape[0])
+            require_finite(block, cells.obs_names[here], cells.var_names, source)
+            block = canonical(sparse.csr_matrix(block, dtype=np.float32))
+            digest.update(block)
+            found = CellStatistics.of(block)
+            if not parts:
+                target_sum = target_sum_of(found)
+            parts.append(found)
+            wanted = training[here] & (found.library_size > 0)
+            rows = block[wanted]
+            if target_sum is not None:
+                to_log_scale(rows, (target_sum / found.library_size[wanted]).astype(np.float32))
+            yield rows
+
+    genes = GeneStatistics.of_blocks(reblocked(on_log_scale()), cells.n_vars, linear=linear)
+    return Survey(digest.hexdigest(), CellStatistics.join(parts), genes, target_sum)
 
 
 @dataclass(frozen=True)
 class GeneMoments:
-    """Of each gene over `cells` cells its `mean` and the sum of `squares` of deviations from it, (gene,) each."""
+    """Of each gene over `cells` cells, a number or (gene,), its `mean` and the sum of `squares` of deviations from it,
+    (gene,) each."""
 
-    cells: int
+    cells: int | np.ndarray
     mean: np.ndarray
     squares: np.ndarray
 
     @classmethod
-    def of(cls, values: np.ndarray, genes: np.ndarray, shape: tuple[int, int]) -> GeneMoments:
-        """Of a block of this (cell, gene) shape with these `values` of these `genes`, and zeros."""
-        cells, n_genes = shape
-        mean = np.bincount(genes, weights=values, minlength=n_genes) / cells
-        squares = np.bincount(genes, weights=(values - mean[genes]) ** 2, minlength=n_genes)
-        zeros = cells - np.bincount(genes, minlength=n_genes)
-        return cls(cells, mean, squares + zeros * mean**2)
+    def of(cls, values: np.ndarray, cells: np.ndarray) -> GeneMoments:
+        """Of `values` in the order of their genes, of which `cells` (gene,) have one each."""
+        mean = _divided(_sums(values, cells), cells)
+        return cls(cells, mean, _sums((values - np.repeat(mean, cells)) ** 2, cells))
 
     def __add__(self, other: GeneMoments) -> GeneMoments:
         """Of the cells of both (Chan, Golub & LeVeque 1983, eq. 2.1): no digits are lost where little varies."""
         cells = self.cells + other.cells
-        apart = other.mean - self.mean
-        mean = self.mean + apart * (other.cells / cells)
-        return GeneMoments(cells, mean, self.squares + other.squares + apart**2 * (self.cells * other.cells / cells))
+        apart, share = other.mean - self.mean, _divided(other.cells, cells)
+        return GeneMoments(
+            cells, self.mean + apart * share, self.squares + other.squares + apart**2 * (self.cells * share)
+        )
 
     def __getitem__(self, genes: np.ndarray) -> GeneMoments:
         """Those of the genes of these numbers."""
-        return GeneMoments(self.cells, self.mean[genes], self.squares[genes])
+        cells = self.cells[genes] if isinstance(self.cells, np.ndarray) else self.cells
+        return GeneMoments(cells, self.mean[genes], self.squares[genes])
+
+    def among(self, cells: int) -> GeneMoments:
+        """Those over so many `cells`, of which the others have zeros."""
+        zeros = cells - self.cells
+        nothing = np.zeros_like(self.mean)
+        return replace(self + GeneMoments(zeros, nothing, nothing), cells=cells)
+
+    def about(self, centre: float | np.ndarray) -> np.ndarray:
+        """Sums of squared deviations from `centre`, a number or (gene,)."""
+        return self.squares + self.cells * (self.mean - centre) ** 2
+
+    @property
+    def sums(self) -> np.ndarray:
+        """The sum of each gene's values."""
+        return self.mean * self.cells
 
     @property
     def variance(self) -> np.ndarray:
@@ -111,131 +162,94 @@ class GeneMoments:
 
 
 @dataclass(frozen=True)
-class SelectionStatistics:
-    """What genes are chosen by, of each gene: in how many cells it is `expressing`, whether a value is `large` (above
-    LARGEST_LOG), and the moments of x (`logs`) and of exp(x) - 1 (`linear`)."""
-
-    expressing: np.ndarray
-    large: np.ndarray
-    logs: GeneMoments
-    linear: GeneMoments
-
-    @classmethod
-    def of(cls, block: Matrix) -> SelectionStatistics:
-        """Of a block of cells on the natural log scale."""
-        values, genes, shape = *stored(block), block.shape
-        large = np.zeros(shape[1], dtype=bool)
-        large[genes[values > LARGEST_LOG]] = True
-        with np.errstate(over="ignore", invalid="ignore"):
-            linear = GeneMoments.of(np.expm1(values).astype(np.float64), genes, shape)
-        logs = GeneMoments.of(values.astype(np.float64), genes, shape)
-        return cls(np.bincount(genes[values > 0], minlength=shape[1]), large, logs, linear)
-
-    @classmethod
-    def of_all(cls, x: Matrix) -> SelectionStatistics:
-        """Of all rows of `x`, in one pass."""
-        return reduce(add, map(cls.of, row_blocks(x)))
-
-    def __add__(self, other: SelectionStatistics) -> SelectionStatistics:
-        """Of the cells of both."""
-        with np.errstate(invalid="ignore"):
-            linear = self.linear + other.linear
-        return SelectionStatistics(
-            self.expressing + other.expressing, self.large | other.large, self.logs + other.logs, linear
-        )
-
-
-@dataclass(frozen=True)
-class ValueSums:
-    """Over the values that are not zero: their `total`, and of each gene how many cells are `expressing` it, the `sums`
-    of values, the `least` (inf where there is none) and the `greatest`."""
+class GeneStatistics:
+    """What genes are chosen by and a model starts from, of each gene over `cells` cells on the natural log scale: the
+    moments of the `values` of those that express it, the `least` (inf where there is none) and the `greatest` of these,
+    and, where wanted, the moments of exp(x) - 1 over all cells (`linear`)."""
 
     cells: int
-    total: float
-    expressing: np.ndarray
-    sums: np.ndarray
+    values: GeneMoments
     least: np.ndarray
     greatest: np.ndarray
+    linear: GeneMoments | None = None
 
     @classmethod
-    def of(cls, block: Matrix) -> ValueSums:
-        """Of a block of cells on the log scale."""
-        (data, genes), (cells, n_genes) = stored(block), block.shape
-        values = data.astype(np.float64)
-        least, greatest = np.full(n_genes, np.inf), np.zeros(n_genes)
-        np.minimum.at(least, genes, values)
-        np.maximum.at(greatest, genes, values)
-        expressing = np.bincount(genes, minlength=n_genes)
-        sums = np.bincount(genes, weights=values, minlength=n_genes)
-        return cls(cells, float(np.sum(values)), expressing, sums, least, greatest)
+    def of(cls, block: Matrix, *, linear: bool = True) -> GeneStatistics:
+        """Of a block of cells."""
+        (n, genes), by_gene = block.shape, canonical(sparse.csr_matrix(block)).tocsc()
+        cells = np.diff(by_gene.indptr).astype(np.int64)
+        least, greatest = np.full(genes, np.inf), np.zeros(genes)
+        if by_gene.nnz:
+            starts = by_gene.indptr[:-1][cells > 0]
+            least[cells > 0] = np.minimum.reduceat(by_gene.data, starts)
+            greatest[cells > 0] = np.maximum.reduceat(by_gene.data, starts)
+        exponentials = None
+        if linear:
+            with np.errstate(over="ignore", invalid="ignore"):
+                exponentials = GeneMoments.of(np.expm1(by_gene.data).astype(np.float64), cells).among(n)
+        return cls(n, GeneMoments.of(by_gene.data.astype(np.float64), cells), least, greatest, exponentials)
 
     @classmethod
-    def of_all(cls, x: Matrix) -> ValueSums:
+    def of_blocks(cls, blocks: Iterable[Matrix], genes: int, *, linear: bool = True) -> GeneStatistics:
+        """Of all blocks, of so many genes; of no cells where there is none."""
+        found = [cls.of(sparse.csr_matrix((0, genes), dtype=np.float32), linear=linear)]
+        for block in blocks:
+            found = [found[0] + cls.of(block, linear=linear)]
+        return found[0]
+
+    @classmethod
+    def of_all(cls, x: Matrix, *, linear: bool = True) -> GeneStatistics:
         """Of all rows of `x`, in one pass."""
-        return reduce(add, map(cls.of, row_blocks(x)))
+        return cls.of_blocks(row_blocks(x), x.shape[1], linear=linear)
 
-    def __add__(self, other: ValueSums) -> ValueSums:
+    def __add__(self, other: GeneStatistics) -> GeneStatistics:
         """Of the cells of both."""
-        return ValueSums(
+        linear = None
+        if self.linear is not None and other.linear is not None:
+            with np.errstate(invalid="ignore"):
+                linear = self.linear + other.linear
+        return GeneStatistics(
             self.cells + other.cells,
-            self.total + other.total,
-            self.expressing + other.expressing,
-            self.sums + other.sums,
+            self.values + other.values,
             np.minimum(self.least, other.least),
             np.maximum(self.greatest, other.greatest),
+            linear,
         )
 
-    def centres(self, zero_value: float) -> Centres:
-        """What squares are taken about, a zero counting as `zero_value` in the mean of all entries."""
-        there = int(self.expressing.sum())
-        zeros = self.cells * len(self.expressing) - there
-        overall = self.sums.sum() / max(there, 1)
-        genes = (self.sums + PSEUDO_CELLS * overall) / (self.expressing + PSEUDO_CELLS)
-        mean = (self.total + zeros * zero_value) / (zeros + there)
-        return Centres(mean, zeros * (zero_value - mean) ** 2, overall, genes)
+    def __getitem__(self, genes: np.ndarray) -> GeneStatistics:
+        """Those of the genes of these numbers, in their order."""
+        linear = None if self.linear is None else self.linear[genes]
+        return GeneStatistics(self.cells, self.values[genes], self.least[genes], self.greatest[genes], linear)
 
+    @property
+    def expressing(self) -> np.ndarray:
+        """In how many cells each gene is expressed, (gene,) int64."""
+        return self.values.cells
 
-class Centres(NamedTuple):
-    """The `mean` of all entries and the `zeros`' sum of squares about it; of expressed values the mean `overall` and
-    those of `genes` (gene,), drawn towards it as if PSEUDO_CELLS more had been seen."""
+    @property
+    def large(self) -> np.ndarray:
+        """Which genes have a value above LARGEST_LOG, (gene,) bool."""
+        return self.greatest > LARGEST_LOG
 
-    mean: float
-    zeros: float
-    overall: float
-    genes: np.ndarray
+    @property
+    def logs(self) -> GeneMoments:
+        """The moments over all cells."""
+        return self.values.among(self.cells)
 
+    @property
+    def zeros(self) -> int:
+        """How many entries are zero."""
+        return self.cells * len(self.least) - int(self.expressing.sum())
 
-@dataclass(frozen=True)
-class ValueSquares:
-    """Sums of squared deviations from Centres: of all entries from `mean`, of expressed values from `overall` and, of
-    each gene, from `genes` (gene,). A second pass, since E[x^2] - E[x]^2 loses its digits where little varies."""
+    def mean(self, zero_value: float) -> float:
+        """Of all entries, a zero counting as `zero_value`."""
+        return (float(self.values.sums.sum()) + self.zeros * zero_value) / (self.cells * len(self.least))
 
-    mean: float
-    overall: float
-    genes: np.ndarray
-
-    @classmethod
-    def before(cls, centres: Centres) -> ValueSquares:
-        """Before the first cell: the zeros of all are known."""
-        return cls(centres.zeros, 0.0, np.zeros(len(centres.genes)))
-
-    @classmethod
-    def of(cls, block: Matrix, centres: Centres) -> ValueSquares:
-        """Of the expressed values in a block of cells on the log scale."""
-        data, genes = stored(block)
-        values = data.astype(np.float64)
-        of_genes = np.bincount(genes, weights=(values - centres.genes[genes]) ** 2, minlength=block.shape[1])
-        mean = float(np.sum((values - centres.mean) ** 2))
-        return cls(mean, float(np.sum((values - centres.overall) ** 2)), of_genes)
-
-    @classmethod
-    def of_all(cls, blocks: Iterable[Matrix], centres: Centres) -> ValueSquares:
-        """Of all blocks."""
-        return reduce(add, (cls.of(block, centres) for block in blocks), cls.before(centres))
-
-    def __add__(self, other: ValueSquares) -> ValueSquares:
-        """Of the cells of both."""
-        return ValueSquares(self.mean + other.mean, self.overall + other.overall, self.genes + other.genes)
+    def variance(self, zero_value: float) -> float:
+        """Of all entries, a zero counting as `zero_value`; divided by their number."""
+        mean = self.mean(zero_value)
+        squares = float(self.values.about(mean).sum()) + self.zeros * (zero_value - mean) ** 2
+        return squares / (self.cells * len(self.least))
 
 
 def reblocked(parts: Iterable[sparse.csr_matrix]) -> Iterator[sparse.csr_matrix]:
@@ -250,10 +264,27 @@ def reblocked(parts: Iterable[sparse.csr_matrix]) -> Iterator[sparse.csr_matrix]
         yield waiting
 
 
+def _sums(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The sums of so many `values` each, one after another; float64, 0 where there is none."""
+    sums, there = np.zeros(len(counts)), counts > 0
+    if len(values):
+        sums[there] = np.add.reduceat(values, (np.cumsum(counts) - counts)[there])
+    return sums
+
+
+def _divided(values: np.ndarray | int, by: np.ndarray | int) -> np.ndarray:
+    """values / by, 0 where both are 0."""
+    return np.divide(values, by, out=np.zeros(np.broadcast(values, by).shape), where=np.asarray(by) > 0)
+
+
 def _rows_with(mask: np.ndarray, block: Matrix) -> np.ndarray:
     """(row,) bool: whether the mask over the (stored) values of `block` is true for one of the row's."""
     if not sparse.issparse(block):
         return mask.any(axis=1)
+    if mask.all():
+        return np.diff(block.indptr) > 0
+    if not mask.any():
+        return np.zeros(block.shape[0], dtype=bool)
     rows = np.zeros(block.shape[0], dtype=bool)
     rows[np.repeat(np.arange(len(rows)), np.diff(block.indptr))[mask]] = True
     return rows

@@ -251,13 +251,13 @@ def new_cell_file(path: Path, layout: CellLayout, uns: dict[str, Any], *, most_n
         cells.close()
 
 
-def write_backed(cells: BackedCells, path: Path) -> None:
-    """Write a new .h5ad or .zarr of cells that are on a disk, a block in memory at a time; X is not compressed."""
+def write_backed(cells: BackedCells, path: Path, *, compress: bool = False) -> None:
+    """Write a new .h5ad or .zarr of cells that are on a disk, a block in memory at a time; see `write_cells`."""
     with _new_file(path) as (group, executor):
+        storage = H5_STORAGE if compress and isinstance(group, h5py.Group) else RANDOM_ACCESS
+        index = np.int32 if cells.n_obs * cells.n_vars < np.iinfo(np.int32).max else np.int64
         _write_frame(group, cells.obs, cells.var, cells.uns, {})
-        matrix = _MatrixWriter(
-            group, "X", cells.n_vars, np.float32, index=np.int64, storage=RANDOM_ACCESS, executor=executor
-        )
+        matrix = _MatrixWriter(group, "X", cells.n_vars, np.float32, index=index, storage=storage, executor=executor)
         for block in row_blocks(cells.X):
             matrix.append(block)
         matrix.close()

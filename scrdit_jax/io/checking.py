@@ -15,7 +15,7 @@ from .backed import BackedMatrix, Cells, make_cells
 Matrix = np.ndarray | sparse.csr_matrix | BackedMatrix
 
 NOTES_KEY = "scrdit_notes"
-ROWS_PER_BLOCK = 4096
+ROWS_PER_BLOCK = 1024
 SHOWN_NAMES = 30
 
 

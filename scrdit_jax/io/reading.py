@@ -73,6 +73,15 @@ def open_cells(path: Path) -> BackedCells | None:
     return None if cells is None else check_cells(cells, str(path), values=False)
 
 
+def files_in(folder: Path) -> list[Path]:
+    """The .h5ad and .zarr in a folder, by name; none where it is a format itself, or no folder."""
+    if not folder.is_dir() or _reader_of(folder) is not None:
+        return []
+    with reading(folder):
+        inside = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
+    return [child for child in inside if (reader := _reader_of(child)) is not None and reader.open is not None]
+
+
 def bytes_in_memory(path: Path) -> int | None:
     """What X of a file would take, float32, in CSR where it is sparse; None where that is not known."""
     with contextlib.suppress(BadInput):

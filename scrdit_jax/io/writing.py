@@ -21,15 +21,17 @@ def check_suffix(path: Path, what: str) -> None:
     check_parents(path)
 
 
-def write_cells(cells: Cells, path: Path) -> None:
+def write_cells(cells: Cells, path: Path, *, compress: bool = False) -> None:
     """Write .h5ad (gzip) or .zarr (format 3), replacing what is there in an atomic write.
 
-    Cells on a disk go through memory a block at a time and are not compressed, for they are to be read at random.
+    Cells on a disk go through memory a block at a time. Unless `compress`, they are not compressed in an .h5ad, for
+    they are to be read at random.
     """
     with atomic_write(path) as partial:
         if isinstance(cells, BackedCells):
-            write_backed(cells, partial)
+            write_backed(cells, partial, compress=compress)
             return
+        cells = cells.copy() if cells.is_view else cells
         if path.suffix == ".h5ad":
             cells.write_h5ad(partial, compression="gzip")
             return

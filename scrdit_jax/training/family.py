@@ -46,7 +46,7 @@ def train_family(
     held_out = prepared.held_out
     held_out = held_out[held_out.obs[family.column].isin(list(family.members)).to_numpy()]
     if not Run(path).held_out_path.exists():
-        write_cells(held_out.copy(), Run(path).held_out_path)
+        write_cells(held_out, Run(path).held_out_path)
     for name, count in family.left_out.items():
         on_note(f"{name}: left out, {count} training cells are fewer than {LEAST_CELLS}")
     for number, (name, folder) in enumerate(family.members.items(), 1):

@@ -72,7 +72,7 @@ def initialise(run: Run, prepared: Prepared, config: RunConfig) -> None:
     if not run.config_path.is_file() or run.config() != config:
         run.write_config(config)
     if not run.held_out_path.exists():
-        write_cells(prepared.held_out.copy(), run.held_out_path)
+        write_cells(prepared.held_out, run.held_out_path, compress=True)
 
 
 def require_same_origin(checkpoints: Checkpoints, config: RunConfig, metadata: DatasetMetadata) -> None:
@@ -85,7 +85,10 @@ def require_same_origin(checkpoints: Checkpoints, config: RunConfig, metadata: D
             f"delete {run.checkpoints_path / str(step)} if it does not belong there"
         )
     if made_on.digest != metadata.digest:
-        raise RunMismatch(f"{run.path} was trained on other cells; give the same data, or another --out")
+        raise RunMismatch(
+            f"{run.path} was trained on other cells, or their files have changed since; give the same data, or another "
+            "--out"
+        )
 
 
 def _require_continuable(run: Run, config: RunConfig) -> None:

@@ -5,12 +5,12 @@ from scipy import sparse
 
 from scrdit_jax.config import DataConfig
 from scrdit_jax.data.genes import choose_genes, coefficient_of_variation, highly_variable
-from scrdit_jax.data.statistics import SelectionStatistics
+from scrdit_jax.data.statistics import GeneStatistics
 from scrdit_jax.errors import BadInput
 from scrdit_jax.io import checking
 
 FORMS = [np.asarray, sparse.csr_matrix]
-statistics = SelectionStatistics.of_all
+statistics = GeneStatistics.of_all
 
 
 @pytest.fixture

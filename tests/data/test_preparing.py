@@ -13,7 +13,7 @@ from scrdit_jax.data.metadata import DatasetMetadata
 from scrdit_jax.data.preparing import align, is_prepared, prepare, prepared_from, write_prepared
 from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.data.splitting import held_out_mask
-from scrdit_jax.data.statistics import SelectionStatistics
+from scrdit_jax.data.statistics import GeneStatistics
 from scrdit_jax.errors import BadInput, DiskFull, GeneMismatch, OutputExists, UnknownCellType
 from scrdit_jax.io.checking import check_cells, notes_of, source_digest
 from scrdit_jax.io.reading import read_cells
@@ -34,7 +34,7 @@ def prepared(counts):
 def test_cells_and_facts(counts, prepared):
     cells, metadata = prepared.cells, prepared.metadata
     held_out = held_out_mask(counts.obs_names, 0.25, 1)
-    training = SelectionStatistics.of_all(normalised(counts)[~held_out].astype(np.float32))
+    training = GeneStatistics.of_all(normalised(counts)[~held_out].astype(np.float32))
     expected, _ = choose_genes(training, CONFIG, multiple_of=6)
     assert isinstance(cells.X, sparse.csr_matrix)
     assert cells.X.dtype == np.float32

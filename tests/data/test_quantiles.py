@@ -8,6 +8,7 @@ from scrdit_jax.config import DataConfig
 from scrdit_jax.data import quantiles
 from scrdit_jax.data.chosen_genes import fit_chosen_genes
 from scrdit_jax.data.quantiles import LEAST_WIDTH, gene_quantiles
+from scrdit_jax.data.statistics import GeneStatistics
 from scrdit_jax.errors import BadConfig
 
 
@@ -69,7 +70,8 @@ def test_quantiles_are_of_training_cells_alone_and_of_a_sample_where_they_are_ma
 
     def fitted(quantiles):
         config = DataConfig(quantiles=quantiles)
-        return fit_chosen_genes(cells, np.ones(4000), held_out, config, counts=False).scaling.quantiles
+        genes = GeneStatistics.of_all(cells[~held_out])
+        return fit_chosen_genes(cells, np.ones(4000), held_out, config, genes, counts=False).scaling.quantiles
 
     assert fitted(4) == gene_quantiles(cells[~held_out], 4)
     assert fitted(DataConfig().quantiles) is None

@@ -13,7 +13,7 @@ from scrdit_jax.config import DataConfig
 from scrdit_jax.data.marginals import gene_marginals
 from scrdit_jax.data.preparing import prepared_from, write_prepared
 from scrdit_jax.data.sources import load_prepared
-from scrdit_jax.data.statistics import CellStatistics, SelectionStatistics, ValueSquares, ValueSums, reblocked
+from scrdit_jax.data.statistics import CellStatistics, GeneStatistics, reblocked
 from scrdit_jax.errors import BadInput
 from scrdit_jax.io import backed, checking
 from scrdit_jax.io.reading import open_cells
@@ -46,22 +46,22 @@ def same(one, other) -> None:
 
 @pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix])
 def test_parts_add_up_to_the_whole_however_they_are_cut(x, form):
-    centres = ValueSums.of(form(x)).centres(-10.0)
-    for of in (SelectionStatistics.of, ValueSums.of, lambda block: ValueSquares.of(block, centres)):
-        parts = [of(block) for block in blocks(x, form)]
-        same(reduce(add, parts), of(form(x)))
-        same(parts[0] + (parts[1] + reduce(add, parts[2:])), of(form(x)))
+    parts = [GeneStatistics.of(block) for block in blocks(x, form)]
+    same(reduce(add, parts), GeneStatistics.of(form(x)))
+    same(parts[0] + (parts[1] + reduce(add, parts[2:])), GeneStatistics.of(form(x)))
+    some = np.array([4, 3, 0])
+    same(reduce(add, parts)[some], GeneStatistics.of(form(x[:, some])))
     same(CellStatistics.join([CellStatistics.of(block) for block in blocks(x, form)]), CellStatistics.of(form(x)))
 
 
 def test_moments_are_numpys_also_where_squares_would_lose_their_digits(x):
-    found = reduce(add, map(SelectionStatistics.of, blocks(x)))
+    found = reduce(add, map(GeneStatistics.of, blocks(x)))
     for moments, values in ((found.logs, x.astype(np.float64)), (found.linear, np.expm1(x).astype(np.float64))):
         np.testing.assert_allclose(moments.mean, values.mean(axis=0), rtol=1e-13)
         np.testing.assert_allclose(moments.variance, values.var(axis=0), rtol=1e-9)
     np.testing.assert_array_equal(found.expressing, (x > 0).sum(axis=0))
     assert not found.large.any()
-    assert SelectionStatistics.of(x + 40).large.tolist() == [j == 4 for j in range(9)]
+    assert GeneStatistics.of(x + 40).large.tolist() == [j == 4 for j in range(9)]
 
 
 def test_cells_are_judged_by_all_their_values():
@@ -112,7 +112,7 @@ ALL = {"pc-scores": 2, "detected-genes": 1, "library-size": 1}
     ],
 )
 @pytest.mark.parametrize("name", ["cells.h5ad", "cells.zarr", "dense.h5ad"])
-def test_a_streamed_preparation_goes_through_the_file_four_times(
+def test_a_streamed_preparation_goes_through_the_file_twice(
     name, changes, tiny_cells, tiny_config, tmp_path, rows_read
 ):
     cells = tiny_cells.copy()
@@ -121,7 +121,9 @@ def test_a_streamed_preparation_goes_through_the_file_four_times(
     (cells.write_zarr if name.endswith("zarr") else cells.write_h5ad)(tmp_path / name)
     disk = prepare(tmp_path / name, preset=tiny_config, stream=True, **changes)
     assert set(rows_read) == set(range(90))
-    assert np.bincount(rows_read).max() <= 4
+    # Once for all statistics; once more, and for a few cells to find axes in, where states are of the chosen genes.
+    often = np.bincount(rows_read)
+    assert often.max() <= 1 if not changes.get("derive") else often.max() <= 3 + ("quantiles" in changes)
     rows_read.clear()
     marginals = disk.gene_marginals()
     assert not rows_read
