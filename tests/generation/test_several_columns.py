@@ -10,11 +10,13 @@ import pytest
 
 import scrdit_jax as package
 from scrdit_jax.checkpoint import load_model
+from scrdit_jax.conditioning.prior import Mixture
 from scrdit_jax.conditioning.request import Quotas
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.errors import BadConfig
 from scrdit_jax.generation import program
 from scrdit_jax.generation.composition import dense_batches
+from scrdit_jax.generation.conditions import NewConditions, States, draw_conditions, new_conditions
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.program import network_of
 from scrdit_jax.generation.request import SampleRequest
@@ -204,6 +206,28 @@ def test_mistakes_are_one_line(scrdit, run, tmp_path, words, message):
     assert message in text
     assert len(text.strip().splitlines()) == 1, text
     assert not list(tmp_path.iterdir())
+
+
+def test_states_of_unseen_combinations_are_withheld_from_the_network(model):
+    from dataclasses import replace
+
+    codes = np.array([[0, 1, 0], [0, 0, -1], [1, 1, 1]], np.int32)
+    assert new_conditions(model, codes).withheld.tolist() == [False, True, False, False]
+    assert new_conditions(model, codes[[0, 2]]).withheld is None
+    # One that has not learnt to do without is given them.
+    plain = replace(model, config=model.config.with_settings({"column_dropout": 0.0}))
+    assert new_conditions(plain, codes).withheld is None
+    prior = Mixture(np.zeros((1, 1), np.float32), np.full((1, 3), 2.0, np.float32), np.zeros((1, 3, 3), np.float32))
+    known = NewConditions(codes, prior, np.zeros(3, np.int32), np.array([False, True, False]))
+    how = States(conditioned=2, noise=0.5, library_size=(2, 7.0, 1.0), target_sum=1e4)
+    keys = cell_keys(jax.random.key(0), jnp.arange(6))
+    rows = jnp.arange(6) % 3
+    drawn, whole = (draw_conditions(k, rows, keys, how) for k in (known, known._replace(withheld=None)))
+    missing = np.isnan(np.asarray(drawn.states))
+    np.testing.assert_array_equal(missing, np.repeat([[False], [True], [False]] * 2, 2, axis=1))
+    np.testing.assert_array_equal(np.asarray(drawn.states)[~missing], np.asarray(whole.states)[~missing])
+    # Its library size a cell has all the same.
+    np.testing.assert_allclose(drawn.library_size, np.exp(9.0), rtol=1e-5)
 
 
 def test_a_model_without_column_dropout_says_that_it_cannot_leave_a_column_out(labelled_run, model):
