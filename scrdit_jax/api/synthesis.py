@@ -66,7 +66,7 @@ def sample(
         Is called with sentences on combinations that no training cell has, before sampling begins.
     **options
         See `config.SamplingConfig`: solver, steps or acceleration, schedule, eta, variance, seed, batch_size, dtype,
-        guidance, output ("counts" adds a layer), depth.
+        guidance (a number, or {column: number}), output ("counts" adds a layer), depth.
 
     Returns
     -------

@@ -10,11 +10,13 @@ import pytest
 
 import scrdit_jax as package
 from scrdit_jax.checkpoint import load_model
+from scrdit_jax.conditioning.prior import Mixture
 from scrdit_jax.conditioning.request import Quotas
 from scrdit_jax.config import SamplingConfig
 from scrdit_jax.errors import BadConfig
 from scrdit_jax.generation import program
 from scrdit_jax.generation.composition import dense_batches
+from scrdit_jax.generation.conditions import NewConditions, States, draw_conditions, new_conditions
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.program import network_of
 from scrdit_jax.generation.request import SampleRequest
@@ -26,7 +28,7 @@ COLUMNS = ("cell_type", "donor", "assay")
 # No training cell is a B cell of d2; the assay is left out.
 CODES = [[0, 1, 0]] * 5 + [[1, 1, 1]] * 3 + [[0, 0, -1]] * 8
 UNSEEN = ("--condition", "cell_type=B cell", "--condition", "donor=d2")
-BY_COLUMN = {"donor": 0.5, "cell_type": 2.5}
+BY_COLUMN = {"donor": 0.0, "cell_type": 8.0}
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +88,8 @@ def test_guidance_by_column_is_the_formula(model, solver):
     made = cells_of(model, BY_COLUMN, solver=solver)
     np.testing.assert_allclose(made, expected, atol=2e-4)
     # What it is not: guided by one of them alone, or not at all.
-    for other in (1.0, {"cell_type": 2.5}, {"donor": 0.5}):
-        assert not np.allclose(cells_of(model, other, solver=solver), made, atol=1e-2)
+    for other in (1.0, {"cell_type": 8.0}, {"donor": 0.0}):
+        assert np.abs(cells_of(model, other, solver=solver) - made).max() > 2e-3
 
 
 def test_weights_are_arguments_and_those_of_one_cost_nothing(model):
@@ -142,7 +144,7 @@ def test_the_record_says_what_was_asked_for(run, model):
     assert (record.requested("cell_type"), record.requested("assay")) == ({"B cell": 4}, {})
     request = SampleRequest.from_provenance(Provenance.from_dict(json.loads(json.dumps(record.to_dict()))))
     assert request.quotas == Quotas(((0, 0, -1),), (4,))
-    assert request.sampling.guidance == (("cell_type", 2.5), ("donor", 0.5))
+    assert request.sampling.guidance == (("cell_type", 8.0), ("donor", 0.0))
     assert hash(request.sampling) == hash(SamplingConfig(**record.sampling))
 
 
@@ -162,7 +164,7 @@ def test_an_unseen_combination_by_hand(scrdit, run, name):
     assert np.isfinite(cells.X.data).all()
     assert "of these: B cell, d2, any 7" in scrdit("info", name)[1]
     assert scrdit(*words, "--output", "counts")[0] == 0  # finished already
-    assert "holds the cells of another request" in scrdit(*words[:5], "--cells", 7, *words[5:], "--seed", 1)[1]
+    assert "holds the cells of another request" in scrdit(*words, "--output", "counts", "--seed", 1)[1]
 
 
 def test_shards_with_and_without_a_category_are_verified_repaired_and_assembled(scrdit, run, tmp_path):
@@ -204,6 +206,28 @@ def test_mistakes_are_one_line(scrdit, run, tmp_path, words, message):
     assert message in text
     assert len(text.strip().splitlines()) == 1, text
     assert not list(tmp_path.iterdir())
+
+
+def test_states_of_unseen_combinations_are_withheld_from_the_network(model):
+    from dataclasses import replace
+
+    codes = np.array([[0, 1, 0], [0, 0, -1], [1, 1, 1]], np.int32)
+    assert new_conditions(model, codes).withheld.tolist() == [False, True, False, False]
+    assert new_conditions(model, codes[[0, 2]]).withheld is None
+    # One that has not learnt to do without is given them.
+    plain = replace(model, config=model.config.with_settings({"column_dropout": 0.0}))
+    assert new_conditions(plain, codes).withheld is None
+    prior = Mixture(np.zeros((1, 1), np.float32), np.full((1, 3), 2.0, np.float32), np.zeros((1, 3, 3), np.float32))
+    known = NewConditions(codes, prior, np.zeros(3, np.int32), np.array([False, True, False]))
+    how = States(conditioned=2, noise=0.5, library_size=(2, 7.0, 1.0), target_sum=1e4)
+    keys = cell_keys(jax.random.key(0), jnp.arange(6))
+    rows = jnp.arange(6) % 3
+    drawn, whole = (draw_conditions(k, rows, keys, how) for k in (known, known._replace(withheld=None)))
+    missing = np.isnan(np.asarray(drawn.states))
+    np.testing.assert_array_equal(missing, np.repeat([[False], [True], [False]] * 2, 2, axis=1))
+    np.testing.assert_array_equal(np.asarray(drawn.states)[~missing], np.asarray(whole.states)[~missing])
+    # Its library size a cell has all the same.
+    np.testing.assert_allclose(drawn.library_size, np.exp(9.0), rtol=1e-5)
 
 
 def test_a_model_without_column_dropout_says_that_it_cannot_leave_a_column_out(labelled_run, model):
