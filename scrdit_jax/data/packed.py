@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
+from ..io.backed import BackedMatrix
+
 # Room comes in multiples of this many values a cell.
 ROOM = 128
 
@@ -25,9 +27,9 @@ class Packed(NamedTuple):
         return int(np.asarray(self.counts).max(initial=0)) <= self.values.shape[1]
 
 
-def room_for(x: sparse.csr_matrix) -> int | None:
+def room_for(x: sparse.csr_matrix | BackedMatrix) -> int | None:
     """Room for every cell of `x`; None where dense cells are no larger."""
-    most = int(np.diff(x.indptr).max(initial=1))
+    most = x.most_values() if isinstance(x, BackedMatrix) else int(np.diff(x.indptr).max(initial=1))
     room = -(-most // ROOM) * ROOM
     packed = room * (4 + index_dtype(x.shape[1])(0).nbytes)
     return room if packed < 4 * x.shape[1] else None

@@ -32,6 +32,9 @@ class Store(Protocol):
     def read(self, first: int, end: int) -> sparse.csr_matrix:
         """Rows `first` to `end` (left out), float32."""
 
+    def most_values(self) -> int:
+        """How many values a row has that has most, or more than that."""
+
 
 @dataclass(frozen=True, eq=False)
 class FileStore:
@@ -53,6 +56,13 @@ class FileStore:
             block = sparse.csr_matrix(block, dtype=np.float32)
             block.check_format(full_check=True)
         return block
+
+    def most_values(self) -> int:
+        """How many values a row has that has most; of a dense matrix, how many columns there are."""
+        if not hasattr(self.matrix, "group"):
+            return self.shape[1]
+        with reading(self.path), foreign():
+            return int(np.diff(self.matrix.group["indptr"][:]).max(initial=0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +90,10 @@ class JoinedStore:
             if here[0] < here[1]:
                 parts.append(columns.of(store.read(*map(int, here))))
         return parts[0] if len(parts) == 1 else sparse.vstack(parts, format="csr")
+
+    def most_values(self) -> int:
+        """How many values a row of any store has at most."""
+        return max(store.most_values() for store in self.stores)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +159,10 @@ class BackedMatrix:
             numbers = numbers if self.columns is None else self.columns.numbers[numbers]
             return replace(self, columns=ColumnChoice(numbers, self.store.shape[1]))
         return replace(self, rows=self.rows[key], factors=None if self.factors is None else self.factors[key])
+
+    def most_values(self) -> int:
+        """How many values a row has at most, or more than that; values are not read."""
+        return min(self.store.most_values(), self.shape[1])
 
     def take(self, numbers: np.ndarray) -> sparse.csr_matrix:
         """The rows of these numbers, which ascend."""

@@ -153,7 +153,7 @@ class _Session:
         if jax.process_count() == 1:
             devices = usable_devices(settings.batch_size // settings.accumulate, collectives=True)
         require_even_shares(settings, len(devices))
-        if devices[0].platform != "cpu" and self.batches.in_memory:  # a CPU's memory is the host's
+        if devices[0].platform != "cpu":  # whose memory is the host's
             self.batches.room = room_for(self.batches.cells)
         self.resident = self._fits(devices[0]) if self.options.resident is None else self.options.resident
         network = with_fastest_attention(self.network, settings.dtype, gradient=True)

@@ -1,9 +1,12 @@
+import anndata
 import numpy as np
 import pytest
 from scipy import sparse
 
 from scrdit_jax.data.batches import Batches
 from scrdit_jax.data.packed import pack_rows, room_for, unpack
+from scrdit_jax.io.backed import FileStore
+from scrdit_jax.io.reading import open_cells
 
 MATRIX = np.random.default_rng(0).poisson(0.5, size=(23, 7)).astype(np.float32)
 
@@ -51,6 +54,22 @@ def test_room_is_for_the_fullest_cell_and_for_none_where_dense_cells_are_no_larg
     assert room_for(sparse.csr_matrix(MATRIX)) is None
     assert room_for(sparse.csr_matrix((3, 2000), dtype=np.float32)) == 128
     assert pack_rows(x, 256).is_whole
+
+
+@pytest.mark.parametrize("suffix", ["h5ad", "zarr"])
+def test_room_for_cells_on_a_disk_is_known_without_reading_their_values(tmp_path, suffix, monkeypatch):
+    path = tmp_path / f"cells.{suffix}"
+    x = sparse.random(50, 2000, 0.1, "csr", random_state=0, dtype=np.float32)
+    getattr(anndata.AnnData(x), {"h5ad": "write_h5ad", "zarr": "write_zarr"}[suffix])(path)
+    cells = open_cells(path).X
+    on_disk, here = Batches(cells, 5, 0), Batches(x, 5, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(FileStore, "read", None)
+        assert room_for(cells) == room_for(x) == 256
+        assert room_for(cells[:, np.arange(200)]) is None
+    on_disk.room = here.room = 256
+    for a, b in zip(on_disk.at(3).cells, here.at(3).cells, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_conditions_go_with_their_cells():
