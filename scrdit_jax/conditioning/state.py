@@ -23,6 +23,8 @@ LIBRARY_SIZE = "library-size"
 FOLDS, MOST_CELLS_IN_FOLDS = 5, 20_000
 # Principal axes are fitted on so many values of the training cells at most; all cells are then projected on them.
 MOST_VALUES = 1 << 27
+# Where these would be fewer cells than genes, of so many cells at most: finding axes takes cells^2 x genes.
+MOST_CELLS_OF_MANY_GENES = 4096
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,10 @@ class StateFit:
         self.sample = np.zeros(0, np.int64)
         if any(DERIVED[kind].axes is not None for kind in self._kinds):
             order = np.random.default_rng(seed).permutation(self._training)
-            self.sample = np.sort(order[: max(MOST_VALUES // genes, 2)])
+            most = MOST_VALUES // genes
+            if most < genes:
+                most = min(most, MOST_CELLS_OF_MANY_GENES)
+            self.sample = np.sort(order[: max(most, 2)])
         self._axes = no_axes(genes)
         self._raw, self._seen = np.zeros((0, 0)), 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,6 +13,8 @@ from scipy.linalg import eigh
 PREFIX = "scrdit_"
 # Rows of cells whose products are summed at once.
 ROWS_AT_ONCE = 4096
+# Where there are more genes than cells, genes are gone through so many at a time.
+GENES_AT_ONCE = 4096
 # What axes are rounded to: far below what they mean, far above what differs between linear-algebra libraries.
 AXIS_GRID = 2.0**-16
 
@@ -76,12 +78,20 @@ def principal_axes(cells: np.ndarray, components: int) -> np.ndarray:
             block = cells[first : first + ROWS_AT_ONCE] - mean
             gram += block.T @ block
     else:
-        centred = cells - mean
-        gram = centred @ centred.T
+        gram = sum(block @ block.T for block in _gene_blocks(cells, mean))
     values, vectors = eigh(gram, subset_by_index=[len(gram) - most, len(gram) - 1])
     vectors = vectors[:, values > 1e-9 * max(values[-1], 1e-30)][:, ::-1]
-    vectors = vectors if genes <= count else centred.T @ vectors
+    if genes > count:
+        vectors = np.concatenate([block.T @ vectors for block in _gene_blocks(cells, mean)])
     vectors = vectors / np.linalg.norm(vectors, axis=0)
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
     axes[:, : vectors.shape[1]] = np.round(vectors * np.sign(largest) / AXIS_GRID) * AXIS_GRID
     return axes.astype(np.float32)
+
+
+def _gene_blocks(cells: np.ndarray, mean: np.ndarray) -> Iterator[np.ndarray]:
+    """Neighbouring columns of `cells` without their `mean`, float64, block by block."""
+    return (
+        cells[:, first : first + GENES_AT_ONCE] - mean[first : first + GENES_AT_ONCE]
+        for first in range(0, len(mean), GENES_AT_ONCE)
+    )
