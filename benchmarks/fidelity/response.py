@@ -238,7 +238,7 @@ def main(
     with one_line_errors():
         optional("matplotlib.figure"), optional("sklearn.decomposition")
         real = read(run, Source(data, column), on)
-        response = Response(real, Contrast.of(list(real.reference_types), control, treated))
+        response = Response(real, Contrast.of(list(real.training_types), control, treated))
         shown = shown_genes(response, asked)
         chosen = [controls()[0], *(within(peer(name)) for name in PEERS_BESIDE if name in PEERS)]
         chosen.insert(0, ours_from_run(run.name, run, {}))

@@ -27,7 +27,7 @@ def workflow_picture(real: AnnData, synthetic: AnnData, markers: Sequence[str]) 
 
     Both have X_umap, `obs.leiden` with names that agree, `obs.type`, and log expression in X.
     """
-    figure, axes = plots.blank_figure(2, 3, width=13.0, height=9.3)
+    figure, axes = plots.blank_figure(2, 3, width=11.0, height=7.4)
     types = colours_of_types(real.obs["type"].to_numpy(str))
     tops = [max(float(np.percentile(_expression(real, gene), HIGH)), 1e-9) for gene in markers]
     for row, (title, cells) in enumerate((("real", real), ("synthetic", synthetic))):
@@ -39,8 +39,8 @@ def workflow_picture(real: AnnData, synthetic: AnnData, markers: Sequence[str]) 
             _by_marker(cells, markers, tops),
         )
         for axis, colours in zip(axes[3 * row : 3 * row + 3], panels, strict=True):
-            axis.scatter(*places[order].T, s=7, c=np.asarray(colours)[order], linewidths=0)
-            _plain(axis)
+            axis.scatter(*places[order].T, s=5, c=np.asarray(colours)[order], linewidths=0)
+            _plain(axis, real.obsm["X_umap"], synthetic.obsm["X_umap"])
         _number(axes[3 * row], places, clusters)
         axes[3 * row].set_ylabel(f"{title}\n{cells.n_obs:,} cells", fontsize=15)
     for axis, title in zip(axes, ("Leiden clusters", "Cell types", "Markers"), strict=False):
@@ -56,7 +56,7 @@ def workflow_picture(real: AnnData, synthetic: AnnData, markers: Sequence[str]) 
 
 def joint_picture(cells: AnnData, real_types: np.ndarray) -> bytes:
     """One UMAP of both sides together: by side, by type, by Leiden cluster."""
-    figure, axes = plots.blank_figure(1, 3, width=13.0, height=5.2)
+    figure, axes = plots.blank_figure(1, 3, width=11.0, height=4.4)
     order, places = np.random.default_rng(0).permutation(cells.n_obs), cells.obsm["X_umap"]
     sides = dict(zip(dict.fromkeys(cells.obs["side"]), (plots.REAL, plots.SYNTHETIC), strict=True))
     types = colours_of_types(real_types)
@@ -67,9 +67,9 @@ def joint_picture(cells: AnnData, real_types: np.ndarray) -> bytes:
         ("Leiden clusters", [CLUSTER_COLOURS[int(name) % len(CLUSTER_COLOURS)] for name in clusters]),
     )
     for axis, (title, colours) in zip(axes, panels, strict=True):
-        axis.scatter(*places[order].T, s=10, c=np.asarray(colours)[order], linewidths=0)
+        axis.scatter(*places[order].T, s=8, c=np.asarray(colours)[order], linewidths=0)
         axis.set_title(title, fontsize=15)
-        _plain(axis)
+        _plain(axis, places)
     named = {("real" if colour == plots.REAL else name): colour for name, colour in sides.items()}
     _legend(axes[0], named, ncols=2)
     _legend(axes[1], types, ncols=2)
@@ -115,7 +115,11 @@ def _legend(axis: Any, colours: Mapping[str, str], *, ncols: int) -> None:
     )  # fmt: skip
 
 
-def _plain(axis: Any) -> None:
-    axis.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+def _plain(axis: Any, *shown: np.ndarray) -> None:
+    """No numbers, which mean nothing in a UMAP; room for all the places (cell, 2) that are `shown` in the picture."""
+    every = np.concatenate(shown)
+    room = 0.04 * np.ptp(every, axis=0)
+    ends = zip(every.min(axis=0) - room, every.max(axis=0) + room, strict=True)
+    axis.set(xticks=[], yticks=[], **dict(zip(("xlim", "ylim"), ends, strict=True)))
     axis.spines[:].set_visible(True)
     axis.spines[:].set_color(plots.GREY)
