@@ -12,7 +12,7 @@ import zarr
 from scipy import sparse
 
 from ...errors import BadInput
-from ..backed import BackedCells, BackedMatrix, Cells, FileStore, make_cells
+from ..backed import BackedCells, BackedMatrix, Cells, FileStore, StoredRows, make_cells
 from ..checking import notes_of, with_notes
 from ..damage import foreign
 
@@ -29,7 +29,7 @@ def cells_of(group: Group, path: Path, *, backed: bool = False) -> Cells:
     if backed:
         dense = group["X"].attrs["encoding-type"] == "array"
         with foreign():
-            matrix = group["X"] if dense else anndata.io.sparse_dataset(group["X"])
+            matrix = group["X"] if dense else StoredRows(group["X"])
         matrix = BackedMatrix(FileStore(matrix, path), np.arange(matrix.shape[0]))
     else:
         matrix = _element(group["X"])
