@@ -107,6 +107,8 @@ def _number(axis: Any, places: np.ndarray, clusters: np.ndarray) -> None:
 
 
 def _legend(axis: Any, colours: Mapping[str, str], *, ncols: int) -> None:
+    if not colours:
+        return
     for name, colour in colours.items():
         axis.scatter([], [], s=60, c=colour, label=name, linewidths=0)
     axis.legend(
