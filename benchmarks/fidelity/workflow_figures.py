@@ -62,7 +62,7 @@ def joint_picture(cells: AnnData, real_types: np.ndarray) -> bytes:
     types = colours_of_types(real_types)
     clusters = cells.obs["leiden"].to_numpy(str)
     panels = (
-        ("Real and synthetic in one graph", [sides[name] for name in cells.obs["side"]]),
+        ("Real and synthetic", [sides[name] for name in cells.obs["side"]]),
         ("Cell types", [types.get(name, "#888888") for name in cells.obs["type"]]),
         ("Leiden clusters", [CLUSTER_COLOURS[int(name) % len(CLUSTER_COLOURS)] for name in clusters]),
     )
@@ -107,11 +107,13 @@ def _number(axis: Any, places: np.ndarray, clusters: np.ndarray) -> None:
 
 
 def _legend(axis: Any, colours: Mapping[str, str], *, ncols: int) -> None:
+    if not colours:
+        return
     for name, colour in colours.items():
         axis.scatter([], [], s=60, c=colour, label=name, linewidths=0)
     axis.legend(
-        loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=ncols, frameon=False, handletextpad=0.1, fontsize=11,
-        columnspacing=0.8,
+        loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=ncols, frameon=False, handletextpad=0.1, fontsize=9.5,
+        columnspacing=0.6,
     )  # fmt: skip
 
 
