@@ -47,19 +47,21 @@ class Variable:
         return cls(values["name"], tuple(values["categories"]), tuple(values["counts"]))
 
 
-def categorical(cells: Cells, columns: Iterable[str], source: str) -> Cells:
+def categorical(cells: Cells, columns: Iterable[str], source: str, *, known: Sequence[Variable] = ()) -> Cells:
     """The same cells with these columns of obs as categories of words, in the input's order.
 
-    BadInput where a column is not there, lacks labels, or has a label of fewer than LEAST_CELLS cells.
+    BadInput where a column is not there, lacks labels, or has a label of fewer than LEAST_CELLS cells that is none of
+    the categories of a `known` variable.
     """
-    changed = {column: _checked(cells, column, source) for column in columns}
+    learnt = {variable.name: variable.categories for variable in known}
+    changed = {column: _checked(cells, column, source, learnt.get(column, ())) for column in columns}
     if not changed:
         return cells
     table: Any = cells  # anndata allows tables on the disk, which these are not
     return make_cells(table.X, table.obs.assign(**changed), table.var, dict(table.uns))
 
 
-def _checked(cells: Cells, column: str, source: str) -> pd.Categorical:
+def _checked(cells: Cells, column: str, source: str, learnt: Sequence[str]) -> pd.Categorical:
     if column not in cells.obs:
         there = f"obs has {listed(cells.obs.columns)}" if len(cells.obs.columns) else "obs has no columns"
         raise BadInput(f"{source} has no column {column!r} to condition on; {there}")
@@ -73,7 +75,7 @@ def _checked(cells: Cells, column: str, source: str) -> pd.Categorical:
     found = pd.Categorical(labels.astype(str), categories=list(dict.fromkeys(map(str, names))))
     found = found.remove_unused_categories()
     counts = found.value_counts()
-    rare = counts[counts < LEAST_CELLS]
+    rare = counts[(counts < LEAST_CELLS) & ~counts.index.isin(list(learnt))]
     if len(rare):
         more = f" (and {len(rare) - 1} more labels)" if len(rare) > 1 else ""
         raise BadInput(
@@ -100,6 +102,22 @@ def find_variables(training: pd.DataFrame, columns: Iterable[str], input_name: s
             )
         found.append(Variable(column, tuple(map(str, counts.index)), tuple(map(int, counts))))
     return tuple(found)
+
+
+def extended(variables: Sequence[Variable], training: pd.DataFrame, input_name: str) -> tuple[Variable, ...]:
+    """A model's `variables` for further training cells, whose categories are in columns of this table: the model's
+    first, so that their numbers stay, then the new ones. Counts are of these cells. BadInput where a new category has
+    none of them."""
+    result = []
+    for variable in variables:
+        labels = training[variable.name]
+        new = [name for name in map(str, labels.cat.categories) if name not in variable.categories]
+        of_new = labels.cat.set_categories(new).to_frame()
+        find_variables(of_new, [variable.name], input_name)
+        categories = (*variable.categories, *new)
+        counts = labels.value_counts(sort=False).reindex(categories, fill_value=0)
+        result.append(Variable(variable.name, categories, tuple(map(int, counts))))
+    return tuple(result)
 
 
 def encode(obs: pd.DataFrame, variables: Sequence[Variable]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""From checked cells to what a model is trained on, and other cells to a model's genes and scale."""
+"""From checked cells to what a model is trained on."""
 
 from __future__ import annotations
 
@@ -10,28 +10,22 @@ from typing import Any
 
 import h5py
 import numpy as np
-import pandas as pd
-from anndata import AnnData
-from scipy import sparse
 
-from ..conditioning.derived import is_derived
 from ..conditioning.state import LIBRARY_SIZE, StateSpace, no_axes
-from ..conditioning.variables import Variable, categorical, find_variables
+from ..conditioning.variables import Variable, find_variables
 from ..config import DataConfig
-from ..errors import BadConfig, BadInput, GeneMismatch, OutputExists, UnknownCellType
+from ..errors import BadConfig, BadInput, OutputExists
 from ..io.backed import BackedMatrix, Cells, make_cells
-from ..io.checking import Matrix, check_cells, listed, notes_of, row_blocks, with_notes
+from ..io.checking import check_cells, row_blocks
 from ..io.writing import check_suffix, write_cells
 from ..registry import DERIVED
 from .chosen_genes import fit_chosen_genes
 from .genes import choose_genes
 from .marginals import gene_marginals
 from .metadata import AXES_KEY, METADATA_KEY, DatasetMetadata
-from .normalizing import Normalization, normalize, normalize_like
-from .splitting import held_out_mask
-from .statistics import CellStatistics, SelectionStatistics, survey
-
-DEFAULT_CELL_TYPE_KEY = "cell_type"
+from .normalizing import normalize
+from .split_cells import SplitCells, rows_of, without_derived
+from .statistics import SelectionStatistics
 
 
 @dataclass(frozen=True)
@@ -96,55 +90,32 @@ def prepare(adata: Cells, config: DataConfig, *, multiple_of: int, source: str) 
     Genes and scaling are decided on the training cells alone. Cells on a disk are gone through four times. `source`
     names the input. Raises BadInput or UnknownCellType.
     """
-    cells = check_cells(adata, source, values=False)
-    digest, statistics = survey(cells, source)
-    cells, statistics, key, notes = _cells_of_types(cells, statistics, config, source)
-    cells = categorical(cells, config.condition_on, source)
-    replaced = [name for name in cells.obs if name in ("library_size", "split") or is_derived(name)]
-    cells, normalization = normalize(cells, config, statistics=statistics, source=source)
-    notes = [*notes_of(cells), *notes, normalization.sentence]
-    notes += [f"the column {name!r} of obs was replaced" for name in replaced]
-
-    held_out = _held_out(cells, config, source)
-    n_train, n_held_out = int(np.sum(~held_out)), int(np.sum(held_out))
-    notes.append(f"{n_train} cells for training, {n_held_out} held out")
+    split = SplitCells.of(
+        check_cells(adata, source, values=False),
+        config,
+        lambda cells, statistics: normalize(cells, config, statistics=statistics, source=source),
+        source=source,
+    )
+    cells, held_out = split.cells, split.held_out
     selection = SelectionStatistics.of_all(cells.X[~held_out])
     columns, sentences = choose_genes(selection, config, multiple_of=multiple_of, source=source)
-    variables = find_variables(cells.obs[~held_out], config.condition_on, source)
+    variables = find_variables(split.training_obs, config.condition_on, source)
 
-    x = _rows(cells.X[:, columns])
-    library = cells.obs["library_size"].to_numpy()
-    fitted = fit_chosen_genes(x, library, held_out, config, counts=normalization.were_counts)
-    split = pd.Categorical(np.where(held_out, "held_out", "train"), categories=["train", "held_out"])
-    obs = _plain(_without_derived(cells.obs).assign(split=split))
-    chosen = _with_states(make_cells(x, obs, _plain(cells.var.iloc[columns])), fitted.space, fitted.states)
+    chosen, library = split.of_genes(columns), cells.obs["library_size"].to_numpy()
+    fitted = fit_chosen_genes(chosen.X, library, held_out, config, counts=split.normalization.were_counts)
     metadata = DatasetMetadata(
+        **split.record(),
         genes=tuple(chosen.var_names),
-        normalization=normalization,
+        normalization=split.normalization,
         scaling=fitted.scaling,
-        cell_type_key=key,
-        cell_types=_counts(obs[key][~held_out]) if key else {},
-        n_train=n_train,
-        n_held_out=n_held_out,
         settings=config,
         source=source,
-        digest=digest,
-        notes=(*notes, *sentences, *_conditioned_on(variables, fitted.space)),
+        notes=(*split.notes, *sentences, *_conditioned_on(variables, fitted.space)),
         variables=variables,
         state=fitted.space.columns,
     )
+    chosen = _with_states(chosen, fitted.space, fitted.states)
     return Prepared(chosen, metadata, fitted.space.axes, fitted.marginals)
-
-
-def _held_out(cells: Cells, config: DataConfig, source: str) -> np.ndarray:
-    """(cell,) bool: the cells that are held out; BadInput where under 2 are left to train on."""
-    held_out = held_out_mask(cells.obs_names, config.held_out, config.seed)
-    if (n_train := int(np.sum(~held_out))) < 2:
-        raise BadInput(
-            f"{source}: {n_train} of its {cells.n_obs} cells fall to training ({config.held_out:g} held out); "
-            "there must be at least 2: give more cells, name more cell types, or hold out less"
-        )
-    return held_out
 
 
 def _conditioned_on(variables: tuple[Variable, ...], space: StateSpace) -> list[str]:
@@ -161,12 +132,8 @@ def _with_states(cells: Cells, space: StateSpace, states: np.ndarray) -> Cells:
     """The same cells with `states` (cell, column) in obs."""
     table: Any = cells
     names = [column.name for column in space.columns]
-    obs = _without_derived(table.obs).assign(**dict(zip(names, states.T, strict=True)))
+    obs = without_derived(table.obs).assign(**dict(zip(names, states.T, strict=True)))
     return make_cells(table.X, obs, table.var, dict(table.uns))
-
-
-def _without_derived(table: pd.DataFrame) -> pd.DataFrame:
-    return table.drop(columns=[name for name in table if is_derived(name)])
 
 
 def of_type(prepared: Prepared, name: str) -> Prepared:
@@ -189,42 +156,6 @@ def of_type(prepared: Prepared, name: str) -> Prepared:
     return Prepared(cells, metadata, prepared.axes[:1, :, :0])
 
 
-def align(adata: AnnData, metadata: DatasetMetadata, *, source: str) -> AnnData:
-    """Other cells on the model's log scale with the model's genes in its order; X is CSR float32.
-
-    Normalised as the model's cells were, over all genes the file has. A prepared or synthetic file, which is on that
-    scale and has exactly these genes, is left alone. `notes_of` the result says what was done. Raises GeneMismatch
-    where genes are missing, BadInput where the scale cannot be matched.
-    """
-    cells = check_cells(adata, source)
-    columns = cells.var_names.get_indexer(metadata.genes)
-    missing = [gene for gene, column in zip(metadata.genes, columns, strict=True) if column < 0]
-    if missing:
-        raise GeneMismatch(
-            f"{source} lacks {len(missing)} of the model's {len(metadata.genes)} genes (first: {missing[0]!r}); "
-            "give cells of the reference the model was trained on, all genes, with the same kind of names"
-        )
-    notes = list(notes_of(cells))
-    if is_prepared(cells):
-        made = prepared_from(cells).metadata.normalization
-        if (made.method, made.target_sum) != (metadata.normalization.method, metadata.normalization.target_sum):
-            raise BadInput(
-                f"{source} was prepared with normalisation {_named(made)}, the model's cells with "
-                f"{_named(metadata.normalization)}; give the file it was prepared from"
-            )
-    else:
-        statistics = CellStatistics.of_all(cells.X)
-        if not _is_on_scale(cells, statistics, metadata):
-            recorded = metadata.normalization
-            cells, normalization = normalize_like(cells, recorded, statistics=statistics, source=source)
-            notes.append(normalization.sentence)
-    result = AnnData(
-        sparse.csr_matrix(cells.X[:, columns]), obs=cells.obs.copy(), var=cells.var.iloc[columns].copy(), uns=cells.uns
-    )
-    result.uns.pop(METADATA_KEY, None), result.uns.pop(AXES_KEY, None)
-    return with_notes(result, notes)
-
-
 def is_prepared(adata: Cells) -> bool:
     """Whether these cells came from `write_prepared`."""
     return METADATA_KEY in adata.uns
@@ -236,7 +167,7 @@ def prepared_from(adata: Cells) -> Prepared:
         metadata = DatasetMetadata.from_dict(json.loads(str(adata.uns[METADATA_KEY])))
     except (KeyError, TypeError, ValueError, BadConfig) as error:
         raise BadInput(f"uns[{METADATA_KEY!r}] cannot be understood ({error!r}); prepare the cells again") from error
-    cells = make_cells(_rows(adata.X), adata.obs.copy(), adata.var.copy())
+    cells = make_cells(rows_of(adata.X), adata.obs.copy(), adata.var.copy())
     split = cells.obs["split"].value_counts() if "split" in cells.obs else {}
     found = (split.get("train", 0), split.get("held_out", 0))
     if metadata.normalization.were_counts and not metadata.state:
@@ -265,64 +196,6 @@ def write_prepared(prepared: Prepared, path: str | Path) -> Path:
     uns = {METADATA_KEY: json.dumps(prepared.metadata.to_dict()), **axes}
     write_cells(make_cells(cells.X, cells.obs, cells.var, uns), path)
     return path
-
-
-def _cells_of_types(
-    cells: Cells, statistics: CellStatistics, config: DataConfig, source: str
-) -> tuple[Cells, CellStatistics, str | None, list[str]]:
-    """The cells of the named types (all, without names) and their statistics, the column that holds the types, and what
-    to say about it."""
-    key = config.cell_type_key or DEFAULT_CELL_TYPE_KEY
-    if config.cell_type_key is None and not config.cell_types:
-        if key not in cells.obs or cells.obs[key].dtype.kind in "biufc":
-            return cells, statistics, None, []
-        if cells.obs[key].isna().any():
-            missing = int(cells.obs[key].isna().sum())
-            return cells, statistics, None, [f"obs[{key!r}] lacks {missing} labels; cell types were not used"]
-    if key not in cells.obs:
-        there = f"obs has {listed(cells.obs.columns)}" if len(cells.obs.columns) else "obs has no columns"
-        raise BadInput(f"{source} has no column {key!r} for cell types; {there}: pass one as --cell-type-key")
-    if missing := int(cells.obs[key].isna().sum()):
-        raise BadInput(
-            f"{source}: obs[{key!r}] lacks the label of {missing} of {cells.n_obs} cells; label them or leave them out"
-        )
-    labels = cells.obs[key].astype(str)
-    there = sorted(labels.unique())
-    order = map(str, cells.obs[key].cat.categories) if cells.obs[key].dtype == "category" else there
-    for name in config.cell_types:
-        if name not in there:
-            raise UnknownCellType(f"{source} has no cell type {name!r} in obs[{key!r}]; there are {listed(there)}")
-    chosen = labels.isin(config.cell_types).to_numpy() if config.cell_types else np.ones(cells.n_obs, dtype=bool)
-    notes = [f"{int(chosen.sum())} of {cells.n_obs} cells are {listed(config.cell_types)}"] * bool(config.cell_types)
-    types = pd.Categorical(labels[chosen], categories=[name for name in order if name in set(labels[chosen])])
-    selected = cells if chosen.all() else cells[chosen]
-    obs = selected.obs.assign(**{key: types})
-    return make_cells(selected.X, obs, cells.var, dict(cells.uns)), statistics[chosen], key, notes
-
-
-def _counts(labels: pd.Series) -> dict[str, int]:
-    return {str(name): int(n) for name, n in labels.value_counts().sort_index().items() if n}
-
-
-def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    """Columns of mixed things as words, which every file format can hold."""
-    mixed = [name for name, dtype in table.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
-    return table.assign(**{name: table[name].astype(str) for name in mixed})
-
-
-def _is_on_scale(cells: AnnData, statistics: CellStatistics, metadata: DatasetMetadata) -> bool:
-    """Exactly the model's genes, and values that are no raw counts (or a model of values left as they came)."""
-    same_genes = set(cells.var_names) == set(metadata.genes)
-    return same_genes and (metadata.normalization.method == "none" or not statistics.are_counts)
-
-
-def _named(normalization: Normalization) -> str:
-    method, target_sum = normalization.method, normalization.target_sum
-    return f"{method!r}" if target_sum is None else f"{method!r} to {target_sum:g}"
-
-
-def _rows(x: Matrix) -> sparse.csr_matrix | BackedMatrix:
-    return x if isinstance(x, BackedMatrix) else sparse.csr_matrix(x, dtype=np.float32)
 
 
 def _holds_prepared(path: Path) -> bool:

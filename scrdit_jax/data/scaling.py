@@ -89,6 +89,17 @@ class Scaling:
         mean = sums.centres(zero_value or 0.0).mean
         return cls(zero_value, mean, float(np.sqrt(squares.mean / size)) or 1.0, ranges)
 
+    def widened(self, sums: ValueSums) -> Scaling:
+        """The same, but for the `ranges` of the genes, which take in those of further cells too."""
+        if self.ranges is None:
+            return self
+        least, greatest = np.asarray(self.ranges).T
+        # A gene that no cell expresses has 0 to 0, or inf to 0 as a sum.
+        least = np.minimum(np.where(greatest == 0, np.inf, least), sums.least)
+        greatest = np.maximum(greatest, sums.greatest)
+        ranges = tuple(zip(np.where(greatest == 0, 0.0, least).tolist(), greatest.tolist(), strict=True))
+        return dataclasses.replace(self, ranges=ranges)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return dataclasses.asdict(self)

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+import numpy as np
 from anndata import AnnData
 
 from ..config import DataConfig
 from ..devices import free_host_memory
 from ..errors import BadInput
-from ..io.backed import BackedCells
+from ..io.backed import BackedCells, Cells
 from ..io.checking import require_finite
 from ..io.reading import Data, bytes_in_memory, load_cells, open_cells
+from .adapting import adapt
+from .metadata import DatasetMetadata
 from .preparing import Prepared, is_prepared, prepare, prepared_from
 
 # Preparing holds so many copies of the matrix at once, at worst.
@@ -43,10 +46,7 @@ def load_prepared(
 
     What `prepare` wrote before keeps its settings; BadInput if those `asked` for differ.
     """
-    if stored:
-        cells, source = _open(data, transpose), Path(data).name
-    else:
-        cells, source = load_cells(data, transpose=transpose)
+    cells, source = _read(data, transpose, stored)
     if not is_prepared(cells):
         return prepare(cells, config, multiple_of=multiple_of, source=source)
     if stored:
@@ -66,6 +66,32 @@ def load_prepared(
             "prepare it again with the preset and network it is to be trained with"
         )
     return prepared
+
+
+def load_adapted(
+    data: Data,
+    known: DatasetMetadata,
+    axes: np.ndarray,
+    settings: DataConfig,
+    *,
+    transpose: bool = False,
+    stored: bool = False,
+) -> Prepared:
+    """Cells ready to train a model further on; see `adapting.adapt` and `load_prepared`."""
+    cells, source = _read(data, transpose, stored)
+    if is_prepared(cells):
+        raise BadInput(
+            f"{source} was prepared with genes and a scaling of its own; to continue a model, give the file it was "
+            "prepared from"
+        )
+    return adapt(cells, known, axes, settings, source=source)
+
+
+def _read(data: Data, transpose: bool, stored: bool) -> tuple[Cells, str]:
+    """The cells, on the disk where they are `stored`, and what to call them."""
+    if stored:
+        return _open(data, transpose), Path(data).name
+    return load_cells(data, transpose=transpose)
 
 
 def _open(data: Data, transpose: bool) -> BackedCells:

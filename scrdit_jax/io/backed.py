@@ -25,8 +25,8 @@ MOST_ROWS = 1 << 13
 class BackedMatrix:
     """A (cell, gene) matrix on disk that is used like one in memory: sliced by rows it gives CSR float32.
 
-    `matrix` is what lies on the disk, anndata's backed CSR or a dense array; `rows` and `columns` (None: all) say
-    which of it, ascending. Where `factors` (row,) are given, a value x is read as log(1 + factor x). `source` is
+    `matrix` is what lies on the disk, anndata's backed CSR or a dense array; `rows`, ascending, and `columns` (None:
+    all) say which of it. Where `factors` (row,) are given, a value x is read as log(1 + factor x). `source` is
     the file.
     """
 
@@ -70,7 +70,7 @@ class BackedMatrix:
             block.check_format(full_check=True)
         if len(rows) < last + 1 - first:
             block = block[rows - first]
-        return block if self.columns is None else block[:, self.columns]
+        return block if self.columns is None else block[:, self.columns].sorted_indices()
 
 
 @dataclass(frozen=True, eq=False)
