@@ -120,20 +120,17 @@ def resolve(request: CellRequest, table: ConditionTable | None) -> Quotas:
                 "or --per-cell-type"
             )
         return Quotas.unlabelled(_asked(request))
-    combinations = table.combinations()
     if request.per_type is not None:
-        return Quotas.of(_from_table(request, request.per_type, table, combinations))
+        return Quotas.of(_from_table(request, request.per_type, table))
     if request.match is not None:
-        return Quotas.of(_matching(request, request.match, table, combinations))
+        return Quotas.of(_matching(request, request.match, table))
     if not request.cell_types:
-        return Quotas.of(_spread({}, _asked(request), combinations))
+        return Quotas.of(_spread({}, _asked(request), table))
     place = table.type_place
     codes = [table.variables[place].code(name) for name in request.cell_types]
     shares = share_out(_asked(request), np.ones(len(codes)))
     return Quotas.of(
-        run
-        for code, share in zip(codes, shares, strict=True)
-        for run in _spread({place: code}, int(share), combinations)
+        run for code, share in zip(codes, shares, strict=True) for run in _spread({place: code}, int(share), table)
     )
 
 
@@ -144,20 +141,18 @@ def _asked(request: CellRequest) -> int:
     return request.cells
 
 
-def _spread(fixed: Mapping[int, int], total: int, combinations: Mapping[Codes, int]) -> list[tuple[Codes, int]]:
+def _spread(fixed: Mapping[int, int], total: int, table: ConditionTable) -> list[tuple[Codes, int]]:
     """`total` cells with the `fixed` codes {place: code}, over the other variables as the training cells are."""
-    fitting = {k: n for k, n in combinations.items() if all(k[place] == code for place, code in fixed.items())}
+    fitting = table.combinations(fixed)
     if not fitting:
-        width = len(next(iter(combinations)))
+        width = len(table.variables)
         if len(fixed) < width:
             raise BadInput("no training cell has that combination of labels; name every column")
         return [(tuple(fixed[place] for place in range(width)), total)]
     return list(zip(fitting, map(int, share_out(total, list(fitting.values()))), strict=True))
 
 
-def _from_table(
-    request: CellRequest, per_type: PerType, table: ConditionTable, combinations: Mapping[Codes, int]
-) -> list[tuple[Codes, int]]:
+def _from_table(request: CellRequest, per_type: PerType, table: ConditionTable) -> list[tuple[Codes, int]]:
     source, rows = _read_table(per_type, table)
     variables = {variable.name: (i, variable) for i, variable in enumerate(table.variables)}
     runs, seen = [], set()
@@ -172,7 +167,7 @@ def _from_table(
         if tuple(fixed.items()) in seen:
             raise BadInput(f"{source}, {where}: {label!r} is there twice; give each label one row")
         seen.add(tuple(fixed.items()))
-        runs += _spread(fixed, count, combinations)
+        runs += _spread(fixed, count, table)
     total = sum(count for _, count in runs)
     if total == 0:
         raise BadInput(f"{source} asks for no cells at all; give at least one label a number above 0")
@@ -230,9 +225,7 @@ def _whole(value: str, what: str) -> int:
     return int(number)
 
 
-def _matching(
-    request: CellRequest, match: Data, table: ConditionTable, combinations: Mapping[Codes, int]
-) -> list[tuple[Codes, int]]:
+def _matching(request: CellRequest, match: Data, table: ConditionTable) -> list[tuple[Codes, int]]:
     """In the proportions of real cells; as many of them, unless a number is given."""
     cells, source = load_cells(match)
     variables = table.variables
@@ -254,5 +247,5 @@ def _matching(
     return [
         run
         for label, share in zip(found, share_out(total, counts), strict=True)
-        for run in _spread(dict(zip(shared, map(int, label), strict=True)), int(share), combinations)
+        for run in _spread(dict(zip(shared, map(int, label), strict=True)), int(share), table)
     ]

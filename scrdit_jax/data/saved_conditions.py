@@ -22,6 +22,8 @@ def arrays_of(conditions: ConditionTable) -> dict[str, np.ndarray]:
     prior = {} if conditions.prior is None else conditions.prior._asdict()
     arrays = {PRIOR + name: array for name, array in prior.items()}
     arrays |= {"combinations": conditions.codes, "combination_cells": conditions.cells}
+    if conditions.former.any():
+        arrays["former_cells"] = conditions.former
     if conditions.space is not None:
         arrays["axes"] = conditions.space.alone.axes
     return {name: array for name, array in arrays.items() if array.size}
@@ -35,6 +37,7 @@ def conditions_of(arrays: Mapping[str, np.ndarray], metadata: DatasetMetadata) -
     return ConditionTable(
         metadata.variables, codes, arrays["combination_cells"], metadata.type_variable,
         StateSpace(metadata.state, axes), prior_from_arrays(prior) if prior else None,
+        arrays.get("former_cells", np.zeros(0, np.int64)),
     )  # fmt: skip
 
 

@@ -1,0 +1,103 @@
+"""Training a model further on other cells of the same genes: its settings, and what the new run begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import Checkpoints, Model, Run, load_model
+from ..conditioning.state import no_axes
+from ..config import RunConfig, TrainingConfig
+from ..data.metadata import DatasetMetadata
+from ..data.preparing import Prepared
+from ..data.sources import load_adapted
+from ..errors import BadConfig
+from ..io.reading import Data
+from ..networks import with_more_labels
+
+# Settings of the data that say which cells are used, and not what a model is.
+OF_CELLS = ("cell_types", "cell_type_key", "held_out", "seed")
+# A quarter of the steps at a third of the learning rate.
+FEWER_STEPS, LOWER_RATE = 4, 3
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that a run trains further. `begun`: it is the run's own newest checkpoint, as the run that it was begun
+    from is no longer there."""
+
+    model: Model
+    begun: bool = False
+
+    @classmethod
+    def load(cls, path: Path | str, out: Path | str) -> Base:
+        """The newest model of the run `path`, for a run in `out`; RunMismatch where there is none, and `out` has no
+        checkpoint that came of one either."""
+        run, own = Run(Path(path)), Run(Path(out))
+        if run.path.resolve() == own.path.resolve():
+            raise BadConfig(f"{run.path} is both --from and --out; give a new folder as --out")
+        if not run.path.exists() and own.config_path.is_file() and own.config().origin is not None:
+            with Checkpoints(own) as checkpoints:
+                if checkpoints.latest() is not None:
+                    return cls(checkpoints.load(), begun=True)
+        return cls(load_model(run))
+
+    def settings(self, changes: Mapping[str, Any]) -> RunConfig:
+        """The model's settings with `changes` to those of training, and to which cells are used.
+
+        Unless they are given, there are a quarter of the steps, at a third of the learning rate; see `fewer_steps`.
+        BadConfig where a change would make another model of it.
+        """
+        known = self.model.config
+        if not self.begun:
+            training = fewer_steps(known.training, changes)
+            known = replace(known, origin=self.model.digest, training=training)
+        config = known.with_settings(changes)
+        own = {f"data.{name}" for name in OF_CELLS}
+        for line in config.differences(known):
+            setting, _, values = line.partition(":")
+            if setting not in own and (not setting.startswith("training.") or setting == "training.conditions"):
+                here, there = values.removesuffix(" there").split(" here, ")
+                raise BadConfig(
+                    f"{setting.partition('.')[2]} is{here}, and {there} in the model of --from, where it cannot be "
+                    "changed; leave the option out, or train without --from"
+                )
+        return config
+
+    def prepare(self, data: Data, config: RunConfig, *, transpose: bool, stored: bool) -> Prepared:
+        """The cells `data` brought to the model's genes, scale and states; see `adapting.adapt`."""
+        metadata, table = self.model.metadata, self.model.conditions
+        axes = no_axes(len(metadata.genes)) if table is None or table.space is None else table.space.alone.axes
+        prepared = load_adapted(data, metadata, axes, config.data, transpose=transpose, stored=stored)
+        if self.begun and (prepared.metadata.digest, config.data) == (metadata.digest, metadata.settings):
+            # The same cells, of which the run has said already what it continues.
+            return replace(prepared, metadata=metadata)
+        return prepared
+
+
+def fewer_steps(training: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
+    """How a model that was trained so is trained further, but for the settings in `changes`.
+
+    A quarter of the steps and a third of the peak learning rate. Warm-up and averaging are as long in proportion to the
+    steps, so that the averaged params forget the old ones as they forgot the random ones they began with. Where the
+    rate is constant they stay: such a run may be lengthened later, so nothing may depend on its steps.
+    """
+    steps = changes.get("steps", max(1, training.steps // FEWER_STEPS))
+    settings: dict[str, Any] = {"steps": steps, "learning_rate": training.learning_rate / LOWER_RATE}
+    if training.learning_rate_schedule != "constant":
+        shorter = min(1.0, steps / training.steps)
+        settings["warmup_steps"] = round(training.warmup_steps * shorter)
+        if training.ema_decay is not None:
+            settings["ema_decay"] = max(0.0, 1 - (1 - training.ema_decay) / shorter)
+    return replace(training, **{name: value for name, value in settings.items() if name not in changes})
+
+
+def params_to_begin(base: Model, metadata: DatasetMetadata) -> Any:
+    """The params of the model, with rows for the categories that its variables have in `metadata` and not in it."""
+    params, before = base.params, base.metadata.categories
+    if before == metadata.categories:
+        return params
+    embeddings = with_more_labels(params["params"]["label_embeddings"], before, metadata.categories)
+    return {"params": params["params"] | {"label_embeddings": embeddings}}
