@@ -125,9 +125,8 @@ def train(
     from_run
         A run whose model is trained further on these cells, such as those of a new donor; they must have its genes.
         Genes, scale, network and conditions are that run's, with categories that are new in its columns added, and
-        cannot be changed. Training settings are its own too, but for a quarter of the steps at a third of the learning
-        rate, unless given. Categories that these cells lack can still be sampled. The new run needs `from_run` no more
-        once it has a checkpoint.
+        cannot be changed. Training settings are its own too, unless given, but for a quarter of the steps. Categories
+        that these cells lack can still be sampled. The new run needs `from_run` no more once it has a checkpoint.
     transpose, stream
         See `prepare`. Streamed cells are read from the run's own copy.
     per_cell_type

@@ -19,8 +19,7 @@ from ..networks import with_more_labels
 
 # Settings of the data that say which cells are used, and not what a model is.
 OF_CELLS = ("cell_types", "cell_type_key", "held_out", "seed")
-# A quarter of the steps at a third of the learning rate.
-FEWER_STEPS, LOWER_RATE = 4, 3
+FEWER_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -47,8 +46,8 @@ class Base:
     def settings(self, changes: Mapping[str, Any]) -> RunConfig:
         """The model's settings with `changes` to those of training, and to which cells are used.
 
-        Unless they are given, there are a quarter of the steps, at a third of the learning rate; see `fewer_steps`.
-        BadConfig where a change would make another model of it.
+        Unless it is given, there are a quarter of the steps; see `fewer_steps`. BadConfig where a change would make
+        another model of it.
         """
         known = self.model.config
         if not self.begun:
@@ -78,19 +77,19 @@ class Base:
 
 
 def fewer_steps(training: TrainingConfig, changes: Mapping[str, Any]) -> TrainingConfig:
-    """How a model that was trained so is trained further, but for the settings in `changes`.
+    """How a model that was trained so is trained further, but for the settings in `changes`: in a quarter of the steps,
+    the warm-up in proportion.
 
-    A quarter of the steps and a third of the peak learning rate. Warm-up and averaging are as long in proportion to the
-    steps, so that the averaged params forget the old ones as they forgot the random ones they began with. Where the
-    rate is constant they stay: such a run may be lengthened later, so nothing may depend on its steps.
+    The learning rate stays. Measured on PBMC with and without interferon: a small model of control cells, trained for
+    400 steps, comes in 100 on stimulated ones to the held-out loss that 400 steps from scratch reach (0.079; 100 steps
+    from scratch, 0.096). With a third of the rate it comes to 0.088, with a tenth to 0.112; control cells, at 0.068 to
+    begin with, are then at 0.088 with the whole rate, 0.077 and 0.069. Where the rate does not fall to zero the warm-up
+    stays too: such a run may be lengthened, so nothing may depend on its steps.
     """
     steps = changes.get("steps", max(1, training.steps // FEWER_STEPS))
-    settings: dict[str, Any] = {"steps": steps, "learning_rate": training.learning_rate / LOWER_RATE}
+    settings: dict[str, Any] = {"steps": steps}
     if training.learning_rate_schedule != "constant":
-        shorter = min(1.0, steps / training.steps)
-        settings["warmup_steps"] = round(training.warmup_steps * shorter)
-        if training.ema_decay is not None:
-            settings["ema_decay"] = max(0.0, 1 - (1 - training.ema_decay) / shorter)
+        settings["warmup_steps"] = round(training.warmup_steps * min(1.0, steps / training.steps))
     return replace(training, **{name: value for name, value in settings.items() if name not in changes})
 
 
