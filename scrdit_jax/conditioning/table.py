@@ -92,7 +92,7 @@ class ConditionTable:
         where no training cell has it, those of the cell type; else all. All, too, for cells without codes."""
         everything = np.arange(len(self.codes))
         if len(codes) < len(self.variables) or not self.variables:
-            return everything
+            return self._present(everything)
         same = [np.flatnonzero((self.codes == np.asarray(codes)).all(axis=1))]
         if self.type_variable is not None:
             same.append(np.flatnonzero(self.codes[:, self.type_place] == codes[self.type_place]))
