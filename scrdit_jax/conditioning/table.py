@@ -64,7 +64,7 @@ class ConditionTable:
 
     def after(self, earlier: ConditionTable | None) -> ConditionTable:
         """With the combinations that only `earlier` has, the table of the same model before it was trained further."""
-        if earlier is None or not self.variables:
+        if earlier is None or not self.variables or (self.prior is None) != (earlier.prior is None):
             return self
         own = set(map(tuple, self.codes.tolist()))
         kept = np.array([i for i, codes in enumerate(earlier.codes.tolist()) if tuple(codes) not in own], np.int64)
