@@ -155,10 +155,7 @@ def train(
     Diverged
         When the loss is no longer finite, or has risen for good; the last good checkpoint is kept.
     """
-    if max_minutes is not None and not max_minutes > 0:
-        raise BadConfig(f"{max_minutes:g} minutes are no time to train in; give --max-minutes above 0")
-    if tensorboard:
-        optional("tensorboardX", extra="tensorboard")
+    _require_possible(max_minutes, tensorboard)
     if from_run is None:
         settings(preset, **changes)  # a mistake is said before other processes are waited for
     else:
@@ -167,7 +164,7 @@ def train(
     if distributed:
         bind_processes(coordinator, processes, process_id)
     start_jax()
-    base = None if from_run is None else Base.load(from_run.path if isinstance(from_run, Run) else from_run, out)
+    base = None if from_run is None else Base.load(from_run, out)
     config = settings(preset, **changes) if base is None else base.settings(changes)
     if isinstance(data, Prepared):
         prepared = data
@@ -176,18 +173,26 @@ def train(
     else:
         prepared = base.prepare(data, config, transpose=transpose, stored=_stored(data, stream))
     source: Prepared | Callable[[Run], Prepared] = prepared
-    notes: tuple[str, ...] = ()
-    if prepared.on_disk and not is_prepared(prepared.cells) and not isinstance(data, Prepared):
+    notes = list(prepared.metadata.notes)
+    if not isinstance(data, Prepared) and prepared.on_disk and not is_prepared(prepared.cells):
         source = partial(_copied, prepared)
-        notes = (too_large(data) or "the cells stay on the disk, as asked",)
+        notes.append(too_large(data) or "the cells stay on the disk, as asked")
     if on_notes is not None:
-        on_notes((*prepared.metadata.notes, *notes))
+        on_notes(notes)
     config = replace(config, data=prepared.metadata.settings)
     options = _options(config, max_minutes, tensorboard)
     if per_cell_type:
         on_note = (lambda note: None) if on_notes is None else (lambda note: on_notes((note,)))
         return train_family(prepared, config, out, options, on_note=on_note)
     return loop.train(source, config, out, options, base=None if base is None else base.model)
+
+
+def _require_possible(max_minutes: float | None, tensorboard: bool) -> None:
+    """BadConfig or MissingExtra where a run cannot be made so, whatever its settings."""
+    if max_minutes is not None and not max_minutes > 0:
+        raise BadConfig(f"{max_minutes:g} minutes are no time to train in; give --max-minutes above 0")
+    if tensorboard:
+        optional("tensorboardX", extra="tensorboard")
 
 
 def _require_alone(data: Data | Prepared, preset: str | RunConfig, per_cell_type: bool) -> None:

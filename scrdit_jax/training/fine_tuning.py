@@ -31,10 +31,10 @@ class Base:
     begun: bool = False
 
     @classmethod
-    def load(cls, path: Path | str, out: Path | str) -> Base:
-        """The newest model of the run `path`, for a run in `out`; RunMismatch where there is none, and `out` has no
-        checkpoint that came of one either."""
-        run, own = Run(Path(path)), Run(Path(out))
+    def load(cls, run: Run | Path | str, out: Path | str) -> Base:
+        """The newest model of `run`, for a run in `out`; RunMismatch where there is none, and `out` has no checkpoint
+        that came of one either."""
+        run, own = run if isinstance(run, Run) else Run(Path(run)), Run(Path(out))
         if run.path.resolve() == own.path.resolve():
             raise BadConfig(f"{run.path} is both --from and --out; give a new folder as --out")
         if not run.path.exists() and own.config_path.is_file() and own.config().origin is not None:
