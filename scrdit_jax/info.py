@@ -110,6 +110,7 @@ def _describe_run(run: Run) -> list[str]:
         f"{_NETWORKS[network.architecture].format(network)}, {size / 1e6:.2f} M parameters; "
         f"predicts {config.diffusion.prediction}",
         f"digest {digest}",
+        *([f"trains a model further, of which the digest was {config.origin}"] if config.origin is not None else []),
         *([f"carries timesteps fitted for {', '.join(map(str, model.fitted))} steps"] if model.fitted else []),
         *([f"the best held-out score is that of step {best}"] if best is not None else []),
         *([f"cell types: {types}"] if types else []),

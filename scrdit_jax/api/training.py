@@ -22,6 +22,7 @@ from ..io.reading import open_cells
 from ..options import SettingChanges, with_keywords
 from ..training import loop
 from ..training.family import train_family
+from ..training.fine_tuning import Base
 
 DEFAULT_PRESET = "base"
 # Of streamed cells' values, what the chosen genes may hold that a copy of them is made to train from.
@@ -82,7 +83,6 @@ def prepare(
     config = settings(preset, **changes)
     # A seed may be meant for the training alone; the split that prepared cells came with is kept either way.
     asked = [field.name for field in fields(DataConfig) if field.name in changes and field.name != "seed"]
-    stored = too_large(data) is not None if stream is None else stream
     return load_prepared(
         data,
         config.data,
@@ -90,8 +90,13 @@ def prepare(
         multiple_of=config.network.gene_multiple,
         groups=config.network.gene_groups,
         transpose=transpose,
-        stored=stored,
+        stored=_stored(data, stream),
     )
+
+
+def _stored(data: DataSets, stream: bool | None) -> bool:
+    """Whether the cells stay on the disk."""
+    return too_large(data) is not None if stream is None else stream
 
 
 @with_keywords(SettingChanges)
@@ -100,6 +105,7 @@ def train(
     *,
     out: Path | str,
     preset: str | RunConfig = DEFAULT_PRESET,
+    from_run: Run | Path | str | None = None,
     transpose: bool = False,
     per_cell_type: bool = False,
     stream: bool | None = None,
@@ -122,6 +128,11 @@ def train(
         The run directory, new or to continue.
     preset, **changes
         See `settings`. With ``condition_on=["cell_type"]`` the model is conditioned on that column of obs.
+    from_run
+        A run whose model is trained further on these cells, such as those of a new donor; they must have its genes.
+        Genes, scale, network and conditions are that run's, with categories that are new in its columns added, and
+        cannot be changed. Training settings are its own too, unless given, but for a quarter of the steps. Categories
+        that these cells lack can still be sampled. The new run needs `from_run` no more once it has a checkpoint.
     transpose, stream
         See `prepare`. Streamed cells are read from a copy in the run of the chosen genes; from the files themselves,
         which must then stay as they are, where these genes hold most of the values.
@@ -146,37 +157,59 @@ def train(
     ------
     RunMismatch, OutputExists
         If `out` holds a run of other settings or cells, or something else, or another process trains there.
+    GeneMismatch
+        If the cells lack genes of `from_run`.
     Diverged
         When the loss is no longer finite, or has risen for good; the last good checkpoint is kept.
     """
-    if max_minutes is not None and not max_minutes > 0:
-        raise BadConfig(f"{max_minutes:g} minutes are no time to train in; give --max-minutes above 0")
-    if tensorboard:
-        optional("tensorboardX", extra="tensorboard")
-    config = settings(preset, **changes)
+    _require_possible(max_minutes, tensorboard)
+    if from_run is None:
+        settings(preset, **changes)  # a mistake is said before other processes are waited for
+    else:
+        _require_alone(data, preset, per_cell_type)
     require_distributed(distributed, coordinator, processes, process_id)
     if distributed:
         bind_processes(coordinator, processes, process_id)
     start_jax()
-    notes: tuple[str, ...] = ()
-    source: Prepared | Callable[[Run], Prepared]
+    base = None if from_run is None else Base.load(from_run, out)
+    config = settings(preset, **changes) if base is None else base.settings(changes)
     if isinstance(data, Prepared):
-        source = prepared = data
+        prepared = data
+    elif base is None:
+        prepared = prepare(data, preset=preset, transpose=transpose, stream=stream, **changes)
     else:
-        source = prepared = prepare(data, preset=preset, transpose=transpose, stream=stream, **changes)
-        if prepared.on_disk:
-            source, where = _on_disk(prepared)
-            notes = (too_large(data) or "the cells stay on the disk, as asked", where)
+        prepared = base.prepare(data, config, transpose=transpose, stored=_stored(data, stream))
+    source: Prepared | Callable[[Run], Prepared] = prepared
+    notes = list(prepared.metadata.notes)
+    if not isinstance(data, Prepared) and prepared.on_disk:
+        source, where = _on_disk(prepared)
+        notes += [too_large(data) or "the cells stay on the disk, as asked", where]
     if on_notes is not None:
-        on_notes((*prepared.metadata.notes, *notes))
+        on_notes(notes)
     config = replace(config, data=prepared.metadata.settings)
     options = _options(config, max_minutes, tensorboard)
     if per_cell_type:
-        if prepared.on_disk:
-            raise BadConfig("a family is trained from memory, and these cells are streamed; leave --per-cell-type out")
         on_note = (lambda note: None) if on_notes is None else (lambda note: on_notes((note,)))
         return train_family(prepared, config, out, options, on_note=on_note)
-    return loop.train(source, config, out, options)
+    return loop.train(source, config, out, options, base=None if base is None else base.model)
+
+
+def _require_possible(max_minutes: float | None, tensorboard: bool) -> None:
+    """BadConfig or MissingExtra where a run cannot be made so, whatever its settings."""
+    if max_minutes is not None and not max_minutes > 0:
+        raise BadConfig(f"{max_minutes:g} minutes are no time to train in; give --max-minutes above 0")
+    if tensorboard:
+        optional("tensorboardX", extra="tensorboard")
+
+
+def _require_alone(data: DataSets | Prepared, preset: str | RunConfig, per_cell_type: bool) -> None:
+    """BadConfig where what is asked for cannot be had of a model that is trained further."""
+    if preset != DEFAULT_PRESET:
+        raise BadConfig("--preset and --from both say what the settings are; give one of them")
+    if per_cell_type:
+        raise BadConfig("--per-cell-type trains new models, --from an old one further; give one of them")
+    if isinstance(data, Prepared):
+        raise BadConfig("prepared cells have genes and a scaling of their own; with from_run give cells as they came")
 
 
 def _options(config: RunConfig, max_minutes: float | None, tensorboard: bool) -> loop.TrainingOptions:

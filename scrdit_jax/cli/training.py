@@ -86,6 +86,7 @@ def prepare(
         "scrdit train lung.h5ad --condition-on cell_type --condition-on patient --out run",
         "scrdit train lung.h5ad --per-cell-type --preset paper --out family",
         "scrdit train atlas/ --condition-on tissue --condition-on file --out run",
+        "scrdit train new_donor.h5ad --from run --out fine",
         "scrdit train pbmc3k --preset demo --steps 500 --out quick",
     )
     + "\n\n"
@@ -96,6 +97,12 @@ def prepare(
 @preset_option
 @network_option
 @data_options
+@click.option(
+    "--from",
+    "from_run",
+    metavar="RUN",
+    help="Train this run's model further, on new cells of its genes; new categories are added.",
+)
 @click.option("--per-cell-type", is_flag=True, help="A model for each cell type (the paper's way), in one folder.")
 @click.option("--steps", type=int, help="Training steps.")
 @click.option("--batch-size", type=int, help="Cells a step, over all devices.")

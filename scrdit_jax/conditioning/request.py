@@ -183,9 +183,9 @@ def _spread(fixed: Mapping[int, int], total: int, table: ConditionTable) -> list
     # Fewer cells than combinations: the largest shares alone would leave out whole types whose combinations are rare.
     if total < len(numbers):
         numbers = numbers[np.argsort(table.codes[numbers, table.type_place], kind="stable")]
-        shares = share_out_in_order(total, table.cells[numbers])
+        shares = share_out_in_order(total, table.weights[numbers])
     else:
-        shares = share_out(total, table.cells[numbers])
+        shares = share_out(total, table.weights[numbers])
     rows = table.codes[numbers[shares > 0]].tolist()
     return list(zip(map(tuple, rows), shares[shares > 0].tolist(), strict=True))
 

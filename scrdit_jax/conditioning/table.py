@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from .prior import Prior, fit_prior, given
+from .prior import Prior, fit_prior, given, joined
 from .state import StateSpace
 from .variables import Variable
 
@@ -19,8 +19,11 @@ MOST_ROWS, CELLS_OF_A_ROW = 2048, 100
 
 @dataclass(frozen=True, eq=False)
 class ConditionTable:
-    """The combinations of categories that training cells have: `codes` (combination, variable) int32 in ascending
-    order, and how many `cells` (combination,) have each; one empty combination without variables.
+    """The combinations of categories that training cells have: `codes` (combination, variable) int32, and how many
+    `cells` (combination,) have each; one empty combination without variables.
+
+    A model that was trained further has those of its former training cells too, after its own: of them `cells` is 0 and
+    `former` (combination,) how many there were, which is 0 for the others.
 
     States of new cells lie in `space` and come from `prior`, of which `prior_rows` (combination,) int32 says which row
     is a combination's (None: each has its own); `space` and `prior` are None where cells have no state.
@@ -34,7 +37,12 @@ class ConditionTable:
     space: StateSpace | None = None
     prior: Prior | None = None
     prior_rows: np.ndarray | None = None
+    former: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     _numbers: dict[tuple[int, ...], dict[Codes, np.ndarray]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if not len(self.former):
+            object.__setattr__(self, "former", np.zeros_like(self.cells))
 
     @classmethod
     def fit(
@@ -66,6 +74,44 @@ class ConditionTable:
         """Which of the variables holds the cell types."""
         return next(i for i, variable in enumerate(self.variables) if variable.name == self.type_variable)
 
+    @property
+    def weights(self) -> np.ndarray:
+        """How many training cells have each combination or, where only former ones do, how many of these."""
+        return self.cells + self.former
+
+    @property
+    def rows_of_prior(self) -> np.ndarray:
+        """Which row of the prior is each combination's, (combination,)."""
+        return np.arange(len(self.codes)) if self.prior_rows is None else self.prior_rows
+
+    def after(self, earlier: ConditionTable | None) -> ConditionTable:
+        """With the combinations that only `earlier` has, the table of the same model before it was trained further."""
+        if earlier is None or not self.variables or (self.prior is None) != (earlier.prior is None):
+            return self
+        own = set(map(tuple, self.codes.tolist()))
+        kept = np.array([i for i, codes in enumerate(earlier.codes.tolist()) if tuple(codes) not in own], np.int64)
+        if not len(kept):
+            return self
+        prior, rows = None, None
+        if self.prior and earlier.prior:
+            used, place = np.unique(earlier.rows_of_prior[kept], return_inverse=True)
+            prior = joined(self.prior, earlier.prior, used)
+            rows = np.concatenate([self.rows_of_prior, self.rows_of_prior.max() + 1 + place]).astype(np.int32)
+        return replace(
+            self,
+            codes=np.concatenate([self.codes, earlier.codes[kept]]),
+            cells=np.concatenate([self.cells, np.zeros_like(kept)]),
+            former=np.concatenate([self.former, earlier.weights[kept]]),
+            prior=prior,
+            prior_rows=rows,
+            _numbers={},
+        )
+
+    def _present(self, numbers: np.ndarray) -> np.ndarray:
+        """Those of these combinations that training cells have; all, where only former ones have any."""
+        present = numbers[self.cells[numbers] > 0]
+        return present if len(present) else numbers
+
     def shared_rows(self) -> np.ndarray | None:
         """Which row of a prior each combination is to have, (combination,) int32; None: each its own.
 
@@ -93,9 +139,10 @@ class ConditionTable:
 
     def seen(self, codes: Sequence[int] | np.ndarray) -> np.ndarray | None:
         """Numbers of the combinations that have the `codes` (variable,), whatever they have where these are -1; None
-        where no training cell has them."""
+        where no training cell has them, nor a former one. Former ones count where there are no others."""
         places = tuple(place for place, code in enumerate(codes) if code >= 0)
-        return self.having(places).get(tuple(int(codes[place]) for place in places))
+        found = self.having(places).get(tuple(int(codes[place]) for place in places))
+        return None if found is None else self._present(found)
 
     def nearest(self, codes: Sequence[int], most: int = 3) -> list[tuple[Codes, int]]:
         """What training cells have in the columns that `codes` names, and how many of them: what agrees in most
@@ -104,7 +151,7 @@ class ConditionTable:
         order, starts = grouped(self.codes[:, named])
         found = np.full((len(starts), len(self.variables)), -1)
         found[:, named] = self.codes[order[starts]][:, named]
-        cells, agreed = np.add.reduceat(self.cells[order], starts), self._agreed(found, codes)
+        cells, agreed = np.add.reduceat(self.weights[order], starts), self._agreed(found, codes)
         best = np.lexsort((-cells, -agreed))[:most]
         return [(tuple(found[i].tolist()), int(cells[i])) for i in best if agreed[i] == agreed[best[0]]]
 
@@ -122,7 +169,7 @@ class ConditionTable:
             of_type = self.having((self.type_place,))
             numbers = of_type.get((int(codes[self.type_place]),), numbers)
         agreed = self._agreed(self.codes[numbers], codes)
-        return numbers[agreed == agreed.max()]
+        return self._present(numbers[agreed == agreed.max()])
 
     def _agreed(self, found: np.ndarray, codes: Sequence[int] | np.ndarray) -> np.ndarray:
         """In how many of the columns that `codes` names each row of `found` has the same."""
@@ -133,8 +180,7 @@ class ConditionTable:
         """(the prior of new cells, which of its rows is for those of `codes[r]` (row, variable), (row,) int32)."""
         if self.prior is None:
             return None
-        rows = np.arange(len(self.codes)) if self.prior_rows is None else self.prior_rows
-        return given(self.prior, [self.alike(row) for row in codes.tolist()], self.cells, rows)
+        return given(self.prior, [self.alike(row) for row in codes.tolist()], self.weights, self.rows_of_prior)
 
 
 def grouped(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -53,19 +53,21 @@ class Variable:
         return cls(values["name"], tuple(values["categories"]), tuple(values["counts"]))
 
 
-def categorical(cells: Cells, columns: Iterable[str], source: str) -> Cells:
+def categorical(cells: Cells, columns: Iterable[str], source: str, *, known: Sequence[Variable] = ()) -> Cells:
     """The same cells with these columns of obs as categories of words, in the input's order.
 
-    BadInput where a column is not there, lacks labels, or has a label of fewer than LEAST_CELLS cells.
+    BadInput where a column is not there, lacks labels, or has a label of fewer than LEAST_CELLS cells that is none of
+    the categories of a `known` variable.
     """
-    changed = {column: _checked(cells, column, source) for column in columns}
+    learnt = {variable.name: variable.categories for variable in known}
+    changed = {column: _checked(cells, column, source, learnt.get(column, ())) for column in columns}
     if not changed:
         return cells
     table: Any = cells  # anndata allows tables on the disk, which these are not
     return make_cells(table.X, table.obs.assign(**changed), table.var, dict(table.uns))
 
 
-def _checked(cells: Cells, column: str, source: str) -> pd.Categorical:
+def _checked(cells: Cells, column: str, source: str, learnt: Sequence[str]) -> pd.Categorical:
     if column not in cells.obs:
         there = f"obs has {listed(cells.obs.columns)}" if len(cells.obs.columns) else "obs has no columns"
         raise BadInput(f"{source} has no column {column!r} to condition on; {there}")
@@ -80,12 +82,12 @@ def _checked(cells: Cells, column: str, source: str) -> pd.Categorical:
     found: Any = pd.Categorical.from_codes(_codes_of(labels, names), categories=pd.Index(names))
     found = found.remove_unused_categories()
     counts = found.value_counts()
-    if len(counts) * LEAST_CELLS > cells.n_obs:
+    if len(counts) * LEAST_CELLS > cells.n_obs and not learnt:
         raise BadInput(
             f"{source}: obs[{column!r}] has {len(counts)} different labels for {cells.n_obs} cells; a label needs at "
             f"least {LEAST_CELLS} to be learnt: condition on a column that groups cells"
         )
-    rare = counts[counts < LEAST_CELLS]
+    rare = counts[(counts < LEAST_CELLS) & ~counts.index.isin(list(learnt))]
     if len(rare):
         raise BadInput(
             f"{source}: {_some(list(rare.index), column)} has 1 cell; a label needs at least {LEAST_CELLS} to be "
@@ -127,6 +129,22 @@ def _codes_of(labels: pd.Series, categories: Sequence[str]) -> Any:
     # The last is for cells without a label, whose code is -1.
     own = [codes.get(str(name), -1) for name in labels.cat.categories] + [-1]
     return np.array(own, np.int32)[labels.cat.codes]
+
+
+def extended(variables: Sequence[Variable], training: pd.DataFrame, input_name: str) -> tuple[Variable, ...]:
+    """A model's `variables` for further training cells, whose categories are in columns of this table: the model's
+    first, so that their numbers stay, then the new ones. Counts are of these cells. BadInput where a new category has
+    none of them."""
+    result = []
+    for variable in variables:
+        labels = training[variable.name]
+        new = [name for name in map(str, labels.cat.categories) if name not in variable.categories]
+        of_new = labels.cat.set_categories(new).to_frame()
+        find_variables(of_new, [variable.name], input_name)
+        categories = (*variable.categories, *new)
+        counts = labels.value_counts(sort=False).reindex(categories, fill_value=0)
+        result.append(Variable(variable.name, categories, tuple(map(int, counts))))
+    return tuple(result)
 
 
 def encode(obs: pd.DataFrame, variables: Sequence[Variable]) -> np.ndarray:

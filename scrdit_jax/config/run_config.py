@@ -165,13 +165,15 @@ class TrainingConfig:
 class RunConfig:
     """Everything that decides what a run is; equal configs on equal data give equal models.
 
-    A prediction that needs each gene's quantiles sets `data.quantiles` to QUANTILES, where that is 0.
+    `origin` is the digest of the model that the run trains further, None for a run of its own. A prediction that needs
+    each gene's quantiles sets `data.quantiles` to QUANTILES, where that is 0.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=lambda: make_network_config({}))
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    origin: str | None = None
 
     def __post_init__(self) -> None:
         loss, prediction = self.training.loss, self.diffusion.prediction
@@ -192,7 +194,10 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, ready for JSON."""
-        return {"format": FORMAT} | dataclasses.asdict(self)
+        values = {"format": FORMAT} | dataclasses.asdict(self)
+        if self.origin is None:
+            del values["origin"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, source: str = "config") -> RunConfig:
@@ -200,7 +205,8 @@ class RunConfig:
         `source`."""
         require_mapping(values, source)
         values = dict(values)
-        version = values.pop("format", 1)
+        version, origin = values.pop("format", 1), values.pop("origin", None)
+        require(origin is None or isinstance(origin, str), f"{source}: origin", origin, "the digest of a model")
         if type(version) is not int or not 1 <= version <= FORMAT:
             raise BadConfig(f"{source}: format {version!r} is not known here (1 to {FORMAT} are); update scrdit_jax")
         _require_known(values, SECTIONS, source)
@@ -209,7 +215,7 @@ class RunConfig:
             values["data"] = upgraded(values["data"])
         sections = {n: _section(SECTIONS[n], section, f"{source}: {n}") for n, section in values.items()}
         network = make_network_config(network, source=f"{source}: network", strict=version > 1)
-        return cls(network=network, **sections)
+        return cls(network=network, origin=origin, **sections)
 
     def replace(self, changes: Mapping[str, Mapping[str, Any]]) -> RunConfig:
         """A copy with `{"training": {"steps": 5}, ...}` changed; unknown names raise BadConfig.
@@ -251,7 +257,9 @@ class RunConfig:
     def differences(self, other: RunConfig) -> list[str]:
         """Lines such as 'training.steps: 100 here, 200 there', empty when equal."""
         here, there = dataclasses.asdict(self), dataclasses.asdict(other)
-        return [
+        origins = here.pop("origin"), there.pop("origin")
+        of_origin = [f"origin: {origins[0]!r} here, {origins[1]!r} there"] if origins[0] != origins[1] else []
+        return of_origin + [
             f"{section}.{name}: {value!r} here, {there[section][name]!r} there"
             for section, values in here.items()
             for name, value in values.items()

@@ -1,4 +1,4 @@
-"""From checked cells to what a model is trained on, and other cells to a model's genes and scale."""
+"""From checked cells to what a model is trained on."""
 
 from __future__ import annotations
 
@@ -11,28 +11,23 @@ from typing import Any
 
 import h5py
 import numpy as np
-import pandas as pd
-from anndata import AnnData
-from scipy import sparse
 
-from ..conditioning.derived import is_derived
 from ..conditioning.state import LIBRARY_SIZE, StateSpace, no_axes
-from ..conditioning.variables import Variable, categorical, find_variables
+from ..conditioning.variables import Variable, find_variables
 from ..config import DataConfig, GeneGroups
-from ..errors import BadConfig, BadInput, GeneMismatch, OutputExists
+from ..errors import BadConfig, BadInput, OutputExists
 from ..io.backed import BackedMatrix, Cells, make_cells, rows_of
-from ..io.checking import Matrix, check_cells, notes_of, row_blocks, with_notes
+from ..io.checking import check_cells, row_blocks
 from ..io.writing import check_suffix, write_cells
 from ..registry import DERIVED
-from .cell_types import TypedCells, cells_of_types, counted
 from .chosen_genes import fit_chosen_genes
 from .gene_order import in_order
 from .genes import choose_genes
 from .marginals import gene_marginals
 from .metadata import AXES_KEY, METADATA_KEY, DatasetMetadata
-from .normalizing import Normalization, normalize, normalize_like, target_sum_of
-from .splitting import MOST_KEPT, held_out_mask, kept_mask
-from .statistics import CellStatistics, GeneStatistics, Survey, survey
+from .normalizing import normalize, target_sum_of
+from .split_cells import SplitCells, as_rows, without_derived
+from .splitting import kept_mask
 
 
 @dataclass(frozen=True)
@@ -104,83 +99,36 @@ def prepare(
     where the model is conditioned on numbers that are found in the chosen genes. `source` names the input, `groups`
     are the network's, for the order of the genes. Raises BadInput or UnknownCellType.
     """
-    whole = check_cells(adata, source, values=False)
-    typed = cells_of_types(whole, config, source)
-    cells, key = _of_types(whole, typed), typed.key
-    cells = categorical(cells, config.condition_on, source)
-    held_out = held_out_mask(whole.obs_names, config.held_out, config.seed)
-    found = _surveyed(whole, typed.chosen & ~held_out, config, source)
-    statistics, held_out = found.cells[typed.chosen], held_out[typed.chosen & (found.cells.library_size > 0)]
-    replaced = [name for name in cells.obs if name in ("library_size", "split") or is_derived(name)]
-    cells, normalization = normalize(cells, config, statistics=statistics, source=source)
-    notes = [*notes_of(cells), *typed.notes, normalization.sentence]
-    notes += [f"the column {name!r} of obs was replaced" for name in replaced]
-
-    n_train, n_held_out = _sizes(held_out, config, source)
-    notes.append(f"{n_train} cells for training, {n_held_out} held out" + _kept(n_held_out))
-    genes = found.genes
-    if found.target_sum != normalization.target_sum:  # the first cells looked otherwise than all
-        genes = GeneStatistics.of_all(cells.X[~held_out], linear=_linear(config))
+    split = SplitCells.of(
+        check_cells(adata, source, values=False),
+        config,
+        lambda cells, statistics: normalize(cells, config, statistics=statistics, source=source),
+        partial(target_sum_of, config),
+        source=source,
+    )
+    cells, held_out, genes = split.cells, split.held_out, split.genes
     columns, sentences = choose_genes(genes, config, multiple_of=multiple_of, source=source)
-    variables = find_variables(cells.obs[~held_out], config.condition_on, source)
+    variables = find_variables(split.training_obs, config.condition_on, source)
     columns, gene_order = in_order(cells.X, held_out, columns, config, groups or GeneGroups())
 
-    x = _rows(cells.X[:, columns])
-    library = cells.obs["library_size"].to_numpy()
-    fitted = fit_chosen_genes(x, library, held_out, config, genes[columns], counts=normalization.were_counts)
+    chosen, library = split.of_genes(columns), cells.obs["library_size"].to_numpy()
+    counts = split.normalization.were_counts
+    fitted = fit_chosen_genes(chosen.X, library, held_out, config, genes[columns], counts=counts)
     share = float(genes.expressing[columns].sum() / genes.expressing.sum())
-    split = pd.Categorical(np.where(held_out, "held_out", "train"), categories=["train", "held_out"])
-    obs = _plain(_without_derived(cells.obs).assign(split=split))
-    chosen = _with_states(make_cells(x, obs, _plain(cells.var.iloc[columns])), fitted.space, fitted.states)
     metadata = DatasetMetadata(
+        **split.record(),
         genes=tuple(chosen.var_names),
-        normalization=normalization,
+        normalization=split.normalization,
         scaling=fitted.scaling,
-        cell_type_key=key,
-        cell_types=counted(obs[key][~held_out]) if key else {},
-        n_train=n_train,
-        n_held_out=n_held_out,
         settings=config,
         source=source,
-        digest=found.digest,
-        notes=(*notes, *sentences, *_conditioned_on(variables, fitted.space)),
+        notes=(*split.notes, *sentences, *_conditioned_on(variables, fitted.space)),
         variables=variables,
         state=fitted.space.columns,
         gene_order=gene_order,
     )
+    chosen = _with_states(chosen, fitted.space, fitted.states)
     return Prepared(chosen, metadata, fitted.space.axes, fitted.marginals, share)
-
-
-def _surveyed(cells: Cells, training: np.ndarray, config: DataConfig, source: str) -> Survey:
-    return survey(cells, training, partial(target_sum_of, config), linear=_linear(config), source=source)
-
-
-def _linear(config: DataConfig) -> bool:
-    """Whether genes are chosen by what they are before the logarithm."""
-    return config.gene_selection == "hvg"
-
-
-def _of_types(cells: Cells, typed: TypedCells) -> Cells:
-    """The chosen cells, with their types."""
-    if typed.types is None:
-        return cells
-    selected: Any = cells if typed.chosen.all() else cells[typed.chosen]
-    return make_cells(selected.X, selected.obs.assign(**{typed.key: typed.types}), selected.var, dict(cells.uns))
-
-
-def _sizes(held_out: np.ndarray, config: DataConfig, source: str) -> tuple[int, int]:
-    """How many cells are to be trained on, and how many not; BadInput where under 2 are left to train on."""
-    n_held_out = int(np.sum(held_out))
-    if (n_train := len(held_out) - n_held_out) < 2:
-        raise BadInput(
-            f"{source}: {n_train} of its {len(held_out)} cells fall to training ({config.held_out:g} held out); "
-            "there must be at least 2: give more cells, name more cell types, or hold out less"
-        )
-    return n_train, n_held_out
-
-
-def _kept(n_held_out: int) -> str:
-    return f", {MOST_KEPT} of which a run keeps" if n_held_out > MOST_KEPT else ""
 
 
 def _conditioned_on(variables: tuple[Variable, ...], space: StateSpace) -> list[str]:
@@ -197,12 +145,8 @@ def _with_states(cells: Cells, space: StateSpace, states: np.ndarray) -> Cells:
     """The same cells with `states` (cell, column) in obs."""
     table: Any = cells
     names = [column.name for column in space.columns]
-    obs = _without_derived(table.obs).assign(**dict(zip(names, states.T, strict=True)))
+    obs = without_derived(table.obs).assign(**dict(zip(names, states.T, strict=True)))
     return make_cells(table.X, obs, table.var, dict(table.uns))
-
-
-def _without_derived(table: pd.DataFrame) -> pd.DataFrame:
-    return table.drop(columns=[name for name in table if is_derived(name)])
 
 
 def of_type(prepared: Prepared, name: str) -> Prepared:
@@ -225,42 +169,6 @@ def of_type(prepared: Prepared, name: str) -> Prepared:
     return Prepared(cells, metadata, prepared.axes[:1, :, :0])
 
 
-def align(adata: AnnData, metadata: DatasetMetadata, *, source: str) -> AnnData:
-    """Other cells on the model's log scale with the model's genes in its order; X is CSR float32.
-
-    Normalised as the model's cells were, over all genes the file has. A prepared or synthetic file, which is on that
-    scale and has exactly these genes, is left alone. `notes_of` the result says what was done. Raises GeneMismatch
-    where genes are missing, BadInput where the scale cannot be matched.
-    """
-    cells = check_cells(adata, source)
-    columns = cells.var_names.get_indexer(metadata.genes)
-    missing = [gene for gene, column in zip(metadata.genes, columns, strict=True) if column < 0]
-    if missing:
-        raise GeneMismatch(
-            f"{source} lacks {len(missing)} of the model's {len(metadata.genes)} genes (first: {missing[0]!r}); "
-            "give cells of the reference the model was trained on, all genes, with the same kind of names"
-        )
-    notes = list(notes_of(cells))
-    if is_prepared(cells):
-        made = prepared_from(cells).metadata.normalization
-        if (made.method, made.target_sum) != (metadata.normalization.method, metadata.normalization.target_sum):
-            raise BadInput(
-                f"{source} was prepared with normalisation {_named(made)}, the model's cells with "
-                f"{_named(metadata.normalization)}; give the file it was prepared from"
-            )
-    else:
-        statistics = CellStatistics.of_all(cells.X)
-        if not _is_on_scale(cells, statistics, metadata):
-            recorded = metadata.normalization
-            cells, normalization = normalize_like(cells, recorded, statistics=statistics, source=source)
-            notes.append(normalization.sentence)
-    result = AnnData(
-        sparse.csr_matrix(cells.X[:, columns]), obs=cells.obs.copy(), var=cells.var.iloc[columns].copy(), uns=cells.uns
-    )
-    result.uns.pop(METADATA_KEY, None), result.uns.pop(AXES_KEY, None)
-    return with_notes(result, notes)
-
-
 def is_prepared(adata: Cells) -> bool:
     """Whether these cells came from `write_prepared`."""
     return METADATA_KEY in adata.uns
@@ -272,7 +180,7 @@ def prepared_from(adata: Cells) -> Prepared:
         metadata = DatasetMetadata.from_dict(json.loads(str(adata.uns[METADATA_KEY])))
     except (KeyError, TypeError, ValueError, BadConfig) as error:
         raise BadInput(f"uns[{METADATA_KEY!r}] cannot be understood ({error!r}); prepare the cells again") from error
-    cells = make_cells(_rows(adata.X), adata.obs.copy(), adata.var.copy())
+    cells = make_cells(as_rows(adata.X), adata.obs.copy(), adata.var.copy())
     split = cells.obs["split"].value_counts() if "split" in cells.obs else {}
     found = (split.get("train", 0), split.get("held_out", 0))
     if metadata.normalization.were_counts and not metadata.state:
@@ -301,32 +209,6 @@ def write_prepared(prepared: Prepared, path: str | Path) -> Path:
     uns = {METADATA_KEY: json.dumps(prepared.metadata.to_dict()), **axes}
     write_cells(make_cells(cells.X, cells.obs, cells.var, uns), path)
     return path
-
-
-def _plain(table: pd.DataFrame) -> pd.DataFrame:
-    """Columns of mixed things as words, which every file format can hold."""
-    mixed = [name for name, dtype in table.dtypes.items() if pd.api.types.is_object_dtype(dtype)]
-    return table.assign(**{name: table[name].astype(str) for name in mixed})
-
-
-def _is_on_scale(cells: AnnData, statistics: CellStatistics, metadata: DatasetMetadata) -> bool:
-    """Exactly the model's genes, and values that are no raw counts (or a model of values left as they came)."""
-    same_genes = set(cells.var_names) == set(metadata.genes)
-    return same_genes and (metadata.normalization.method == "none" or not statistics.are_counts)
-
-
-def _named(normalization: Normalization) -> str:
-    method, target_sum = normalization.method, normalization.target_sum
-    return f"{method!r}" if target_sum is None else f"{method!r} to {target_sum:g}"
-
-
-def _rows(x: Matrix) -> sparse.csr_matrix | BackedMatrix:
-    """As it is on the disk; in memory CSR with sorted indices, which columns that do not ascend leave unsorted."""
-    if isinstance(x, BackedMatrix):
-        return x
-    rows = sparse.csr_matrix(x, dtype=np.float32)
-    rows.sort_indices()
-    return rows
 
 
 def _holds_prepared(path: Path) -> bool:

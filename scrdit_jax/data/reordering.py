@@ -37,4 +37,5 @@ def reordered(prepared: Prepared, gene_order: tuple[int, ...]) -> Prepared:
     )
     axes = np.concatenate([prepared.axes[:, :-1][:, columns], prepared.axes[:, -1:]], axis=1)
     marginals = None if prepared.marginals is None else prepared.marginals[columns]
-    return Prepared(make_cells(x, cells.obs, cells.var.iloc[columns], dict(cells.uns)), metadata, axes, marginals)
+    cells = make_cells(x, cells.obs, cells.var.iloc[columns], dict(cells.uns))
+    return replace(prepared, cells=cells, metadata=metadata, axes=axes, marginals=marginals)

@@ -24,6 +24,8 @@ def arrays_of(conditions: ConditionTable) -> dict[str, np.ndarray]:
     arrays |= {"combinations": conditions.codes, "combination_cells": conditions.cells}
     if conditions.prior_rows is not None:
         arrays["combination_prior_rows"] = conditions.prior_rows
+    if conditions.former.any():
+        arrays["former_cells"] = conditions.former
     if conditions.space is not None:
         arrays["axes"] = conditions.space.alone.axes
     return {name: array for name, array in arrays.items() if array.size}
@@ -38,6 +40,7 @@ def conditions_of(arrays: Mapping[str, np.ndarray], metadata: DatasetMetadata) -
         metadata.variables, codes, arrays["combination_cells"], metadata.type_variable,
         StateSpace(metadata.state, axes), prior_from_arrays(prior) if prior else None,
         arrays.get("combination_prior_rows"),
+        arrays.get("former_cells", np.zeros(0, np.int64)),
     )  # fmt: skip
 
 

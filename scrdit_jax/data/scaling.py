@@ -83,6 +83,17 @@ class Scaling:
         zero = zero_value or 0.0
         return cls(zero_value, genes.mean(zero), float(np.sqrt(genes.variance(zero))) or 1.0, ranges)
 
+    def widened(self, genes: GeneStatistics) -> Scaling:
+        """The same, but for the `ranges` of the genes, which take in those of further cells too."""
+        if self.ranges is None:
+            return self
+        least, greatest = np.asarray(self.ranges).T
+        # A gene that no cell expresses has 0 to 0, or inf to 0 among statistics.
+        least = np.minimum(np.where(greatest == 0, np.inf, least), genes.least)
+        greatest = np.maximum(greatest, genes.greatest)
+        ranges = tuple(zip(np.where(greatest == 0, 0.0, least).tolist(), greatest.tolist(), strict=True))
+        return dataclasses.replace(self, ranges=ranges)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return dataclasses.asdict(self)

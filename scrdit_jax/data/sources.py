@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+import numpy as np
 from anndata import AnnData
 
 from ..config import DataConfig, GeneGroups
@@ -15,7 +16,9 @@ from ..io.backed import BackedCells, Cells
 from ..io.checking import check_cells, require_finite
 from ..io.joining import Part, join
 from ..io.reading import Data, bytes_in_memory, files_in, load_cells, open_cells
+from .adapting import adapt
 from .joined import require_alike
+from .metadata import DatasetMetadata
 from .preparing import Prepared, is_prepared, prepare, prepared_from
 
 # One data set, or several that are joined: a sequence of them, or a folder that holds their files.
@@ -62,11 +65,7 @@ def load_prepared(
 
     Several data sets are joined. What `prepare` wrote before keeps its settings; BadInput if those `asked` for differ.
     """
-    each = data_sets(data)
-    if len(each) > 1:
-        cells, source = _joined(each, config, transpose=transpose, stored=stored)
-    else:
-        cells, source = _loaded(each[0], transpose=transpose, stored=stored)
+    cells, source = _read(data, config, transpose=transpose, stored=stored)
     if not is_prepared(cells):
         return prepare(cells, config, multiple_of=multiple_of, source=source, groups=groups)
     if stored:
@@ -86,6 +85,33 @@ def load_prepared(
             "prepare it again with the preset and network it is to be trained with"
         )
     return prepared
+
+
+def load_adapted(
+    data: DataSets,
+    known: DatasetMetadata,
+    axes: np.ndarray,
+    settings: DataConfig,
+    *,
+    transpose: bool = False,
+    stored: bool = False,
+) -> Prepared:
+    """Cells ready to train a model further on; see `adapting.adapt` and `load_prepared`."""
+    cells, source = _read(data, settings, transpose=transpose, stored=stored)
+    if is_prepared(cells):
+        raise BadInput(
+            f"{source} was prepared with genes and a scaling of its own; to continue a model, give the file it was "
+            "prepared from"
+        )
+    return adapt(cells, known, axes, settings, source=source)
+
+
+def _read(data: DataSets, config: DataConfig, *, transpose: bool, stored: bool) -> tuple[Cells, str]:
+    """The cells of one data set, or of several as one, and the name that messages give them."""
+    each = data_sets(data)
+    if len(each) > 1:
+        return _joined(each, config, transpose=transpose, stored=stored)
+    return _loaded(each[0], transpose=transpose, stored=stored)
 
 
 def _loaded(data: Data, *, transpose: bool, stored: bool) -> tuple[Cells, str]:

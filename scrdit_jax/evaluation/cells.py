@@ -8,7 +8,8 @@ from pathlib import Path
 
 from anndata import AnnData
 
-from ..data.preparing import align, prepared_from
+from ..data.adapting import align
+from ..data.preparing import prepared_from
 from ..data.splitting import held_out_mask
 from ..errors import BadInput
 from ..io.backed import Cells

@@ -19,7 +19,7 @@ import jax
 from ..config import NetworkConfig
 from ..registry import NETWORKS
 from ._attention import attend, padded_tokens
-from ._embeddings import TIMESTEP_FEATURES, Conditioning, sincos_positions, timestep_features
+from ._embeddings import TIMESTEP_FEATURES, Conditioning, sincos_positions, timestep_features, with_more_labels
 from ._network import Network
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "padded_tokens",
     "sincos_positions",
     "timestep_features",
+    "with_more_labels",
 ]
 
 # The layers that `modulations` uses and `denoise` does not, in every network; sampling leaves them behind once the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
@@ -28,6 +29,18 @@ def sincos_positions(tokens: int, width: int) -> np.ndarray:
 
 
 _normal = nn.initializers.normal(0.02)
+
+
+def with_more_labels(embeddings: np.ndarray, before: Sequence[int], after: Sequence[int]) -> np.ndarray:
+    """The label embeddings (row, width) of `Conditioning` for columns of so many names `before`, with rows for those
+    that each column has `after`: the new ones are the mean of the column's others."""
+    tables, first = [], 0
+    for known, names in zip(before, after, strict=True):
+        rows = embeddings[first : first + known]
+        new = np.tile(rows.mean(axis=0, keepdims=True), (names - known, 1))
+        tables += [rows, new, embeddings[first + known : first + known + 1]]
+        first += known + 1
+    return np.concatenate(tables) if tables else embeddings
 
 
 class Conditioning(nn.Module):

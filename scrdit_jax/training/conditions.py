@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..checkpoint import Checkpoints, Run
+from ..checkpoint import Checkpoints, Model, Run
 from ..conditioning.state import StateSpace
 from ..conditioning.table import ConditionTable
 from ..conditioning.variables import encode
@@ -94,10 +94,11 @@ def in_shared_space(prepared: Prepared, known: ConditionTable | None) -> Prepare
     return prepared
 
 
-def fit_table(prepared: Prepared, config: RunConfig) -> ConditionTable:
-    """What a new run's training cells say of the conditions of new cells."""
+def fit_table(prepared: Prepared, config: RunConfig, *, base: Model | None = None) -> ConditionTable:
+    """What a new run's training cells say of the conditions of new cells, and the model `base` that it trains further
+    of combinations that these cells do not have."""
     obs, metadata = prepared.train.obs, prepared.metadata
-    return ConditionTable.fit(
+    table = ConditionTable.fit(
         metadata.variables,
         encode(obs, metadata.variables),
         prepared.training_states(apart=config.training.conditions != "bootstrap"),
@@ -106,3 +107,4 @@ def fit_table(prepared: Prepared, config: RunConfig) -> ConditionTable:
         conditions=config.training.conditions,
         seed=metadata.settings.seed,
     )
+    return table if base is None else table.after(base.conditions)

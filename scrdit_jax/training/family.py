@@ -11,7 +11,7 @@ import numpy as np
 from ..checkpoint import Run
 from ..config import RunConfig
 from ..data.preparing import Prepared, of_type
-from ..errors import BadInput, OutputExists, RunMismatch
+from ..errors import BadConfig, BadInput, OutputExists, RunMismatch
 from ..families import FamilyFolder, is_family
 from ..io.writing import write_cells
 from . import loop
@@ -32,9 +32,11 @@ def train_family(
 
     All have the genes and the scaling of all cells, so that their cells go into one matrix. Called again it continues
     with the run that was interrupted. `on_note` is given a sentence for each type before it is trained. Raises
-    BadInput without types, and as `loop.train` does.
+    BadInput without types, BadConfig for cells on a disk, and as `loop.train` does.
     """
     path, metadata = Path(out), prepared.metadata
+    if prepared.on_disk:
+        raise BadConfig("a family is trained from memory, and these cells are streamed; leave --per-cell-type out")
     if metadata.cell_type_key is None:
         raise BadInput(f"{metadata.source} has no column of cell types that is known; pass one as --cell-type-key")
     if metadata.variables:

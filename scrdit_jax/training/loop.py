@@ -28,6 +28,7 @@ from ..errors import BadConfig, Diverged, RunMismatch
 from ..networks import flops_per_evaluation, make_network
 from .conditions import conditions_of, fit_table, in_shared_order, in_shared_space, known_origin
 from .evaluator import Evaluator, HeldOutLoss, ModelScorer, evaluation_due, has_stalled, score_of
+from .fine_tuning import params_to_begin
 from .metric_logger import MetricLogger, Rates
 from .multihost import broadcast, broadcast_text, is_primary
 from .objectives import OBJECTIVES, Start
@@ -70,8 +71,12 @@ def train(
     config: RunConfig,
     out: Path | str,
     options: TrainingOptions | None = None,
+    *,
+    base: Model | None = None,
 ) -> Run:
     """Train into the run directory `out` until `config.training.steps`, continuing from its newest checkpoint.
+
+    A new run begins with the params of `base`, a model that it trains further on other cells (see `fine_tuning`).
 
     Interrupted at any moment and started again, the run ends with the parameters it would have had. `prepared` may be
     a function, which is called once the directory is locked. Raises RunMismatch if `out` holds a run of other settings
@@ -87,7 +92,7 @@ def train(
         with raise_everywhere():
             known, gene_order = known_origin(run, config, prepared.metadata)
             prepared = in_shared_order(prepared, gene_order)
-        session = _Session(run, in_shared_space(prepared, known), config, options, known)
+        session = _Session(run, in_shared_space(prepared, known), config, options, known, base)
         with Checkpoints(run, keep=config.training.keep) if is_primary() else nullcontext() as checkpoints:
             return Run(run.path, session.advance(checkpoints))
 
@@ -111,9 +116,10 @@ class _Session:
         config: RunConfig,
         options: TrainingOptions,
         known: ConditionTable | None,
+        base: Model | None,
     ) -> None:
         """`known` is what a checkpoint of the run says of the conditions, None for a new run."""
-        self.run, self.prepared, self.config, self.options = run, prepared, config, options
+        self.run, self.prepared, self.config, self.options, self.base = run, prepared, config, options, base
         self.metadata, settings = prepared.metadata, config.training
         training = prepared.train
         self.objective = OBJECTIVES[settings.loss]
@@ -126,7 +132,7 @@ class _Session:
             states=self.metadata.conditioned_states,
         )
         conditions = conditions_of(training.obs, self.metadata, self.prediction)
-        self.conditions = (known or fit_table(prepared, config)) if is_primary() else None
+        self.conditions = (known or fit_table(prepared, config, base=base)) if is_primary() else None
         self.batches = Batches(training.X, settings.batch_size, settings.seed, *conditions)
         self.cells = training.n_obs
         with raise_everywhere():
@@ -196,6 +202,7 @@ class _Session:
             self.config.training,
             initial_params=initial_params,
             teacher_params=None if self.teacher is None else self.teacher.params,
+            params=None if self.base is None else params_to_begin(self.base, self.metadata),
         )
 
     def advance(self, checkpoints: Checkpoints | None) -> str | None:

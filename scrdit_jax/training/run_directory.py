@@ -91,6 +91,15 @@ def require_same_origin(checkpoints: Checkpoints, config: RunConfig, metadata: D
         )
 
 
+def _begun_from(origin: str | None, earlier: str | None) -> str:
+    """What is wrong where a run that was begun from the model `earlier` is to continue as one begun from `origin`."""
+    if origin is None:
+        return "holds a run that trains another further; name that one as --from"
+    if earlier is None:
+        return "holds a run that was not begun from another"
+    return f"was begun from a model with digest {earlier[:12]}, and --from now holds one with {origin[:12]}"
+
+
 def _require_continuable(run: Run, config: RunConfig) -> None:
     if run.path.exists() and not run.path.is_dir():
         raise OutputExists(f"{run.path} is a file; give a folder for the run as --out")
@@ -98,6 +107,8 @@ def _require_continuable(run: Run, config: RunConfig) -> None:
         earlier = run.config()
         if differences := config.differences_to(earlier):
             remedy = "give another --out"
+            if differences[0].startswith("origin"):
+                raise RunMismatch(f"{run.path} {_begun_from(config.origin, earlier.origin)}; {remedy}")
             if differences[0].startswith("training.steps") and config.training.steps > earlier.training.steps:
                 remedy = "a cosine rate depends on how many steps there are, so a run cannot be lengthened: " + remedy
             raise RunMismatch(f"{run.path} holds a run of other settings ({differences[0]}); {remedy}")

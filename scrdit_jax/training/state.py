@@ -55,15 +55,17 @@ def initial_state(
     *,
     initial_params: Callable[[Any, Any], Any] | None = None,
     teacher_params: Any = None,
+    params: Any = None,
 ) -> TrainState:
-    """Step 0, from `config.seed`; `initial_params` (fresh params, those of a teacher) are the params to begin with."""
+    """Step 0, with these `params`; without any, from `config.seed`: `initial_params` (fresh params, those of a teacher)
+    are then the params to begin with."""
 
-    def fresh(teacher_params: Any) -> TrainState:
-        params = network.init(jax.random.key(config.seed), jnp.zeros((1, genes)), jnp.ones((1,), jnp.int32))
-        if initial_params is not None:
-            params = initial_params(params, teacher_params)
+    def fresh(params: Any, teacher_params: Any) -> TrainState:
+        if params is None:
+            params = network.init(jax.random.key(config.seed), jnp.zeros((1, genes)), jnp.ones((1,), jnp.int32))
+            params = params if initial_params is None else initial_params(params, teacher_params)
         ema = None if config.ema_decay is None else params
         return TrainState(jnp.zeros((), jnp.int32), params, ema, make_optimizer(config).init(params))
 
     # Compiled as one: layer by layer, starting would take longer than many steps.
-    return jax.jit(fresh)(teacher_params)
+    return jax.jit(fresh)(params, teacher_params)

@@ -8,9 +8,10 @@ from scipy import sparse
 
 from scrdit_jax.config import DataConfig
 from scrdit_jax.data import preparing
+from scrdit_jax.data.adapting import align
 from scrdit_jax.data.genes import choose_genes
 from scrdit_jax.data.metadata import DatasetMetadata
-from scrdit_jax.data.preparing import align, is_prepared, prepare, prepared_from, write_prepared
+from scrdit_jax.data.preparing import is_prepared, prepare, prepared_from, write_prepared
 from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.data.splitting import held_out_mask
 from scrdit_jax.data.statistics import GeneStatistics

@@ -7,7 +7,7 @@ request's combinations of categories need, and `draw_states` draws in the jitted
 
 from __future__ import annotations
 
-from .choice import Prior, draw_states, fit_prior, given, prior_from_arrays
+from .choice import Prior, draw_states, fit_prior, given, joined, prior_from_arrays
 from .mixture import Mixture, draw_mixture, fit_mixture, log_prob, mixed_weights
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "fit_mixture",
     "fit_prior",
     "given",
+    "joined",
     "log_prob",
     "mixed_weights",
     "prior_from_arrays",

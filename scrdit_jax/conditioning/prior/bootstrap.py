@@ -27,6 +27,13 @@ def fit_bootstrap(states: np.ndarray, combinations: np.ndarray, count: int) -> B
     return Bootstrap(states[order].astype(np.float32), np.bincount(combinations, minlength=count).astype(np.int32))
 
 
+def joined_bootstraps(bootstrap: Bootstrap, earlier: Bootstrap, kept: np.ndarray) -> Bootstrap:
+    """`bootstrap` with combinations `kept` of an `earlier` one after its own."""
+    of_combination = np.split(earlier.states, np.cumsum(earlier.cells)[:-1])
+    states = np.concatenate([bootstrap.states, *(of_combination[k] for k in kept)])
+    return Bootstrap(states, np.concatenate([bootstrap.cells, earlier.cells[kept]]))
+
+
 def draw_bootstrap(bootstrap: Bootstrap, combination: jax.Array, keys: jax.Array) -> jax.Array:
     """(cell, column): for each cell the state of a training cell of its `combination` (cell,), by its key (cell,)."""
     ends, cells = jnp.cumsum(jnp.asarray(bootstrap.cells))[combination], jnp.asarray(bootstrap.cells)[combination]

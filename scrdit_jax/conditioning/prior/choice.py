@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from .bootstrap import Bootstrap, draw_bootstrap, fit_bootstrap
-from .mixture import Mixture, draw_mixture, fit_mixture, mixed_weights
+from .bootstrap import Bootstrap, draw_bootstrap, fit_bootstrap, joined_bootstraps
+from .mixture import Mixture, draw_mixture, fit_mixture, joined_mixtures, mixed_weights
 
 Prior = Mixture | Bootstrap
 
@@ -22,6 +22,15 @@ def fit_prior(name: str, states: np.ndarray, combinations: np.ndarray, count: in
     # Many small products: threads cost more by waiting than they bring, and differ in the last bits.
     with threadpool_limits(1):
         return fit_mixture(states, combinations, count, seed=seed)
+
+
+def joined(prior: Prior, earlier: Prior, kept: np.ndarray) -> Prior:
+    """`prior` with combinations of these numbers of an `earlier` prior of the same kind after its own."""
+    if isinstance(prior, Mixture) and isinstance(earlier, Mixture):
+        return joined_mixtures(prior, earlier, kept)
+    if isinstance(prior, Bootstrap) and isinstance(earlier, Bootstrap):
+        return joined_bootstraps(prior, earlier, kept)
+    raise TypeError(f"a {type(prior).__name__} and a {type(earlier).__name__} are not of the same kind")
 
 
 def given(

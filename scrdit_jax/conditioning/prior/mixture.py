@@ -159,6 +159,20 @@ def mixed_weights(mixture: Mixture, shares: Sequence[float] | np.ndarray) -> np.
     return logsumexp(weighted, axis=0).astype(np.float32)
 
 
+def joined_mixtures(mixture: Mixture, earlier: Mixture, kept: np.ndarray) -> Mixture:
+    """`mixture` with combinations `kept` of an `earlier` one after its own, each with the components it had: those of
+    one mixture have no weight, log 0, in the combinations of the other."""
+    used = np.isfinite(earlier.log_weights[kept]).any(axis=0)
+    weights = np.full((len(mixture.log_weights) + len(kept), len(mixture.means) + used.sum()), -np.inf, np.float32)
+    weights[: len(mixture.log_weights), : len(mixture.means)] = mixture.log_weights
+    weights[len(mixture.log_weights) :, len(mixture.means) :] = earlier.log_weights[kept][:, used]
+    return Mixture(
+        weights,
+        np.concatenate([mixture.means, earlier.means[used]]),
+        np.concatenate([mixture.factors, earlier.factors[used]]),
+    )
+
+
 def _choose(cells: _Cells, components: int | None, rng: np.random.Generator) -> _Chosen:
     """What gives a fifth of the cells, set aside, the highest mean density: one setting after another."""
     most = max(1, len(cells.states) // (2 * LEAST_CELLS))
