@@ -81,7 +81,7 @@ def test_rows_of_labels_keep_their_places():
 
 def test_without_a_step_on_the_same_cells_the_same_cells_are_sampled(labelled_run, labelled_cells, tmp_path):
     run = api.train(labelled_cells, out=tmp_path / "fine", from_run=labelled_run, **NO_STEP)
-    first, second = (api.sample(r, 30, seed=3, steps=3, schedule="log-snr") for r in (labelled_run, run))
+    first, second = (api.sample(r, 30, seed=3, steps=3, schedule="logsnr") for r in (labelled_run, run))
     pd.testing.assert_frame_equal(first.obs, second.obs)
     np.testing.assert_array_equal(first.X.toarray(), second.X.toarray())
 
@@ -155,7 +155,7 @@ def test_streamed_it_comes_to_the_same_model(fine_run, labelled_run, new_cells, 
     assert digest(fine) == digest(fine_run)
 
 
-def test_a_run_that_has_changed_is_noticed(labelled_run, tiny_run, new_cells, tmp_path):
+def test_a_run_that_has_changed_is_noticed(labelled_run, tiny_run, tiny_config, new_cells, tmp_path):
     """Between the start of the new run and its first checkpoint, too."""
     out = Run(tmp_path / "fine")
     out.path.mkdir()
@@ -165,7 +165,7 @@ def test_a_run_that_has_changed_is_noticed(labelled_run, tiny_run, new_cells, tm
     with pytest.raises(RunMismatch, match="holds a run that was not begun from another"):
         api.train(new_cells, out=tiny_run.path, from_run=labelled_run)
     with pytest.raises(RunMismatch, match="trains another further; name that one as --from"):
-        api.train(new_cells, out=out.path)
+        api.train(new_cells, out=out.path, preset=tiny_config)
 
 
 def test_its_settings_are_the_models_but_for_fewer_steps(labelled_run, tiny_config):
