@@ -116,7 +116,7 @@ def _loaded(found: Prepared) -> dict[str, Any]:
 
 def measure(folder: Path, cells: int, pythons: dict[str, str]) -> dict[str, Any]:
     """All of it for an atlas of so many cells, which lies, or will lie, in `folder`."""
-    h5ad, zarrs, run = folder / f"{cells}", folder / f"{cells}_zarr", folder / "run"
+    h5ad, zarrs, run = folder / f"{cells}", folder / f"{cells}_zarr", folder / f"{cells}_run"
     if not h5ad.is_dir():
         write_atlas(h5ad, cells)
     files = sorted(h5ad.glob("*.h5ad"))
