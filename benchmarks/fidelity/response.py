@@ -44,7 +44,7 @@ INTERFERON = (
 )  # fmt: skip
 LIBRARIES = ("scrdit_jax", "anndata", "numpy", "scipy", "scikit-learn")
 NOTES = f"""\
-Log fold changes of each gene between the two conditions, of the held-out cells and of as many cells of each candidate;
+Log fold changes of each gene between the two conditions, of the held-out cells and of the cells of each candidate;
 *real vs real* are training cells. r: Pearson correlation over the {MOST_CHANGED} genes of the largest change, chosen on
 training cells, or on the held-out cells themselves, whose changes are then too large; error: mean absolute difference
 over the first of these. Mean logs: difference of mean log(1 + counts per 10,000), as tests on log values see it: single
