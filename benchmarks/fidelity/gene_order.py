@@ -52,7 +52,7 @@ SAMPLED = {"solver": "distributional", "steps": 4, "schedule": "interior"}
 
 @click.command()
 @click.option("--data", default=EMBEDDED, show_default=True, help="Cells to train on.")
-@click.option("--steps", type=click.IntRange(1), default=400, show_default=True)
+@click.option("--steps", type=click.IntRange(1), default=250, show_default=True)
 @click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True)
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder.")
