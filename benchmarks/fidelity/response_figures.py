@@ -22,8 +22,8 @@ def scatter(
     """A panel for each (title, log fold change of every gene); `most_changed` genes in colour, some `shown` named."""
     figure, axes = plots.blank_figure(1, len(drawn), width=3.7 * len(drawn), height=4.2)
     every = np.concatenate([held_out, *(changes for _, changes in drawn)])
-    room = 0.06 * np.ptp(every)
-    ends = [float(every.min() - room), float(every.max() + room)]
+    room = np.ptp(every)  # of which the names need most, to the right
+    ends = [float(every.min() - 0.06 * room), float(every.max() + 0.16 * room)]
     named = sorted((list(genes).index(name) for name in shown), key=lambda gene: -abs(held_out[gene]))[:LABELLED]
     for axis, (title, changes) in zip(axes, drawn, strict=True):
         axis.plot(ends, ends, color="#888888", linewidth=1, linestyle="--", zorder=1)
