@@ -15,6 +15,8 @@ from .backed import BackedMatrix, Cells, make_cells
 Matrix = np.ndarray | sparse.csr_matrix | BackedMatrix
 
 NOTES_KEY = "scrdit_notes"
+# What the digest of a data set is made of at once: another number would change the digests that runs remember.
+ROWS_A_DIGEST = 4096
 ROWS_PER_BLOCK = 1024
 SHOWN_NAMES = 30
 
@@ -73,6 +75,7 @@ class SourceDigest:
     def __init__(self, adata: Cells) -> None:
         """Of the names of `adata`; its values are to follow."""
         self._digest = hashlib.sha256()
+        self._waiting: list[sparse.csr_matrix] = []
         for names in (adata.var_names, adata.obs_names):
             self._digest.update(f"{len(names)}\n".encode())
             for name in names:
@@ -80,15 +83,24 @@ class SourceDigest:
                 self._digest.update(len(encoded).to_bytes(8, "little") + encoded)
 
     def update(self, block: Matrix) -> None:
-        """Take in one of `row_blocks`, in order."""
-        rows = canonical(sparse.csr_matrix(block, dtype=np.float32))
+        """Take in neighbouring rows, in order."""
+        self._waiting.append(canonical(sparse.csr_matrix(block, dtype=np.float32)))
+        while sum(rows.shape[0] for rows in self._waiting) >= ROWS_A_DIGEST:
+            rows = sparse.vstack(self._waiting, format="csr")
+            self._take(rows[:ROWS_A_DIGEST])
+            self._waiting = [rows[ROWS_A_DIGEST:]]
+
+    def hexdigest(self) -> str:
+        """Of all that was taken in; nothing may follow."""
+        if any(rows.shape[0] for rows in self._waiting):
+            self._take(sparse.vstack(self._waiting, format="csr"))
+            self._waiting = []
+        return self._digest.hexdigest()
+
+    def _take(self, rows: sparse.csr_matrix) -> None:
         self._digest.update(np.diff(rows.indptr).astype("<i8").tobytes())
         self._digest.update(rows.indices.astype("<i8").tobytes())
         self._digest.update(rows.data.astype("<f4").tobytes())
-
-    def hexdigest(self) -> str:
-        """Of all that was taken in."""
-        return self._digest.hexdigest()
 
 
 def source_digest(adata: Cells) -> str:

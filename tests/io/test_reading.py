@@ -10,7 +10,7 @@ import pytest
 from scipy import io, sparse
 
 from scrdit_jax.errors import BadInput
-from scrdit_jax.io.checking import check_cells, notes_of, source_digest
+from scrdit_jax.io.checking import SourceDigest, check_cells, notes_of, source_digest
 from scrdit_jax.io.reading import embedded_pbmc3k, read_cells
 
 MATRIX = np.array([[1, 0, 2.5], [0, 3, 0]], dtype=np.float32)
@@ -336,3 +336,18 @@ def test_embedded_cells():
     assert isinstance(adata.X, sparse.csr_matrix)
     assert adata.obs["cell_type"].nunique() == 8
     assert adata["AAACATACAACCAC-1"].X.sum() == adata.X[0].sum() > 0
+
+
+@pytest.mark.parametrize("rows", [1000, 4096, 5000, 9000])
+def test_the_digest_is_the_same_whatever_blocks_the_cells_come_in(rows):
+    """Runs remember it, so it is that of blocks of 4,096, in which cells were once read."""
+    x = sparse.random(9000, 12, 0.2, "csr", random_state=0, dtype=np.float32)
+    cells = anndata.AnnData(x)
+    found, expected = SourceDigest(cells), SourceDigest(cells)._digest
+    for first in range(0, 9000, rows):
+        found.update(x[first : first + rows])
+    for first in range(0, 9000, 4096):
+        block = x[first : first + 4096]
+        for array, kind in ((np.diff(block.indptr), "<i8"), (block.indices, "<i8"), (block.data, "<f4")):
+            expected.update(array.astype(kind).tobytes())
+    assert found.hexdigest() == expected.hexdigest()
