@@ -97,6 +97,10 @@ class Memory:
         """The cells."""
         return np.asarray(batch.cells)[:count]
 
+    def in_file_order(self, cells: np.ndarray) -> np.ndarray:
+        """The cells: their genes are in the file's order."""
+        return cells
+
 
 def store_alone(folder: Path, model: Model, zeros: float, cells: int, rounds: int = 3) -> Row:
     """Cells a second of CSR, compression, digests and fsync, fed from memory; the median of several rounds."""

@@ -56,6 +56,10 @@ class StoredRows:
         stored = (self._data[here], self._indices[here], indptr - indptr[0])
         return sparse.csr_matrix(stored, shape=(len(indptr) - 1, self.shape[1]))
 
+    def most_values(self) -> int:
+        """How many are stored of the row that has most."""
+        return int(np.diff(self._indptr).max(initial=0))
+
 
 @dataclass(frozen=True, eq=False)
 class FileStore:
@@ -80,10 +84,7 @@ class FileStore:
 
     def most_values(self) -> int:
         """How many values a row has that has most; of a dense matrix, how many columns there are."""
-        if not hasattr(self.matrix, "group"):
-            return self.shape[1]
-        with reading(self.path), foreign():
-            return int(np.diff(self.matrix.group["indptr"][:]).max(initial=0))
+        return self.matrix.most_values() if isinstance(self.matrix, StoredRows) else self.shape[1]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,10 @@ import pytest
 from scipy import sparse
 
 from scrdit_jax.config import DataConfig, GeneGroups
+from scrdit_jax.data.adapting import align
 from scrdit_jax.data.gene_order import coexpression_order
 from scrdit_jax.data.metadata import DatasetMetadata
-from scrdit_jax.data.preparing import align, prepare, prepared_from, write_prepared
+from scrdit_jax.data.preparing import prepare, prepared_from, write_prepared
 from scrdit_jax.io.reading import read_cells
 
 MODULES, SIZE = 6, 8

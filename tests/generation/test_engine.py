@@ -184,7 +184,7 @@ def test_the_sampler_lowers_for_every_platform(model, dtype, draws):
     def run(params, indices):
         weights, rows = prepare(params, jnp.asarray(table.timestep), network=network, dtype=dtype)
         # Labels and a state for each cell, guidance, and whole counts.
-        guide = Guide(rows, params, jnp.float32(2.0), NewConditions(jnp.zeros((2, 1), jnp.int32), prior))
+        guide = Guide(rows, params, jnp.full(1, 2.0), NewConditions(jnp.zeros((2, 1), jnp.int32), prior, jnp.arange(2)))
         return sample_batch(
             weights, guide, table, jnp.uint32(0), indices, jnp.arange(4) % 2, jnp.zeros((4, 24)),
             sampled=Sampled(network, prediction, SCALING, Method(draws, noise=True), states),

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import flax.linen as nn
 
+from scrdit_jax.config import GeneGroups
 from scrdit_jax.networks import Conditioning, Network
 
 
@@ -25,6 +26,7 @@ class DenseConfig:
     architecture: str = field(default="all-genes", init=False)
     hidden: int = 8
     gene_multiple = 1
+    gene_groups = GeneGroups()
 
 
 class Dense(nn.Module):

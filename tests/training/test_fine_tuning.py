@@ -109,12 +109,12 @@ def test_new_and_former_categories_can_be_asked_for_and_the_proportions_are_the_
     assert set(counts.index) == {("T cell", "d2"), *((t, "d3") for t in ("T cell", "B cell", "NK cell"))}
     # States of d2 come of the former model's prior, to the bit; others of none of it.
     t_d2 = np.array([[model.metadata.variables[0].code("T cell"), 0]])
-    mine, before = table.prior_for(t_d2), former.conditions.prior_for(t_d2)
+    (mine, _), (before, _) = table.prior_for(t_d2), former.conditions.prior_for(t_d2)
     finite = mine.log_weights[0] > -100
     assert finite.sum() == len(before.means)
     np.testing.assert_array_equal(mine.means[finite], before.means)
     np.testing.assert_allclose(mine.log_weights[0][finite], before.log_weights[0], atol=1e-6)
-    everything = table.prior_for(np.zeros((1, 0), np.int32)).log_weights[0]
+    everything = table.prior_for(np.zeros((1, 0), np.int32))[0].log_weights[0]
     assert (np.exp(everything[finite]) == 0).all()
     assert np.exp(everything[~finite]).sum() == pytest.approx(1, abs=1e-5)
 
