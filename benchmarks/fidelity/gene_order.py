@@ -63,22 +63,17 @@ def main(data: str, steps: int, batch_size: int, seeds: int, out: Path) -> None:
         config = settings("transcriptome", steps=steps, batch_size=batch_size)
         cells = CellSet.read(Source.parse(data), config.data, "validation", multiple_of=1)
         store = ResultStore(out / "rows.json", {"data": cells.name, "steps": steps, "batch_size": batch_size})
-        rows = []
-        for seed in range(seeds):
-            for order, changes in ORDERS.items():
+        about = {"command": command_line("benchmarks.fidelity.gene_order"), **describe_devices()}
+        about["cells"], rows = len(cells.reference), []
+        for order, changes in ORDERS.items():
+            for seed in range(seeds):
                 made = config.with_settings({**changes, "seed": seed})
                 rows.append(
                     store.measured(f"{order}.{seed}", lambda made=made: measure(cells, made)) | {"order": order}
                 )
                 click.echo(f"{order}, seed {seed}: loss {rows[-1]['loss']:.5f}, {rows[-1]['scores']}", err=True)
-        about = {
-            "command": command_line("benchmarks.fidelity.gene_order"),
-            **describe_devices(),
-            "cells": len(cells.reference),
-        }
-        page = table(rows)
-        write_files(out, {"results.json": as_json({**about, "rows": rows}), "table.md": page})
-        click.echo(page)
+                write_files(out, {"results.json": as_json({**about, "rows": rows}), "table.md": table(rows)})
+        click.echo(table(rows))
 
 
 def measure(cells: CellSet, config: RunConfig) -> Row:
@@ -111,7 +106,7 @@ def table(rows: list[Row]) -> str:
     header = ["order of the genes", "tokens", "loss of validation cells", "s of training"]
     header += [f"{title}, {genes}" for genes in SCORED for title in SCORES.values()]
     lines = []
-    for order in ORDERS:
+    for order in dict.fromkeys(row["order"] for row in rows):
         own = [row for row in rows if row["order"] == order]
         line = [
             order,
