@@ -33,7 +33,6 @@ def use_every_core() -> None:
     the cells a second on two cores). Nothing happens where JAX has started or the user has chosen.
     """
     global _cores_are_devices
-    keep_freed_memory()
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if chosen or jax.config.jax_num_cpu_devices > 0:
         return
@@ -43,7 +42,7 @@ def use_every_core() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc keep the memory of one step's buffers for the next step's, up to 2 GB of it.
+    """Have glibc keep the memory of one training step's buffers for the next step's, up to 2 GB of it.
 
     Otherwise it goes back to the system after each step, which then fills every page with zeros anew: of a training
     step on two cores that was 28 to 35 % of the CPU time. What is kept is in pieces, so a process may take twice the

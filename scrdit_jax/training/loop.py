@@ -22,7 +22,7 @@ from ..data.batches import Batch, Batches
 from ..data.packed import room_for
 from ..data.preparing import Prepared
 from ..data.splitting import validation_mask
-from ..devices import free_memory, usable_devices
+from ..devices import free_memory, keep_freed_memory, usable_devices
 from ..diffusion.predictions import make_prediction
 from ..errors import BadConfig, Diverged, RunMismatch
 from ..networks import flops_per_evaluation, make_network
@@ -84,6 +84,7 @@ def train(
     longer finite or has risen for good.
     """
     run, options = Run(Path(out)), options or TrainingOptions()
+    keep_freed_memory()
     with locked(run, config):
         with raise_everywhere():
             prepared = prepared(run) if callable(prepared) else prepared
