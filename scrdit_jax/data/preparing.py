@@ -85,7 +85,7 @@ class Prepared:
     @property
     def held_out(self) -> Cells:
         """The cells never trained on, a view; MOST_KEPT of them at most, chosen by their names."""
-        there = (self.cells.obs["split"] == "held_out").to_numpy()
+        there = (self.cells.obs["split"] == "held_out").to_numpy(copy=True)
         there[there] = kept_mask(self.cells.obs_names[there], self.metadata.settings.seed)
         return self.cells[there]
 
