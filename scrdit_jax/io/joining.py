@@ -53,7 +53,8 @@ def join(parts: Sequence[Part]) -> Cells:
         joined: Cells = BackedCells(BackedMatrix(store, np.arange(together.n_obs)), together.obs, together.var, uns)
     else:
         blocks = [AnnData(part.cells[:, genes.numbers].X) for part, genes in zip(parts, columns, strict=True)]
-        x = anndata.concat(blocks).X
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # blocks without names of their own
+            x = anndata.concat(blocks).X
         joined = AnnData(x, obs=together.obs, var=together.var, uns=uns)
     return with_notes(joined, _notes(parts, together))
 

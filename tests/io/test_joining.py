@@ -1,5 +1,7 @@
 """Several files as one data set, against anndata.concat; in memory and streamed, to the same bits."""
 
+import warnings
+
 import anndata
 import numpy as np
 import pandas as pd
@@ -284,3 +286,14 @@ def test_so_many_held_out_cells_are_kept(stream, folder, tiny_config, tmp_path, 
     assert set(kept.obs_names) < set(everything.obs_names)
     rows = everything.obs_names.get_indexer(kept.obs_names)
     np.testing.assert_array_equal(kept.X.toarray(), everything.X[:].toarray()[rows])
+
+
+def test_nothing_but_notes_is_said_of_joined_files(tmp_path, scrdit):
+    for name in ("a", "b"):
+        cells = anndata.AnnData(sparse.random(40, 12, 0.5, "csr", random_state=0, data_rvs=lambda n: np.full(n, 2.0)))
+        cells.obs_names = [f"cell{i}" for i in range(40)]
+        cells.write_h5ad(tmp_path / f"{name}.h5ad")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        status, said = scrdit("prepare", "a.h5ad", "b.h5ad", "--genes", 10, "--out", "prepared.h5ad")
+    assert status == 0, said
