@@ -34,6 +34,7 @@ from scrdit_jax.evaluation.metrics import dense
 from scrdit_jax.evaluation.tables import markdown_table
 from scrdit_jax.generation.program import network_of
 from scrdit_jax.io.reading import EMBEDDED
+from scrdit_jax.networks import attention_shape
 from scrdit_jax.training import loop
 from scrdit_jax.training.conditions import conditions_of
 from scrdit_jax.training.evaluator import HeldOutLoss
@@ -97,7 +98,7 @@ def measure(cells: CellSet, config: RunConfig) -> Row:
         scores[name] = {score: float(np.mean([half[score] for half in halves])) for score in SCORES}
     return {
         "loss": loss(model.params), "scores": scores, "training_seconds": seconds, "sampling_seconds": sampling_seconds,
-        "tokens": int(network.bind({"params": {}})._gene_tokens),
+        "tokens": attention_shape(network)[0] - config.network.summary_token,
     }  # fmt: skip
 
 

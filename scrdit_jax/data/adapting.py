@@ -90,8 +90,7 @@ def adapt(adata: Cells, known: DatasetMetadata, axes: np.ndarray, settings: Data
         notes=notes,
         variables=variables,
     )
-    share = float(split.genes.expressing[columns].sum() / split.genes.expressing.sum())
-    return Prepared(chosen, metadata, axes, share=share).in_space(StateSpace(known.state, axes))
+    return Prepared(chosen, metadata, axes, share=split.share_of(columns)).in_space(StateSpace(known.state, axes))
 
 
 def _like_counts(

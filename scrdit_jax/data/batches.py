@@ -9,7 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from ..io.backed import BackedMatrix
-from .packed import Packed, index_dtype, pack_rows
+from .packed import Packed, bytes_of, pack_rows
 
 # Cells are shuffled over all, or, where there are more than a window of them, in two levels: stretches of
 # neighbouring cells over all, then the cells of so many stretches. The order is the same wherever the cells lie, and
@@ -137,8 +137,7 @@ class Batches:
     @property
     def bytes_of_all(self) -> int:
         """What the cells of `all` take."""
-        cells, genes = self.cells.shape
-        return cells * (4 * genes if self.room is None else self.room * (4 + index_dtype(genes)(0).nbytes))
+        return bytes_of(*self.cells.shape, self.room)
 
     def _for_device(self, cells: sparse.csr_matrix) -> np.ndarray | Packed:
         return cells.toarray() if self.room is None else pack_rows(cells, self.room)

@@ -41,19 +41,20 @@ def coexpression_order(x: sparse.csr_matrix, group: int, *, rare: int = 0, rare_
     alike too. Within a group the genes that more cells express come first. The `rare` genes that fewest cells express
     come last, in groups of `rare_group`.
     """
-    expressing = GeneStatistics.of(x, linear=False).values.cells
+    statistics = GeneStatistics.of(x, linear=False)
+    expressing = statistics.values.cells
     by_cells = np.argsort(-expressing, kind="stable")
     often, seldom = np.sort(by_cells[: x.shape[1] - rare]), np.sort(by_cells[x.shape[1] - rare :])
-    described, found = _correlations(x), []
+    described, found = _correlations(x, statistics), []
     for genes, size in ((often, group), (seldom, rare_group)):
         for part in _halved(genes, described, size):
             found.append(part[np.argsort(-expressing[part], kind="stable")])
     return np.concatenate(found)
 
 
-def _correlations(x: sparse.csr_matrix) -> np.ndarray:
+def _correlations(x: sparse.csr_matrix, statistics: GeneStatistics) -> np.ndarray:
     """(gene, component) float64: of each gene with the principal components of the standardised cells."""
-    moments = GeneStatistics.of(x, linear=False).values.among(x.shape[0])
+    moments = statistics.values.among(x.shape[0])
     deviation = np.sqrt(moments.variance)
     weights = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
     count = min(COMPONENTS, min(x.shape) - 1)
@@ -82,8 +83,8 @@ def _halved(genes: np.ndarray, described: np.ndarray, size: int) -> Iterator[np.
         if len(genes):
             yield genes
         return
-    half = -(-len(genes) // size) // 2 * size
     # Nearly half, so that the groups are whole; at least one.
+    half = -(-len(genes) // size) // 2 * size
     along = _main_direction(described[genes])
     order = np.argsort(along, kind="stable")
     for part in (order[:half], order[half:]):

@@ -31,8 +31,12 @@ def room_for(x: sparse.csr_matrix | BackedMatrix) -> int | None:
     """Room for every cell of `x`; None where dense cells are no larger."""
     most = x.most_values() if isinstance(x, BackedMatrix) else int(np.diff(x.indptr).max(initial=1))
     room = -(-most // ROOM) * ROOM
-    packed = room * (4 + index_dtype(x.shape[1])(0).nbytes)
-    return room if packed < 4 * x.shape[1] else None
+    return room if bytes_of(1, x.shape[1], room) < bytes_of(1, x.shape[1], None) else None
+
+
+def bytes_of(cells: int, genes: int, room: int | None) -> int:
+    """What so many cells take, float32: packed with this `room`, or dense without one."""
+    return cells * (4 * genes if room is None else room * (4 + index_dtype(genes)(0).nbytes))
 
 
 def pack_rows(x: sparse.csr_matrix, room: int) -> Packed:

@@ -114,7 +114,6 @@ def prepare(
     chosen, library = split.of_genes(columns), cells.obs["library_size"].to_numpy()
     counts = split.normalization.were_counts
     fitted = fit_chosen_genes(chosen.X, library, held_out, config, genes[columns], counts=counts)
-    share = float(genes.expressing[columns].sum() / genes.expressing.sum())
     metadata = DatasetMetadata(
         **split.record(),
         genes=tuple(chosen.var_names),
@@ -128,7 +127,7 @@ def prepare(
         gene_order=gene_order,
     )
     chosen = _with_states(chosen, fitted.space, fitted.states)
-    return Prepared(chosen, metadata, fitted.space.axes, fitted.marginals, share)
+    return Prepared(chosen, metadata, fitted.space.axes, fitted.marginals, split.share_of(columns))
 
 
 def _conditioned_on(variables: tuple[Variable, ...], space: StateSpace) -> list[str]:

@@ -78,6 +78,10 @@ class SplitCells(NamedTuple):
         obs = _plain(without_derived(self.cells.obs).assign(split=split))
         return make_cells(x, obs, _plain(self.cells.var.iloc[columns]))
 
+    def share_of(self, columns: np.ndarray) -> float:
+        """Of the training cells' values, what the genes of these columns hold."""
+        return float(self.genes.expressing[columns].sum() / self.genes.expressing.sum())
+
     def record(self) -> dict[str, Any]:
         """What metadata say of the cells themselves."""
         n_train = int(np.sum(~self.held_out))

@@ -43,7 +43,7 @@ def join(parts: Sequence[Part]) -> Cells:
         together = anndata.concat(tables, join="inner", merge="first", label=FILE_COLUMN, keys=names)
     if not together.n_vars:
         raise _no_common_genes(parts)
-    together.obs_names = _told_apart(together.obs_names, together.obs[FILE_COLUMN])
+    together.obs_names = _made_unique(together.obs_names, together.obs[FILE_COLUMN])
     uns = {key: value for part in parts for key, value in part.cells.uns.items() if key.startswith("scrdit")}
     columns = tuple(
         ColumnChoice(part.cells.var_names.get_indexer(together.var_names), part.cells.n_vars) for part in parts
@@ -59,13 +59,13 @@ def join(parts: Sequence[Part]) -> Cells:
     return with_notes(joined, _notes(parts, together))
 
 
-def _told_apart(names: pd.Index, files: pd.Series) -> pd.Index:
+def _made_unique(names: pd.Index, files: pd.Series) -> pd.Index:
     repeated = names.duplicated(keep=False)
     if not repeated.any():
         return names
-    told = names.to_numpy(dtype=object, copy=True)
-    told[repeated] = told[repeated] + FILE_MARK + files.astype(str).to_numpy(dtype=object)[repeated]
-    return pd.Index(told)
+    unique = names.to_numpy(dtype=object, copy=True)
+    unique[repeated] = unique[repeated] + FILE_MARK + files.astype(str).to_numpy(dtype=object)[repeated]
+    return pd.Index(unique)
 
 
 def _no_common_genes(parts: Sequence[Part]) -> BadInput:

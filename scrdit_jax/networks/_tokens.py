@@ -30,3 +30,8 @@ def token_parts(groups: GeneGroups, genes: int) -> tuple[TokenPart, ...]:
     often = groups.often(genes)
     parts = (TokenPart(0, often, groups.size),)
     return parts if often == genes else (*parts, TokenPart(often, genes - often, groups.rare_size))
+
+
+def gene_tokens(groups: GeneGroups, genes: int) -> int:
+    """How many tokens so many genes are."""
+    return sum(part.tokens for part in token_parts(groups, genes))

@@ -18,7 +18,7 @@ from ..config.checks import require, require_choice, require_real, require_whole
 from ._attention import attend, attend_parts, padded_tokens
 from ._embeddings import Conditioning, sincos_positions
 from ._network import ConditionedNetwork, Network
-from ._tokens import token_parts
+from ._tokens import gene_tokens, token_parts
 
 MODULATIONS_PER_BLOCK = 6
 MODULATIONS_OF_FINAL = 2
@@ -227,7 +227,7 @@ class DiT(ConditionedNetwork):
     @property
     def _gene_tokens(self) -> int:
         """Those of the genes."""
-        return sum(part.tokens for part in token_parts(self.config.gene_groups, self.genes))
+        return gene_tokens(self.config.gene_groups, self.genes)
 
     @property
     def _tokens(self) -> int:
@@ -329,8 +329,7 @@ def flops_per_evaluation(config: DiTConfig, genes: int, outputs: int = 1) -> int
     8.87e9 for the paper's network. What all cells of a step share (the conditioning) is not in it.
     """
     parts, width = token_parts(config.gene_groups, genes), config.width
-    tokens = sum(part.tokens for part in parts)
-    attending = tokens + config.summary_token
+    attending = gene_tokens(config.gene_groups, genes) + config.summary_token
     dense = 4 * width**2 + 2 * width * round(config.mlp_ratio * width)
     blocks = config.depth * attending * (dense + 2 * attending * width)
     ends = sum(part.tokens * part.size for part in parts) * width * (1 + outputs)
@@ -342,8 +341,8 @@ def flops_per_evaluation(config: DiTConfig, genes: int, outputs: int = 1) -> int
 
 def attention_shape(config: DiTConfig, genes: int) -> tuple[int, int, int]:
     """(tokens, heads, size of a head)."""
-    tokens = sum(part.tokens for part in token_parts(config.gene_groups, genes))
-    return tokens + config.summary_token, config.heads, config.width // config.heads
+    tokens = gene_tokens(config.gene_groups, genes) + config.summary_token
+    return tokens, config.heads, config.width // config.heads
 
 
 NETWORK = Network(DiTConfig, DiT, flops_per_evaluation, attention_shape, ATTENTIONS)
