@@ -20,17 +20,19 @@ def main(out: Path) -> None:
     constraints = str(ROOT / "scripts/constraints.txt")
     # Newer versions of pip read the second for what a build needs.
     environment = os.environ | {
-        "SOURCE_DATE_EPOCH": str(epoch), "PIP_CONSTRAINT": constraints, "PIP_BUILD_CONSTRAINT": constraints
+        "SOURCE_DATE_EPOCH": str(epoch),
+        "PIP_CONSTRAINT": constraints,
+        "PIP_BUILD_CONSTRAINT": constraints,
     }
     with tempfile.TemporaryDirectory() as scratch:
         tree, built = Path(scratch, "scrdit_jax"), Path(scratch, "dist")
         archive = subprocess.check_output(["git", "archive", "HEAD"], cwd=ROOT)
         with tarfile.open(fileobj=io.BytesIO(archive)) as files:
             files.extractall(tree, filter="data")
-        subprocess.run(
-            [sys.executable, "-m", "build", "--outdir", built, tree], env=environment, check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        command = [sys.executable, "-m", "build", "--outdir", built, tree]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"{done.stdout}{done.stderr}\nnothing was built")
         out.mkdir(parents=True, exist_ok=True)
         for path in sorted(built.iterdir()):
             content = normalised(path.read_bytes(), epoch) if path.name.endswith(".tar.gz") else path.read_bytes()
