@@ -22,6 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from . import strict_json
 from .conditioning.table import ConditionTable
 from .config import RunConfig
 from .data.metadata import DatasetMetadata, has_derived_categories
@@ -97,8 +98,8 @@ class Run:
             what = "is not there" if not self.path.exists() else "is no run: it has no config.json"
             raise RunMismatch(f"{self.path} {what}; give a folder made by 'scrdit train'")
         try:
-            return RunConfig.from_dict(json.loads(self.config_path.read_text()), source=str(self.config_path))
-        except (ValueError, BadConfig) as error:
+            return RunConfig.from_dict(strict_json.read(self.config_path), source=str(self.config_path))
+        except (OSError, ValueError, BadConfig) as error:
             raise RunMismatch(f"{self.config_path} cannot be read ({error}); train again into another folder") from None
 
     def write_config(self, config: RunConfig) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from . import strict_json
 from .checkpoint import FAMILY, Model, Run, load_model
 from .conditioning.table import ConditionTable
 from .conditioning.variables import Variable
@@ -47,7 +48,7 @@ class FamilyFolder:
     def read(cls, path: Path) -> FamilyFolder:
         """The family in the folder `path`; RunMismatch where it cannot be read. Format 1 had no number."""
         try:
-            values = json.loads((path / FAMILY).read_text())
+            values = strict_json.read(path / FAMILY)
             if values.get("format", 1) not in (1, FORMAT):
                 raise ValueError(f"format {values['format']}, not 1 to {FORMAT}")
             return cls(str(values["column"]), dict(values["members"]), dict(values["left_out"]))

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .. import strict_json
 from ..errors import BadConfig, BadInput, OutputExists
 from ..io.atomic import atomic_write, write_if_absent
 from ..provenance import Provenance
@@ -40,7 +41,7 @@ class Manifest:
     def read(cls, path: Path) -> Manifest:
         """OutputExists where it cannot be read."""
         try:
-            record = json.loads(path.read_text())
+            record = strict_json.read(path)
             if record.pop("digest") != _digest(record):
                 raise ValueError("it was changed after it was written")
             if record["format"] != FORMAT:
@@ -80,5 +81,5 @@ class ShardRecord:
     def read(cls, path: Path) -> ShardRecord | None:
         """None where there is none that can be read."""
         with contextlib.suppress(OSError, ValueError, TypeError):
-            return cls(**json.loads(path.read_text()))
+            return cls(**strict_json.read(path))
         return None
