@@ -59,8 +59,9 @@ class DataConfig:
     others tell cells apart and say little of new ones. With `clip`, an expressed gene of a new cell keeps within what
     training cells have of that gene. `gene_order` is that in which a network takes the genes: as in the file, or those
     together that are expressed together, token by token; files of new cells have them in the file's order either way.
-    `quantiles` are so many bins of each gene's expressed values,
-    for predictions that choose among them (0: none).
+    `quantiles` are so many bins of each gene's expressed values, for predictions that choose among them (0: none).
+    With `donor_key`, a column of obs, all cells of a donor are held out or none, so that held-out cells are of donors
+    that the model has not seen; `held_out` is then nearly their share of the cells.
     """
 
     normalize: Annotated[str, Choice(NORMALIZATIONS)] = "auto"
@@ -72,6 +73,7 @@ class DataConfig:
     zero_value: Annotated[float | None, Real(-1e6, 0)] = -10.0
     standardize: bool = True
     held_out: Annotated[float, Real(0, 0.9)] = 0.2
+    donor_key: str | None = None
     cell_type_key: str | None = None
     cell_types: tuple[str, ...] = ()
     condition_on: tuple[str, ...] = ()
