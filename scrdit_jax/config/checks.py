@@ -113,7 +113,7 @@ def flag(name: str, value: Any) -> bool:
 def text(name: str, value: Any) -> str:
     """Characters that a file or its name can hold."""
     written = isinstance(value, str) and 0 < len(value) <= LONGEST_TEXT and "\0" not in value
-    require(written and _is_unicode(value), name, value, f"a text of at most {LONGEST_TEXT:,} characters")
+    require(written and _is_unicode(value), name, value, f"a text of 1 to {LONGEST_TEXT:,} characters")
     return str(value)
 
 
@@ -137,7 +137,7 @@ _BY_TYPE: dict[Any, Rule] = {bool: flag, str: text, tuple[str, ...]: texts}
 
 
 @cache
-def rules_of(config: Hashable) -> Mapping[str, Rule]:
+def rules_of(config: Any) -> Mapping[str, Rule]:
     """The rule of each field that a dataclass is made with; TypeError for a field that has none."""
     kind: Any = config
     hints = get_type_hints(kind, include_extras=True)
