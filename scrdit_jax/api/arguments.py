@@ -23,26 +23,26 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _path(name: str, value: Any) -> Any:
-    """A path, which need not be there."""
+    """Require a path, which need not be there."""
     require(isinstance(value, str | os.PathLike), name, value, "a path")
     text(name, os.fspath(value) if isinstance(os.fspath(value), str) else None)
     return value if isinstance(value, str) else Path(value)
 
 
 def _run(name: str, value: Any) -> Any:
-    """A run, or the path of one."""
+    """Require a run, or the path of one."""
     require(isinstance(value, Run | str | os.PathLike), name, value, "a run or its path")
     return Run(Path(_path(name, value.path)), value.stopped) if isinstance(value, Run) else _path(name, value)
 
 
 def _cells(name: str, value: Any) -> Any:
-    """An AnnData, or the path of one."""
+    """Require an AnnData, or the path of one."""
     require(isinstance(value, AnnData | str | os.PathLike), name, value, "an AnnData or a path")
     return value if isinstance(value, AnnData) else _path(name, value)
 
 
 def _data(name: str, value: Any) -> Any:
-    """Cells or their path, or several of them."""
+    """Require cells or their path, or several of them."""
     if isinstance(value, list | tuple):
         return [_data(f"{name}[{i}]", each) for i, each in enumerate(value)]
     require(isinstance(value, AnnData | str | os.PathLike), name, value, "an AnnData, a path, or a list of such")
@@ -50,7 +50,7 @@ def _data(name: str, value: Any) -> Any:
 
 
 def _prepared(name: str, value: Any) -> Any:
-    """What `prepare` gives."""
+    """Require what `prepare` gives."""
     require(isinstance(value, Prepared), name, value, "what prepare() gives")
     return value
 
