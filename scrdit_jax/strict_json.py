@@ -14,8 +14,11 @@ MOST_BYTES = 512 << 20
 MOST_DIGITS = 100
 
 
-def read(path: Path | str, *, most_bytes: int = MOST_BYTES) -> Any:
-    """The values in a file, UTF-8 with or without a byte-order mark; ValueError or OSError, in one line."""
+def read(path: Path | str, *, most_bytes: int = MOST_BYTES, nan: bool = False) -> Any:
+    """The values in a file, UTF-8 with or without a byte-order mark; ValueError or OSError, in one line.
+
+    With `nan`, NaN and Infinity are numbers: of measurements that we wrote ourselves.
+    """
     with open(path, "rb", opener=_without_waiting) as file:
         about = os.fstat(file.fileno())
         if not stat.S_ISREG(about.st_mode):
@@ -24,7 +27,7 @@ def read(path: Path | str, *, most_bytes: int = MOST_BYTES) -> Any:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise ValueError(f"it is larger than {most_bytes / 1e6:,.0f} MB")
-    return parse(content)
+    return parse(content, nan=nan)
 
 
 def _without_waiting(path: str, flags: int) -> int:
@@ -32,15 +35,14 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def parse(text: str | bytes) -> Any:
+def parse(text: str | bytes, *, nan: bool = False) -> Any:
     """The values of a JSON text; ValueError for one that breaks the standard, has a name twice in an object, a number
     that no computer's holds, or objects in objects beyond all reason."""
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8-sig")
-        return json.loads(
-            text, object_pairs_hook=_object, parse_constant=_no_number, parse_int=_whole, parse_float=_real
-        )
+        constant = float if nan else _no_number
+        return json.loads(text, object_pairs_hook=_object, parse_constant=constant, parse_int=_whole, parse_float=_real)
     except RecursionError:
         raise ValueError("lists or objects lie too deep in each other") from None
     except UnicodeDecodeError as error:

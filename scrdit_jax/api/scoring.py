@@ -13,12 +13,14 @@ from ..config import RunConfig
 from ..devices import use_every_core
 from ..errors import BadConfig
 from ..io.reading import Data
+from .arguments import checked
 from .training import settings
 
 if TYPE_CHECKING:
     from ..evaluation.report import Report
 
 
+@checked
 def evaluate(
     real: Run | Data, synthetic: AnnData | Path | str, *, out: Path | str | None = None, seed: int = 0, repeats: int = 5
 ) -> Report:
@@ -54,6 +56,7 @@ def evaluate(
     return report(cells, out=None if out is None else Path(out), seed=seed, repeats=repeats)
 
 
+@checked
 def benchmark(
     run: Run | Path | str | None = None,
     *,

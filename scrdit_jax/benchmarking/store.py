@@ -36,7 +36,7 @@ class ResultStore:
 
     def _read(self, conditions: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            values = strict_json.read(self.path)
+            values = strict_json.read(self.path, nan=True)
             there = {name: values[name] for name in conditions}
             schema, _, _ = values["schema"], values["found"], [row["name"] for row in values["rows"]]
         except (OSError, ValueError, KeyError, TypeError):

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..errors import BadConfig
-from .main import examples, given, main, say
+from .main import WHOLE, examples, given, main, say, seed_option
 from .making import dtype_option
 
 
@@ -20,8 +20,8 @@ from .making import dtype_option
 @click.argument("real", type=click.Path(path_type=Path))
 @click.argument("synthetic", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for report.html and report.json.")
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Random halves to average over.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the halves, the forest and the t-SNE.")
+@click.option("--repeats", type=WHOLE, default=5, show_default=True, help="Random halves to average over.")
+@seed_option("Of the halves, the forest and the t-SNE.", default=0, show_default=True)
 def evaluate(real: Path, synthetic: Path, out: Path, repeats: int, seed: int) -> None:
     """Score SYNTHETIC cells against REAL ones: a run (its held-out cells), or a file of cells.
 
@@ -46,9 +46,9 @@ def evaluate(real: Path, synthetic: Path, out: Path, repeats: int, seed: int) ->
 @click.option("--preset", help="Instead of RUN: time this preset's network with random weights; nothing is scored.")
 @click.option("--case", "cases", multiple=True, metavar="NAME", help="Such as ddpm-1000 or 'unipc-*'; repeatable.")
 @dtype_option
-@click.option("--batch-size", type=int, help="Cells at once.  [default: the fastest here]")
-@click.option("--seeds", type=click.IntRange(1), help="Samples to score of each case.  [default: 3]")
-@click.option("--repeats", type=click.IntRange(1), help="Least number of timed batches a case.  [default: 5]")
+@click.option("--batch-size", type=WHOLE, help="Cells at once.  [default: the fastest here]")
+@click.option("--seeds", type=WHOLE, help="Samples to score of each case.  [default: 3]")
+@click.option("--repeats", type=WHOLE, help="Least number of timed batches a case.  [default: 5]")
 def benchmark(run: Path | None, out: Path, cases: tuple[str, ...], **options: Any) -> None:
     """Time each sampler of RUN against DDPM on this device, and score its cells against held-out ones.
 
@@ -61,10 +61,10 @@ def benchmark(run: Path | None, out: Path, cases: tuple[str, ...], **options: An
 
 @main.command(epilog=examples("scrdit demo", "scrdit demo --pretrained", "scrdit demo --out somewhere --cells 5000"))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("scrdit_demo"), show_default=True, help="Folder.")
-@click.option("--cells", type=int, help="How many to generate.  [default: 2000, with --pretrained 1000]")
-@click.option("--steps", type=int, help="Training steps.  [default: the demo preset's]")
+@click.option("--cells", type=WHOLE, help="How many to generate.  [default: 2000, with --pretrained 1000]")
+@click.option("--steps", type=WHOLE, help="Training steps.  [default: the demo preset's]")
 @click.option("--pretrained", is_flag=True, help="Do not train: take the model that ships with the package.")
-@click.option("--seed", type=int, help="Decides everything random.")
+@seed_option("Decides everything random.")
 def demo(out: Path, cells: int | None, steps: int | None, pretrained: bool, seed: int | None) -> None:
     """Everything once on the embedded PBMC 3k: train, sample, evaluate; minutes on two CPU cores."""
     from .. import api

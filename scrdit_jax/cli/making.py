@@ -11,7 +11,21 @@ import click
 from ..config import OUTPUTS, SAMPLING_DTYPES
 from ..errors import ScrditError
 from ..registry import SOLVERS
-from .main import Category, Part, Weight, categories, distributed_options, examples, given, guidance, main, say
+from .main import (
+    REAL,
+    WHOLE,
+    Category,
+    Part,
+    Weight,
+    categories,
+    distributed_options,
+    examples,
+    given,
+    guidance,
+    main,
+    say,
+    seed_option,
+)
 
 dtype_option = click.option(
     "--dtype",
@@ -33,7 +47,7 @@ dtype_option = click.option(
     )
 )
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--cells", type=int, help="How many; --per-type and --match say it themselves.")
+@click.option("--cells", type=WHOLE, help="How many; --per-type and --match say it themselves.")
 @click.option("--cell-type", "cell_types", multiple=True, metavar="NAME", help="Of this type; repeat for equal shares.")
 @click.option(
     "--condition",
@@ -55,7 +69,7 @@ dtype_option = click.option(
     "evaluation for each.",
 )
 @click.option("--output", type=click.Choice(OUTPUTS), help="counts: whole numbers too, as a layer.  [default: log]")
-@click.option("--depth", type=float, metavar="D", help="Every cell's library size, instead of training cells'.")
+@click.option("--depth", type=REAL, metavar="D", help="Every cell's library size, instead of training cells'.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="cells.h5ad, cells.zarr, or a folder.")
 @click.option(
     "--solver",
@@ -63,20 +77,20 @@ dtype_option = click.option(
     help="[default: distributional, which draws each gene from its predicted distribution; dpmpp-2m where the model "
     "predicts none]",
 )
-@click.option("--steps", type=int, help="Network evaluations a cell.  [default: the solver's own]")
-@click.option("--acceleration", type=float, metavar="R", help="Instead of --steps: every R-th timestep.")
+@click.option("--steps", type=WHOLE, help="Network evaluations a cell.  [default: the solver's own]")
+@click.option("--acceleration", type=REAL, metavar="R", help="Instead of --steps: every R-th timestep.")
 @click.option(
     "--schedule",
     metavar="uniform|quadratic|logsnr|karras|paper|interior|fitted|FILE",
     help="Which timesteps; paper: 990, 980, ..., 10, 1 for 100 of 1000; fitted: those that the run carries; a FILE "
     "lists them, descending.  [default: the fitted ones, else the solver's own]",
 )
-@click.option("--eta", type=float, help="ddim only: 0 deterministic to 1 as random as DDPM.  [default: 0]")
+@click.option("--eta", type=REAL, help="ddim only: 0 deterministic to 1 as random as DDPM.  [default: 0]")
 @click.option("--variance", metavar="beta|posterior", help="ddpm only: which sigma squared.  [default: beta]")
-@click.option("--seed", type=int, help="Cell i depends on model, seed and i alone.  [default: 0]")
-@click.option("--batch-size", type=int, help="Cells at once.  [default: the fastest here]")
+@seed_option("Cell i depends on model, seed and i alone.  [default: 0]")
+@click.option("--batch-size", type=WHOLE, help="Cells at once.  [default: the fastest here]")
 @dtype_option
-@click.option("--shard-cells", type=click.IntRange(1), help="About how many to a file in a folder.  [default: 65536]")
+@click.option("--shard-cells", type=WHOLE, help="About how many to a file in a folder.  [default: 65536]")
 @distributed_options
 @click.option("--ray", metavar="ADDRESS", help="Shards as tasks of a Ray cluster: host:port, auto, or local.")
 @click.option("--coordinator", metavar="HOST:PORT", help="Where they meet before they start; not needed.")
@@ -134,10 +148,10 @@ def assemble(shards: Path, out: Path) -> None:
     )
 )
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--steps", type=int, required=True, help="Network evaluations a cell: 1 to 8, for unipc 2 to 64.")
+@click.option("--steps", type=WHOLE, required=True, help="Network evaluations a cell: 1 to 8, for unipc 2 to 64.")
 @click.option("--solver", metavar="NAME", help="distributional or unipc.  [default: as 'scrdit sample' would]")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A file for sample --schedule.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the cells the fit is made with.")
+@seed_option("Of the cells the fit is made with.", default=0, show_default=True)
 def schedule(run: Path, steps: int, solver: str | None, out: Path, seed: int) -> None:
     """Fit the timesteps to RUN's own model, so that few steps miss least; seconds to a minute.
 

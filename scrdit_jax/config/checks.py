@@ -8,7 +8,7 @@ as Python's, a list as a tuple.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from types import NoneType
@@ -130,16 +130,17 @@ def texts(name: str, value: Any) -> tuple[str, ...]:
 
 
 SEED = Whole(0, 2**32 - 1)
-# Cells are numbered with 32 bits.
-CELLS = Whole(1, 2**32)
 BATCH = Whole(1, 2**20)
+# Repetitions of what takes seconds or more.
+SEVERAL = Whole(1, 1000)
+# Cells are numbered with 32 bits, those past the end of the last batch too.
+CELLS = Whole(1, 4_000_000_000)
 _BY_TYPE: dict[Any, Rule] = {bool: flag, str: text, tuple[str, ...]: texts}
 
 
 @cache
-def rules_of(config: Any) -> Mapping[str, Rule]:
+def rules_of(kind: Any) -> Mapping[str, Rule]:
     """The rule of each field that a dataclass is made with; TypeError for a field that has none."""
-    kind: Any = config
     hints = get_type_hints(kind, include_extras=True)
     return {field.name: _rule(f"{kind.__name__}.{field.name}", hints[field.name])
             for field in fields(kind) if field.init}  # fmt: skip
@@ -174,5 +175,6 @@ def _instance(kind: Any) -> Rule:
 
 def check_fields(config: Any) -> None:
     """Check every field of a frozen dataclass by its rule, and keep what the rule gives back."""
-    for name, rule in rules_of(type(config)).items():
+    kind: Any = type(config)
+    for name, rule in rules_of(kind).items():
         object.__setattr__(config, name, rule(name, getattr(config, name)))

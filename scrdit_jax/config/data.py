@@ -32,6 +32,8 @@ class GeneGroups(NamedTuple):
 def _pairs(derive: Any) -> tuple[tuple[str, int], ...]:
     pairs = derive.items() if isinstance(derive, Mapping) else derive
     try:
+        if not isinstance(derive, Mapping | list | tuple):
+            raise TypeError
         return tuple((str(kind), plain(count)) for kind, count in pairs)
     except (TypeError, ValueError):
         raise BadConfig(f'derive is {shown(derive)}; write it as {{"pc-scores": 12, "detected-genes": 1}}') from None
