@@ -54,10 +54,10 @@ def test_a_streamed_run_keeps_its_training_cells(tiny_cells, tiny_config, tmp_pa
     on_disk, in_memory = (
         scrdit_jax.evaluate(real, synthetic, repeats=2) for real in (run.path, tmp_path / "cells.h5ad")
     )
-    assert on_disk.memorisation.training_cells == found.training.n_obs
-    for name, values in on_disk.memorisation.values.items():
+    assert on_disk.privacy.copying.training_cells == found.training.n_obs
+    for name, values in on_disk.privacy.copying.values.items():
         for candidate, estimate in values.items():
-            assert estimate.mean == pytest.approx(in_memory.memorisation.values[name][candidate].mean, abs=0.03)
+            assert estimate.mean == pytest.approx(in_memory.privacy.copying.values[name][candidate].mean, abs=0.03)
     other = synthetic.copy()
     record = json.loads(other.uns["scrdit"]["provenance"])
     record["models"][0]["metadata"]["digest"] = "another"
@@ -118,11 +118,11 @@ def test_the_command_scores_memorisation_from_the_file_and_says_how_from_a_run(
     tiny_cells.write_h5ad(tmp_path / "counts.h5ad")
     synthetic.write_h5ad(tmp_path / "cells.h5ad")
     status, text = scrdit("evaluate", "counts.h5ad", "cells.h5ad", "--out", "of_file", "--repeats", 1)
-    found = json.loads((tmp_path / "of_file/report.json").read_text())["memorisation"]
+    found = json.loads((tmp_path / "of_file/report.json").read_text())["privacy"]["copying"]
     assert status == 0
     assert "Nearer to a training cell than 95 % of held-out cells" in text
     assert found["training_cells"] + found["held_out_cells"] == 90
     status, text = scrdit("evaluate", tiny_run.path, "cells.h5ad", "--out", "of_run", "--repeats", 1)
     assert status == 0
-    assert "Memorisation was not scored: a run does not keep its training cells; evaluate with the file" in text
-    assert json.loads((tmp_path / "of_run/report.json").read_text())["memorisation"] is None
+    assert "Privacy was not scored: a run does not keep its training cells; evaluate with the file" in text
+    assert json.loads((tmp_path / "of_run/report.json").read_text())["privacy"] is None

@@ -59,7 +59,7 @@ def test_the_folder_holds_what_the_report_says(real, synthetic, tmp_path, monkey
     assert all((folder / name).read_bytes().startswith(PNG) for name in FILES if name.endswith("png"))
     written = json.loads((folder / "report.json").read_text())
     assert written == result.to_dict()
-    assert written["schema"] == 2
+    assert written["schema"] == 3
     assert set(written["metrics"]) == {metric.name for metric in METRICS}
     assert set(written["metrics"]["mmd_pca"]["genes shuffled"]) == {"mean", "sd"}
     assert written["provenance"] == {"solver": "ddim", "steps": 20, "eta": 0.5, "note": "<script>&"}
@@ -173,7 +173,7 @@ def test_a_missing_extra_says_what_to_install(real, synthetic, tmp_path, monkeyp
 def test_markers_and_memorisation_stand_beside_held_out_cells(real, synthetic, make_cells, tmp_path, drawn):
     result = evaluate(real, synthetic, training=make_cells(300, 5)[:, ::-1].copy(), out=tmp_path / "report", repeats=2)
     written = json.loads((tmp_path / "report/report.json").read_text())
-    markers, memorisation = written["markers"], written["memorisation"]
+    markers, memorisation = written["markers"], written["privacy"]["copying"]
     assert markers["types"] == ["B cell", "T cell"]
     assert (markers["per_type"], markers["cells_per_side"]) == (20, 50)
     assert set(markers["error"]) == set(markers["correlation"]) == set(CANDIDATES)
@@ -195,20 +195,21 @@ def test_copied_training_cells_are_found_out(real, make_cells):
     training = make_cells(300, 5)
     copies = training[:140].copy()
     assert (
-        evaluate(real, copies, training=training, repeats=1).memorisation.values["copied_share"]["synthetic"].mean == 1
+        evaluate(real, copies, training=training, repeats=1).privacy.copying.values["copied_share"]["synthetic"].mean
+        == 1
     )
 
 
 def test_without_training_cells_a_sentence_says_what_to_do(real, synthetic, make_cells, tmp_path, drawn):
     result = evaluate(real, synthetic, out=tmp_path / "report", repeats=1)
-    assert json.loads((tmp_path / "report/report.json").read_text())["memorisation"] is None
-    said = "Memorisation was not scored: the synthetic cells do not say what they were trained on"
+    assert json.loads((tmp_path / "report/report.json").read_text())["privacy"] is None
+    said = "Privacy was not scored: the synthetic cells do not say what they were trained on"
     assert any(note.startswith(said) for note in result.notes())
     assert said in str(result)
     assert "Not scored: the synthetic cells do not say" in (tmp_path / "report/report.html").read_text()
     few = evaluate(real, synthetic, training=make_cells(8, 3), repeats=1)
-    assert few.memorisation is None
-    assert "8 training cells are too few" in few.no_memorisation
+    assert few.privacy is None
+    assert "8 training cells are too few" in few.no_privacy
 
 
 def test_without_types_on_both_sides_there_are_no_markers(real, synthetic):
@@ -225,7 +226,7 @@ def test_names_from_the_files_are_escaped_wherever_they_stand(real, synthetic, t
         cells.obs["cell_type"] = cells.obs["cell_type"].map(names)
     synthetic.uns["scrdit"] = {"<i>": "</td><script>alert(1)</script>"}
     result = evaluate(real, synthetic, out=tmp_path / "report", repeats=1)
-    result = dataclasses.replace(result, no_memorisation="<u>why</u>")
+    result = dataclasses.replace(result, no_privacy="<u>why</u>")
     page = Page()
     page.feed(report.html_page(result, {"<x>.png": PNG}))
     page.close()
