@@ -121,6 +121,41 @@ def score_membership(
     return found.scores(released.shape[0])
 
 
+def score_floor(
+    training: Matrix | BackedMatrix,
+    held_out: Matrix,
+    *,
+    donors: np.ndarray | None = None,
+    seed: int = 0,
+    repeats: int = REPEATS,
+) -> MembershipScores:
+    """What the attacks of `score_membership` find where nothing is given away: a third of the held-out cells, 2,000 at
+    most, is released, and the others are candidates and reference; dealt five times."""
+    rng, found, size = np.random.default_rng([seed, 15]), _Found(), 0
+    for _ in range(DEALS):
+        apart, *others = dealt(held_out.shape[0] if donors is None else donors, 3, rng)
+        rest, apart = np.sort(np.concatenate(others)), np.sort(rng.permutation(apart)[:MOST_DEALT])
+        components, size = TrainingComponents.fit(held_out[apart], seed=seed), len(apart)
+        sides = held_out[apart], training, held_out[rest]
+        _attack(found, components, sides, None if donors is None else donors[rest], rng, max(1, repeats // DEALS))
+    return found.scores(size)
+
+
+def score_control(
+    training: Matrix | BackedMatrix,
+    held_out: Matrix,
+    count: int,
+    *,
+    donors: np.ndarray | None = None,
+    seed: int = 0,
+    repeats: int = REPEATS,
+) -> MembershipScores:
+    """What they find where `count` training cells, or all, are released as they are: these are asked for."""
+    rows = np.sort(np.random.default_rng([seed, 19]).permutation(training.shape[0])[:count])
+    copies = taken(training, rows)
+    return score_membership(copies, copies, held_out, donors=donors, seed=seed, repeats=repeats)
+
+
 def score_releases(
     released: Matrix,
     training: Matrix | BackedMatrix,
@@ -130,28 +165,12 @@ def score_releases(
     seed: int = 0,
     repeats: int = REPEATS,
 ) -> dict[str, MembershipScores]:
-    """`score_membership` of each of RELEASES: of the synthetic cells, and what the same attack finds elsewhere.
-
-    The floor: a third of the held-out cells is released, which gives no training cell away, and the attack has the
-    others; dealt five times. The control: as many training cells as there are synthetic ones, or all, are released as
-    they are, and the attack looks for these.
-    """
-    given = {"donors": donors, "seed": seed}
-    rng = np.random.default_rng([seed, 15])
-    floor, size = _Found(), 0
-    for _ in range(DEALS):
-        apart, *others = dealt(held_out.shape[0] if donors is None else donors, 3, rng)
-        rest, apart = np.sort(np.concatenate(others)), np.sort(rng.permutation(apart)[:MOST_DEALT])
-        of_rest, size = None if donors is None else donors[rest], len(apart)
-        components = TrainingComponents.fit(held_out[apart], seed=seed)
-        sides = held_out[apart], training, held_out[rest]
-        _attack(floor, components, sides, of_rest, rng, max(1, repeats // DEALS))
-    rows = np.sort(rng.permutation(training.shape[0])[: released.shape[0]])
-    copies = taken(training, rows)
+    """`score_membership` of each of RELEASES: of the synthetic cells, and what the same attacks find elsewhere."""
+    count = released.shape[0]
     return {
-        SYNTHETIC: score_membership(released, training, held_out, repeats=repeats, **given),
-        FLOOR: floor.scores(size),
-        CONTROL: score_membership(copies, copies, held_out, repeats=repeats, **given),
+        SYNTHETIC: score_membership(released, training, held_out, donors=donors, seed=seed, repeats=repeats),
+        FLOOR: score_floor(training, held_out, donors=donors, seed=seed, repeats=repeats),
+        CONTROL: score_control(training, held_out, count, donors=donors, seed=seed, repeats=repeats),
     }
 
 

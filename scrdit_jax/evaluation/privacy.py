@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 # Of more synthetic cells so many are attacked, drawn at random, and of more held-out ones.
 MOST_RELEASED, MOST_HELD_OUT = 20_000, 2 * MOST_CANDIDATES + MOST_DEALT
-# Fewer non-members a draw have less than two false alarms in a hundred among them; fewer released cells give less away.
-FEW_CANDIDATES, FEW_RELEASED = 200, 1000
+# Of fewer non-members a draw one in a hundred are three at most; fewer released cells give less away.
+FEW_CANDIDATES, FEW_RELEASED = 300, 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,10 +143,9 @@ def _notes(membership: Mapping[str, MembershipScores], there: int) -> tuple[str,
             f"{of_synthetic.released:,} synthetic cells give away less than more of them do: evaluate as many as you "
             "release."
         )
-    candidates = min(found.candidates for found in membership.values())
-    if candidates < FEW_CANDIDATES:
+    if of_synthetic.candidates < FEW_CANDIDATES:
         notes.append(
-            f"With {candidates:,} cells that were not trained on in a draw, the share found at 1 % false alarms rests "
-            f"on one or two of them and means little; hold out more cells ({2 * FEW_CANDIDATES:,} or more)."
+            f"One in a hundred of {of_synthetic.candidates:,} cells that were not trained on are very few: what is found "
+            f"at 1 % false alarms is rough; {2 * FEW_CANDIDATES:,} held-out cells or more make it finer."
         )
     return tuple(notes)

@@ -164,10 +164,11 @@ def _membership_section(scores: Mapping[str, MembershipScores]) -> Section:
         rows.append(ScoreRow(title=f"Found at 1 % false alarms, {KNOWING[attack]}", values=tpr, better="0.01", **about))
     return Section(
         title=MEMBERSHIP_TITLE,
-        introduction=f"From {found.released:,} synthetic cells, {found.candidates:,} cells that were not trained on in "
-        f"a draw. '{FLOOR}': the same attack on {scores[FLOOR].released:,} real cells that hold no training cell, so "
-        f"what it finds there is chance. '{CONTROL}': on {scores[CONTROL].released:,} of these as they are, which are "
-        f"found. 'Found at 1 % false alarms' is the {share}: 0.01 by chance, 1 where all are found.",
+        introduction=f"From {found.released:,} synthetic cells; {found.candidates:,} cells that were not trained on in "
+        f"a draw. '{FLOOR}': the same attack where {scores[FLOOR].released:,} of those are released and no training "
+        f"cell, so that what it finds is chance. '{CONTROL}': where {scores[CONTROL].released:,} training cells are "
+        f"released as they are, and asked for. 'Found at 1 % false alarms' is the {share}: 0.01 by chance, 1 where "
+        "all are found.",
         rows=rows,
         columns=RELEASES,
     )
