@@ -133,8 +133,12 @@ def measure(
         click.echo(f"{generator.name}: AUC {row['auc'][ATTACKS[1]]['mean']:.3f}", err=True)
     for name, score in ((FLOOR, attacked.floor), (CONTROL, lambda: attacked.control(count))):
         made_by = {**cells.made_by, "cells": count}
-        measured = lambda name=name, score=score: {"generator": name, **score()}
-        rows.append(store.measured(f"{slug(cells.name)}.{slug(name)}", measured, made_by=made_by))
+        row = store.measured(
+            f"{slug(cells.name)}.{slug(name)}",
+            lambda name=name, score=score: {"generator": name, **score()},
+            made_by=made_by,
+        )
+        rows.append(row)
     return rows, skipped
 
 

@@ -145,7 +145,7 @@ def _notes(membership: Mapping[str, MembershipScores], there: int) -> tuple[str,
         )
     if of_synthetic.candidates < FEW_CANDIDATES:
         notes.append(
-            f"One in a hundred of {of_synthetic.candidates:,} cells that were not trained on are very few: what is found "
-            f"at 1 % false alarms is rough; {2 * FEW_CANDIDATES:,} held-out cells or more make it finer."
+            f"One in a hundred of {of_synthetic.candidates:,} cells that were not trained on are very few: what is "
+            f"found at 1 % false alarms is rough; {2 * FEW_CANDIDATES:,} held-out cells or more make it finer."
         )
     return tuple(notes)
