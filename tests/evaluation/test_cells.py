@@ -67,10 +67,8 @@ def test_a_streamed_run_keeps_its_training_cells(tiny_cells, tiny_config, tmp_pa
     assert "trained on other cells than the run" in found.no_training
 
 
-def test_the_embedded_cells_are_at_hand(tiny_config, tmp_path):
-    prepared = scrdit_jax.prepare("pbmc3k", preset=tiny_config, genes=40, cell_types=["NK cells"])
-    (tmp_path / "run").mkdir()
-    prepared.held_out.copy().write_h5ad(tmp_path / "run/held_out.h5ad")
+def as_if_sampled(prepared, config):
+    """The held-out cells with the record of a model of the others."""
     synthetic = prepared.held_out.copy()
     record = Provenance(
         cells=synthetic.n_obs,
@@ -79,10 +77,35 @@ def test_the_embedded_cells_are_at_hand(tiny_config, tmp_path):
         sampling={"solver": "ddim", "seed": 0},
         timesteps=(20, 10),
         network_evaluations=2,
-        models=(ModelRecord("digest", 12, tiny_config, prepared.metadata),),
+        models=(ModelRecord("digest", 12, config, prepared.metadata),),
         version="1",
     )
     synthetic.uns["scrdit"] = record.to_uns()
+    return synthetic
+
+
+def test_whole_donors_are_told_apart_as_in_the_training(tiny_cells, tiny_config):
+    cells = tiny_cells.copy()
+    cells.obs["donor"] = [f"P{i % 9}" for i in range(cells.n_obs)]
+    prepared = scrdit_jax.prepare(cells, preset=tiny_config, donor_key="donor")
+    synthetic = as_if_sampled(prepared, tiny_config)
+    found = compared_cells(cells, synthetic)
+    assert found.donor_key == "donor"
+    assert list(found.training.obs_names) == list(prepared.train.obs_names)
+    assert not set(found.training.obs["donor"]) & set(found.held_out.obs["donor"])
+    # Without some of the donors, too, whose shares would set the border elsewhere.
+    some = cells[cells.obs["donor"] != prepared.train.obs["donor"].iloc[0]].copy()
+    assert set(compared_cells(some, synthetic).held_out.obs_names) == set(found.held_out.obs_names)
+    del cells.obs["donor"]
+    with pytest.raises(BadInput, match="has no column 'donor' for donors"):
+        compared_cells(cells, synthetic)
+
+
+def test_the_embedded_cells_are_at_hand(tiny_config, tmp_path):
+    prepared = scrdit_jax.prepare("pbmc3k", preset=tiny_config, genes=40, cell_types=["NK cells"])
+    (tmp_path / "run").mkdir()
+    prepared.held_out.copy().write_h5ad(tmp_path / "run/held_out.h5ad")
+    synthetic = as_if_sampled(prepared, tiny_config)
     found = compared_cells(tmp_path / "run", synthetic)
     assert list(found.training.obs_names) == list(prepared.train.obs_names)
     np.testing.assert_allclose(found.training.X.toarray(), prepared.train.X.toarray(), rtol=1e-5)
