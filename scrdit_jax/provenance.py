@@ -120,7 +120,8 @@ class Provenance:
             raise ValueError(f"sampling lacks {', '.join(sorted(missing))}")
         for entry in self.quotas:
             labels, cells = entry["labels"], entry["cells"]
-            if len(labels) > len(self.variables) or not all(isinstance(name, str | None) for name in labels):
+            whole = isinstance(labels, list | tuple) and len(labels) == len(self.variables)
+            if not whole or not all(isinstance(name, str | None) for name in labels):
                 raise ValueError("a quota has labels of no variable")
             if not isinstance(cells, int) or cells < 0:
                 raise ValueError("a quota is no number of cells")

@@ -1,11 +1,15 @@
 """Files that are damaged, lie about their size or are none: each a function that makes one in a folder."""
 
+import atexit
+import functools
 import gzip
 import json
 import os
 import shutil
 import socket
 import struct
+import tempfile
+from pathlib import Path
 
 import anndata
 import h5py
@@ -39,16 +43,26 @@ def small_cells(kind=sparse.csr_matrix, dtype=np.float32):
     return anndata.AnnData(kind(counts), obs=obs, var=pd.DataFrame(index=[f"G{j}" for j in range(GENES)]))
 
 
-def h5ad(folder, kind=sparse.csr_matrix):
-    path = folder / "cells.h5ad"
-    small_cells(kind).write_h5ad(path)
+@functools.cache
+def _written(kind, suffix):
+    """Written once: what is tried is the reading."""
+    folder = tempfile.mkdtemp(prefix="scrdit_hostile_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder) / f"cells{suffix}"
+    cells = small_cells(kind)
+    if suffix == ".h5ad":
+        cells.write_h5ad(path)
+    else:
+        cells.write_zarr(path)
     return path
+
+
+def h5ad(folder, kind=sparse.csr_matrix):
+    return Path(shutil.copy(_written(kind, ".h5ad"), folder))
 
 
 def zarr_store(folder, kind=sparse.csr_matrix):
-    path = folder / "cells.zarr"
-    small_cells(kind).write_zarr(path)
-    return path
+    return Path(shutil.copytree(_written(kind, ".zarr"), folder / "cells.zarr"))
 
 
 def h5ad_case(*outcomes, name, kind=sparse.csr_matrix):
@@ -726,7 +740,7 @@ def mtx_folder_with_a_fifo_of_features(folder):
     return path
 
 
-def bomb(path, head=b"", *, megabytes=600):
+def bomb(path, head=b"", *, megabytes=24):
     """So many zeros or spaces in a thousandth of that."""
     with gzip.open(path, "wb", compresslevel=1) as file:
         file.write(head)
@@ -855,12 +869,12 @@ text_case("", name="NULs in a row", content=table().replace(b"c3,", b"c\x003,"))
 text_case("", name="UTF-16", content=table().decode().encode("utf-16"))
 text_case("cells.csv", name="a quote that never ends", content=table().replace(b"c3,", b'"c3,'))
 text_case(
-    "",
-    name="1e6 columns",
-    content=lambda: b"," + b",".join(b"G%d" % j for j in range(10**6)) + b"\nc0" + b",1" * 10**6 + b"\n",
+    "200,000 columns",
+    name="200,000 columns",
+    content=lambda: b"," + b",".join(b"G%d" % j for j in range(200_000)) + b"\nc0" + b",1" * 200_000 + b"\n",
 )
-text_case("line", name="a line that never ends", content=lambda: b"1" * (70 << 20))
-text_case("", name="many separators", content=b"," * 100_000 + b"\n" + b"c0" + b"," * 100_000 + b"\n")
+text_case("line", name="a line that never ends", content=lambda: b"1" * (5 << 20))
+text_case("", name="many separators", content=b"," * 2_000 + b"\n" + b"c0" + b"," * 2_000 + b"\n")
 text_case("cells.csv", name="a row too long", content=table() + b"c99" + b",1" * 90 + b"\n")
 text_case("cells.csv", name="numbers too large", content=table().replace(b"c3,", b"c3,1e9999,", 1))
 text_case("is no number", "not a number", name="words", content=table().replace(b"\nc3,1", b"\nc3,two", 1))
@@ -883,10 +897,10 @@ def gzip_bomb_of_a_table(folder):
 @case("times its size", "line")
 def gzip_bomb_of_rows(folder):
     path = folder / "cells.tsv.gz"
-    with gzip.open(path, "wb", compresslevel=1) as file:
+    with gzip.open(path, "wb", compresslevel=9) as file:
         file.write(b"\tG0\tG1\n")
         block = b"c\t0\t0\n" * 200_000
-        for _ in range(400):
+        for _ in range(20):
             file.write(block)
     return path
 
@@ -898,7 +912,7 @@ def gzip_bomb_of_a_matrix(folder):
     with gzip.open(path / "matrix.mtx.gz", "wb", compresslevel=1) as file:
         file.write(BANNER.encode())
         block = b"%" * (1 << 20)
-        for _ in range(600):
+        for _ in range(24):
             file.write(block)
     return path
 
@@ -1030,7 +1044,7 @@ def _(cells):
     cells.var_names = ["x" * 1_000_000, *cells.var_names[1:]]
 
 
-@odd("lacks the label", name="missing cell types")
+@odd(name="missing cell types")
 def _(cells):
     cells.obs.loc[cells.obs_names[3], "cell_type"] = np.nan
 

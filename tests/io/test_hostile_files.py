@@ -4,17 +4,14 @@ import contextlib
 import signal
 
 import pytest
+from hostile import FILES
 
 from scrdit_jax import api
 from scrdit_jax.config import RunConfig
 from scrdit_jax.errors import ScrditError, one_line
 from scrdit_jax.io import limits
 
-from .hostile import FILES
-
 SECONDS = 20
-# They are large, and unpacking them takes seconds: smaller ones are tried against smaller limits.
-SLOW = ("1e6 columns",)
 
 
 @contextlib.contextmanager

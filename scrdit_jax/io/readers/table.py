@@ -14,7 +14,7 @@ from ..limits import STREAM, lines_of, opened, require_memory, size_unpacked
 from ._reader import Reader, has_suffix
 
 # As a column of a table float64, and in the matrix float32.
-BYTES_A_VALUE = 12
+BYTES_A_VALUE, BYTES_A_NAME = 12, 100
 # pandas takes more than a minute for a row of a million.
 MOST_COLUMNS = 100_000
 SUFFIXES = tuple(suffix + gz for suffix in (".csv", ".tsv", ".txt") for gz in ("", ".gz"))
@@ -60,8 +60,10 @@ def _checked_first_line(path: Path) -> str:
         lines = list(itertools.islice(lines_of(file, path), 2))
     if len(lines) == 2:
         fields = max(lines[1].count(separator) for separator in (b"\t", b",", b";", b" ")) + 1
-        values = size_unpacked(path) / max(len(lines[1]) / fields, 2)
-        require_memory(int(values * BYTES_A_VALUE), f"the table {path}, about {values:.2g} values,", STREAM)
+        rows = size_unpacked(path) / len(lines[1])
+        values = rows * min(fields, len(lines[1]) / 2)
+        needed = int(values * BYTES_A_VALUE + rows * BYTES_A_NAME)
+        require_memory(needed, f"the table {path}, about {values:.2g} values,", STREAM)
     return lines[0].decode("utf-8-sig") if lines else ""
 
 
