@@ -27,8 +27,9 @@ from .conditioning.table import ConditionTable
 from .config import RunConfig
 from .data.metadata import DatasetMetadata, has_derived_categories
 from .data.saved_conditions import arrays_of, conditions_of, conditions_of_format_2
-from .errors import BadConfig, RunMismatch, writing
+from .errors import BadConfig, BadInput, RunMismatch, writing
 from .io.atomic import atomic_write, require_space
+from .paths import readable_path
 
 # Orbax narrates every save, and its failures at length; those reach the user as exceptions.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -92,7 +93,7 @@ class Run:
 
     def config(self) -> RunConfig:
         """The run's settings; RunMismatch if there are none."""
-        if (self.path / FAMILY).is_file():
+        if (readable_path(self.path) / FAMILY).is_file():
             raise RunMismatch(f"{self.path} is a family of runs; give the folder of one of them, which lie in it")
         if not self.config_path.is_file():
             what = "is not there" if not self.path.exists() else "is no run: it has no config.json"
@@ -249,6 +250,16 @@ class Checkpoints:
     def _record(self) -> tuple[RunConfig, DatasetMetadata, Mapping[str, Any]]:
         """(settings, metadata, everything in model.json) of the newest checkpoint; format 1 had no number."""
         record = self._restore(ocp.args.Composite(model=ocp.args.JsonRestore()))["model"]
+        try:
+            return self._understood(record)
+        except (LookupError, TypeError, AttributeError, ValueError, BadConfig, BadInput) as error:
+            there, reason = self.run.checkpoints_path / str(self.latest()), " ".join(str(error).split())[:120]
+            raise RunMismatch(
+                f"what checkpoint {there} says of its model cannot be understood ({reason}); delete it to use the one "
+                "before"
+            ) from error
+
+    def _understood(self, record: Mapping[str, Any]) -> tuple[RunConfig, DatasetMetadata, Mapping[str, Any]]:
         version = record.get("format", 1)
         if version not in range(1, FORMAT + 1):
             raise RunMismatch(

@@ -21,6 +21,8 @@ from .conditioning.table import ConditionTable
 from .conditioning.variables import Variable
 from .errors import RunMismatch
 from .io.atomic import atomic_write
+from .paths import readable_path
+from .records import checked
 
 FORMAT = 2
 
@@ -51,7 +53,12 @@ class FamilyFolder:
             values = strict_json.read(path / FAMILY)
             if values.get("format", 1) not in (1, FORMAT):
                 raise ValueError(f"format {values['format']}, not 1 to {FORMAT}")
-            return cls(str(values["column"]), dict(values["members"]), dict(values["left_out"]))
+            found = checked(cls(str(values["column"]), dict(values["members"]), dict(values["left_out"])))
+            if not found.members or any(
+                Path(each).name != each or each in ("", "..") for each in found.members.values()
+            ):
+                raise ValueError("it has no members, or some outside the folder")
+            return found
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunMismatch(
                 f"{path / FAMILY} is unreadable ({' '.join(str(error).split())[:90]}); train again into another folder"
@@ -92,7 +99,7 @@ def is_family(path: Path) -> bool:
 
 def load(run: Run | Path | str) -> Trained:
     """The newest model of a run, or those of every member of a family."""
-    path = run.path if isinstance(run, Run) else Path(run)
+    path = readable_path(run.path if isinstance(run, Run) else run)
     if not is_family(path):
         return load_model(path)
     folder = FamilyFolder.read(path)

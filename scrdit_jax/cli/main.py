@@ -13,7 +13,7 @@ import click
 
 from .. import __version__
 from ..config.checks import SEED, Rule, shown
-from ..errors import BadConfig, ScrditError
+from ..errors import BadConfig, ScrditError, one_line
 from ..registry import Registry
 
 # What a shell reports of a program that SIGTERM has ended: schedulers know it, and start the program anew.
@@ -50,7 +50,7 @@ class Commands(click.Group):
             with terminable():
                 return super().invoke(context)
         except ScrditError as error:
-            click.echo(f"scrdit: {' '.join(str(error).split())}", err=True)
+            click.echo(f"scrdit: {one_line(str(error))}", err=True)
             sys.exit(2)
         except KeyboardInterrupt:
             click.echo("scrdit: interrupted; run the same command again to continue", err=True)
@@ -210,7 +210,7 @@ def options(*decorators: Callable) -> Callable:
 def say(notes: Iterable[str]) -> None:
     """Sentences, one a line."""
     for note in notes:
-        click.echo(f"  {note}")
+        click.echo(f"  {one_line(note)}")
 
 
 distributed_options = options(

@@ -17,6 +17,7 @@ from ..config.checks import shown
 from ..errors import BadConfig, BadInput, UnknownCellType
 from ..io.checking import listed
 from ..io.reading import Data, load_cells
+from ..paths import readable_path
 from .table import Codes, ConditionTable, grouped
 from .variables import Variable
 
@@ -246,7 +247,7 @@ def _read_table(table: PerType, known: ConditionTable) -> tuple[str, Iterable[tu
 
 
 def _read_file(path: Path) -> tuple[str, list[str], list[tuple[str, list[str]]]]:
-    if not path.is_file():
+    if not readable_path(path).is_file():
         raise BadInput(f"{path} {'is no file' if path.exists() else 'is not there'}; give a .csv of labels and cells")
     try:
         if path.stat().st_size > MOST_BYTES:

@@ -16,6 +16,7 @@ import numpy as np
 
 from .. import strict_json
 from ..errors import BadTimesteps
+from ..paths import readable_path
 from .schedule import NoiseSchedule
 
 KARRAS_RHO = 7.0
@@ -115,7 +116,7 @@ class TimestepsFile(NamedTuple):
 def read_timesteps(path: Path | str) -> TimestepsFile:
     """A file of `scrdit schedule`; or a JSON list, or whole numbers parted by spaces, commas or line ends."""
     try:
-        text = Path(path).read_text()
+        text = readable_path(path).read_text()
         solver = model = None
         if text.lstrip().startswith("{"):
             record = strict_json.parse(text)
