@@ -101,6 +101,7 @@ RULES: Mapping[str, Rule] = {
     "coordinator": _address,
     "data": _data,
     "distributed": flag,
+    "donor_key": text,
     "dtype": Choice(SAMPLING_DTYPES),
     "first_timestep": Whole(0, 1),
     "from_run": _run,
