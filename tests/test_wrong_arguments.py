@@ -281,7 +281,7 @@ COMMANDS = {
     "train": (["pbmc3k", "--out", "run"], {"--seed": NUMBERS, "--steps": ("0", *NUMBERS), "--keep": ("0", *NUMBERS),
               "--batch-size": ("0", "-5", *NUMBERS), "--learning-rate": ("0", "nan", "inf", "x"), "--out": ("",),
               "--max-minutes": ("nan", "inf", "0", "-1", "x", "1e300"), "--accumulate": ("0", "7", *NUMBERS),
-              "--evaluate-every": ("nan", "0", "-1"), "--patience": ("0", "3"), "--column-dropout": ("nan", "2", "-1"),
+              "--evaluate-every": ("nan", "0", "-1"), "--patience": ("0",), "--column-dropout": ("nan", "2", "-1"),
               "--checkpoint-every": ("0", *NUMBERS), "--processes": ("0", "2", *NUMBERS), "--process-id": ("0", *NUMBERS),
               "--coordinator": ("x", "x:1"), "--prediction": ("x",), "--loss": ("x",), "--teacher": ("missing",),
               "--from": ("missing", "")}),

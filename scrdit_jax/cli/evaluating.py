@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
+from ..config.checks import CELLS
 from ..errors import BadConfig
-from .main import WHOLE, examples, given, main, say, seed_option
+from .main import WHOLE, Number, examples, given, main, say, seed_option
 from .making import dtype_option
 
 
@@ -61,7 +62,7 @@ def benchmark(run: Path | None, out: Path, cases: tuple[str, ...], **options: An
 
 @main.command(epilog=examples("scrdit demo", "scrdit demo --pretrained", "scrdit demo --out somewhere --cells 5000"))
 @click.option("--out", type=click.Path(path_type=Path), default=Path("scrdit_demo"), show_default=True, help="Folder.")
-@click.option("--cells", type=WHOLE, help="How many to generate.  [default: 2000, with --pretrained 1000]")
+@click.option("--cells", type=Number(int, CELLS), help="How many to generate.  [default: 2000, with --pretrained 1000]")
 @click.option("--steps", type=WHOLE, help="Training steps.  [default: the demo preset's]")
 @click.option("--pretrained", is_flag=True, help="Do not train: take the model that ships with the package.")
 @seed_option("Decides everything random.")

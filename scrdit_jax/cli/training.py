@@ -86,7 +86,9 @@ def prepare(
     DATA: see 'scrdit train --help'. 'train' does this by itself; prepare only to look first or to train often.
     """
     from .. import api
+    from ..io.writing import check_suffix
 
+    check_suffix(out, "prepared cells")  # before the work, not after it
     prepared = api.prepare(data, preset=preset, transpose=transpose, stream=stream, **_settings(**changes))
     path = api.write_prepared(prepared, out)
     say(prepared.metadata.notes)
