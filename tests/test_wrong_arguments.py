@@ -346,7 +346,7 @@ def outcome(call, folder: Path) -> str | None:
         text = str(error)
         if not text or len(text.splitlines()) > 1 or len(text) > 1000:
             return f"no short line: {text[:900]}"
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         return f"{error!r:.400}"
     else:
         return "it is taken"
