@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
@@ -79,6 +80,16 @@ class Number(click.ParamType):
 
 
 WHOLE, REAL = Number(int), Number(float)
+
+
+class _Path(click.Path):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":  # which would be the folder at hand
+            raise BadConfig(f"{'the path' if param is None else param.opts[-1]} is empty; give a path")
+        return super().convert(value, param, ctx)
+
+
+PATH = _Path(path_type=Path)
 
 
 def seed_option(text: str, **attributes: Any) -> Callable:

@@ -11,6 +11,7 @@ import click
 from ..config import CONDITIONS, DTYPES, GENE_ORDERS, GENE_SELECTIONS, NORMALIZATIONS, PRESET_FOLDER, preset_names
 from ..registry import DERIVED, NETWORKS, OBJECTIVES, PREDICTIONS
 from .main import (
+    PATH,
     REAL,
     TERMINATED,
     WHOLE,
@@ -74,7 +75,7 @@ preset_option = click.option("--preset", default="base", show_default=True, help
     )
 )
 @click.argument("data", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Prepared cells, .h5ad or .zarr.")
+@click.option("--out", type=PATH, required=True, help="Prepared cells, .h5ad or .zarr.")
 @preset_option
 @network_option
 @data_options
@@ -87,7 +88,9 @@ def prepare(
     DATA: see 'scrdit train --help'. 'train' does this by itself; prepare only to look first or to train often.
     """
     from .. import api
+    from ..io.writing import check_suffix
 
+    check_suffix(out, "prepared cells")  # before the work, not after it
     prepared = api.prepare(data, preset=preset, transpose=transpose, stream=stream, **_settings(**changes))
     path = api.write_prepared(prepared, out)
     say(prepared.metadata.notes)
@@ -108,7 +111,7 @@ def prepare(
     + DATA_HELP
 )
 @click.argument("data", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The run directory, new or to continue.")
+@click.option("--out", type=PATH, required=True, help="The run directory, new or to continue.")
 @preset_option
 @network_option
 @data_options
@@ -170,9 +173,9 @@ def train(data: tuple[str, ...], out: Path, preset: str, transpose: bool, **chan
         "scrdit sample run --cells 2000 --solver ddim --eta 1 --acceleration 10 --schedule paper --out cells.h5ad",
     ),
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The run directory, new.")
-@click.option("--genes", type=click.Path(path_type=Path), help="Gene names in order: one a line, or a file of cells.")
+@click.argument("checkpoint", type=PATH)
+@click.option("--out", type=PATH, required=True, help="The run directory, new.")
+@click.option("--genes", type=PATH, help="Gene names in order: one a line, or a file of cells.")
 @click.option("--heads", type=WHOLE, default=8, show_default=True, help="Attention heads; weights do not tell.")
 @click.option("--no-zero-negation", is_flag=True, help="It was trained with zeros left as they are.")
 @click.option(

@@ -235,9 +235,7 @@ def _read_table(table: PerType, known: ConditionTable) -> tuple[str, Iterable[tu
     if unknown:
         raise BadInput(f"{source} has a column {shown(unknown[0])}; {expected}")
     if CELLS not in header or len(header) < 2 or len(set(header)) < len(header):
-        raise BadInput(
-            f"{source} has the columns {shown(listed(header)) if header else 'of an empty file'}; {expected}"
-        )
+        raise BadInput(f"{source} has the columns {listed(header)[:200] if header else 'of an empty file'}; {expected}")
     if not rows:
         raise BadInput(f"{source} has a header and no rows; {expected}")
     for where, values in rows:
