@@ -192,8 +192,9 @@ def _scores(
     for _ in range(DEALS):
         halves = dealt(count[1], 2, rng)
         for reference, judged in (halves, halves[::-1]):
-            # A member is judged by both halves.
-            weight = np.concatenate([np.full(count[0], 0.5), np.isin(np.arange(count[1]), judged)]) / DEALS
+            # A member is judged by both halves, by each as often as others are: halves of odd numbers are unequal.
+            of_members = np.full(count[0], len(judged) / count[1])
+            weight = np.concatenate([of_members, np.isin(np.arange(count[1]), judged)]) / DEALS
             usual = _logs(to_donors[:, reference].min(axis=1))
             for attack, scores in ((PLAIN, -near), (CALIBRATED, usual - near)):
                 candidates = weight[codes] > 0
