@@ -25,7 +25,7 @@ from scrdit_jax.benchmarking.store import ResultStore, Row
 from scrdit_jax.data.splitting import donor_names
 from scrdit_jax.devices import describe_devices, use_every_core
 from scrdit_jax.evaluation.comparison import Estimate, estimate_text, figure
-from scrdit_jax.evaluation.donors import AGGREGATES, DonorCells, score_donors
+from scrdit_jax.evaluation.donors import AGGREGATES, DonorCells, require_donors, score_donors
 from scrdit_jax.evaluation.membership import (
     ATTACKS,
     CONTROL,
@@ -76,6 +76,7 @@ class Attacked:
         prepared, self.sides, self.donors = cells.prepared, None, None
         if donor_key is not None:
             of = [donor_names(obs, donor_key, cells.name) for obs in (prepared.train.obs, cells.reference_obs)]
+            require_donors(*of, donor_key)
             self.sides = DonorCells(cells.training, of[0]), DonorCells(cells.reference, of[1])
             if prepared.metadata.settings.donor_key == donor_key:
                 self.donors = of[1]

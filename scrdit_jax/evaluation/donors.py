@@ -116,8 +116,8 @@ def score_donors(
     control, by default the members' own. Raises BadInput where there are too few donors, or one is on both sides.
     """
     rng = np.random.default_rng([seed, 16])
+    require_donors(training.donors, held_out.donors, key)
     sides = [_drawn(cells, rng) for cells in (training, held_out)]
-    _require_apart(training.donors, held_out.donors, [len(side.names) for side in sides], key)
     found = _scores(released, sides, np.random.default_rng([seed, 17]), seed)
     own = taken(training.x, sides[0].rows) if control is None else control
     of_control = _scores(own, sides, np.random.default_rng([seed, 17]), seed)
@@ -160,13 +160,15 @@ def _drawn(cells: DonorCells, rng: np.random.Generator) -> _Side:
     return _Side(taken(cells.x, rows), rows, of_rows, names[kept])
 
 
-def _require_apart(members: np.ndarray, others: np.ndarray, there: list[int], key: str) -> None:
+def require_donors(members: np.ndarray, others: np.ndarray, key: str) -> None:
+    """BadInput where the donors of training cells (cell,) and of others cannot be told apart or are too few."""
     if len(both := np.intersect1d(members, others)):
         raise BadInput(
-            f"{len(both)} donors in {key!r} ({listed(both)}) have both training and held-out cells, so none can be "
-            f"asked for; train with --donor-key {key}, which holds out whole donors"
+            f"training and held-out cells are of the same donors in {key!r} ({listed(both)}), and none can be told; "
+            f"train with --donor-key {key}, which holds out whole donors"
         )
-    for side, count in zip(("trained on", "held out"), there, strict=True):
+    for side, donors in (("trained on", members), ("held out", others)):
+        count = int(np.sum(np.unique(donors, return_counts=True)[1] >= LEAST_CELLS))
         if count < LEAST_DONORS:
             raise BadInput(
                 f"{count} donors in {key!r} with {LEAST_CELLS} cells or more are {side}, too few to attack "
@@ -190,8 +192,9 @@ def _scores(
     for _ in range(DEALS):
         halves = dealt(count[1], 2, rng)
         for reference, judged in (halves, halves[::-1]):
-            # A member is judged by both halves.
-            weight = np.concatenate([np.full(count[0], 0.5), np.isin(np.arange(count[1]), judged)]) / DEALS
+            # A member is judged by both halves, by each as often as others are: halves of odd numbers are unequal.
+            of_members = np.full(count[0], len(judged) / count[1])
+            weight = np.concatenate([of_members, np.isin(np.arange(count[1]), judged)]) / DEALS
             usual = _logs(to_donors[:, reference].min(axis=1))
             for attack, scores in ((PLAIN, -near), (CALIBRATED, usual - near)):
                 candidates = weight[codes] > 0

@@ -13,7 +13,7 @@ from ..errors import BadInput
 from ..extras import optional
 from ..io.backed import BackedMatrix
 from .comparison import MINIMUM_CELLS
-from .donors import DonorCells, DonorScores, score_donors
+from .donors import DonorCells, DonorScores, require_donors, score_donors
 from .membership import MOST_CANDIDATES, MOST_DEALT, RELEASES, MembershipScores, score_releases
 from .memorisation import MemorisationScores, TrainingComponents, score_memorisation
 from .metrics import Matrix
@@ -70,12 +70,10 @@ def score_privacy(
 
     Copying is scored with the cells of the `pools`, attacks with all synthetic and held-out cells up to MOST_RELEASED
     and MOST_HELD_OUT. Donors are attacked where `donor_key` names their column, or where the model was trained with
-    one. BadInput where `donor_key` is given and donors cannot be attacked.
+    one.
     """
     training, reason = _training_of(cells)
     if training is None:
-        if donor_key is not None:
-            raise BadInput(f"donors cannot be attacked without the training cells: {reason}")
         return None, reason
     rng = np.random.default_rng([seed, 18])
     released = _drawn(cells.synthetic, MOST_RELEASED, rng, "synthetic")[1]
@@ -93,11 +91,17 @@ def score_privacy(
             try:
                 donors = _score_donors(cells, released, training, key, seed)
             except BadInput as error:
-                if donor_key is not None:
-                    raise
                 no_donors = str(error)
     notes = _notes(membership, cells.synthetic.n_obs)
     return PrivacyScores(copying=copying, membership=membership, donors=donors, no_donors=no_donors, notes=notes), ""
+
+
+def require_attackable(cells: ComparedCells, donor_key: str) -> None:
+    """BadInput where the donors in this column cannot be asked for, before anything is scored."""
+    if cells.training is None:
+        raise BadInput(f"donors cannot be attacked without the training cells: {cells.no_training}")
+    of = (donor_names(side.obs, donor_key, "REAL") for side in (cells.training, cells.held_out))
+    require_donors(*of, donor_key)
 
 
 def _training_of(cells: ComparedCells) -> tuple[Matrix | BackedMatrix | None, str]:

@@ -24,7 +24,7 @@ from .memorisation import COPIED
 from .output import RECORD, check_output, write_files
 from .page import html_page
 from .pools import Pools, draw_pools
-from .privacy import PrivacyScores, score_privacy
+from .privacy import PrivacyScores, require_attackable, score_privacy
 from .sections import Section, marker_section, metric_sections, privacy_sections
 from .tables import text_table
 
@@ -172,6 +172,8 @@ def evaluate(
         for module in ("matplotlib.figure", "jinja2"):
             optional(module)  # before the work, not after it
     shown_types = _types_of_pictures(cells.held_out, cell_type_key)
+    if donor_key is not None:
+        require_attackable(cells, donor_key)
     pools = draw_pools(cells.held_out, cells.synthetic, seed=seed, max_cells=max_cells)
     comparison = score_repeats(pools.real, pools.synthetic, seed=seed, repeats=repeats)
     types, markers = _score_types(cells, pools, cell_type_key, seed, repeats)

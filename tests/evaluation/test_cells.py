@@ -1,6 +1,7 @@
 """Where the cells of an evaluation come from: runs, files, the embedded cells; which are known to be training cells."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -37,6 +38,17 @@ def test_cells_that_are_not_those_of_the_training_are_no_originals(tiny_cells, s
     assert found.training is None
     assert found.held_out.n_obs > 10
     assert "is not the file the model was trained on" in found.no_training
+
+
+def test_a_run_samples_the_same_cells_without_its_real_ones(tiny_run, synthetic, tmp_path):
+    shutil.copytree(tiny_run.path, tmp_path / "given")
+    (tmp_path / "given/held_out.h5ad").unlink()
+    assert (scrdit_jax.sample(tmp_path / "given", 40, steps=3).X != synthetic.X).nnz == 0
+    with pytest.raises(BadInput, match="has no held-out cells"):
+        compared_cells(tmp_path / "given", synthetic)
+    real_cells = "real cells: delete it"
+    assert real_cells in "\n".join(scrdit_jax.api.describe(tiny_run.path))
+    assert real_cells not in "\n".join(scrdit_jax.api.describe(tmp_path / "given"))
 
 
 def test_a_streamed_run_keeps_its_training_cells(tiny_cells, tiny_config, tmp_path):

@@ -294,7 +294,7 @@ def test_donors_that_cannot_be_attacked_are_refused_in_a_line(real, synthetic, m
     real = with_donors(real, "m", 5)
     with pytest.raises(BadInput, match="donors cannot be attacked without the training cells: the synthetic cells do"):
         evaluate(real, synthetic, donor_key="donor", repeats=1)
-    with pytest.raises(BadInput, match=r"5 donors in 'donor' \(m0, .* train with --donor-key donor"):
+    with pytest.raises(BadInput, match=r"of the same donors in 'donor' \(m0, .* train with --donor-key donor"):
         evaluate(real, synthetic, training=with_donors(make_cells(300, 5), "m", 6), donor_key="donor", repeats=1)
     with pytest.raises(BadInput, match="REAL has no column 'donor' for donors"):
         evaluate(real, synthetic, training=make_cells(300, 5), donor_key="donor", repeats=1)
