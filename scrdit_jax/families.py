@@ -54,9 +54,8 @@ class FamilyFolder:
             if values.get("format", 1) not in (1, FORMAT):
                 raise ValueError(f"format {values['format']}, not 1 to {FORMAT}")
             found = checked(cls(str(values["column"]), dict(values["members"]), dict(values["left_out"])))
-            if not found.members or any(
-                Path(each).name != each or each in ("", "..") for each in found.members.values()
-            ):
+            folders = found.members.values()
+            if not folders or any(Path(each).name != each or each in ("", "..") for each in folders):
                 raise ValueError("it has no members, or some outside the folder")
             return found
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

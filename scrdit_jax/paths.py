@@ -71,9 +71,9 @@ def writable_path(path: Path | str) -> Path:
     try:
         kind = _kind(path.stat().st_mode)
     except OSError:
-        kind = None
+        kind = "a link that leads nowhere" if path.is_symlink() else None
     if kind is not None:
-        raise OutputExists(f"{path} is {kind}, which cannot be replaced by a file; choose another --out")
+        raise OutputExists(f"{path} is {kind}, which is not replaced; choose another --out")
     if _of_the_system(path):
         raise OutputExists(f"{path} belongs to the system, and nothing can be kept there; choose another --out")
     return path

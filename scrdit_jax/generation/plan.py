@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 from ..config.checks import BATCH, CELLS, check_fields
 from ..errors import BadConfig
+from ..records import checked
 
 SHARD_CELLS = 65_536
 MOST_SHARDS = 1_000_000
@@ -79,4 +80,4 @@ class Plan:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
         """The inverse of `to_dict`."""
-        return cls(**values)
+        return checked(cls(**values))

@@ -54,9 +54,8 @@ WRITERS = [
     ("assemble", "nothing", "--out", "PATH"),
     ("sample", "nothing", "--cells", "5", "--out", "PATH"),
     ("schedule", "nothing", "--steps", "4", "--out", "PATH"),
-    ("benchmark", "--preset", "demo", "--case", "none", "--out", "PATH"),
+    ("benchmark", "nothing", "--out", "PATH"),
     ("import-torch", "nothing", "--out", "PATH"),
-    ("demo", "--pretrained", "--out", "PATH"),
 ]
 
 
