@@ -18,15 +18,16 @@ from ..config import SAMPLING_DTYPES, RunConfig
 from ..config.checks import BATCH, CELLS, SEED, SEVERAL, Choice, Real, Rule, Whole, flag, require, text, texts
 from ..config.sampling import MOST_TIMESTEPS
 from ..data.preparing import Prepared
+from ..paths import usable_name
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _path(name: str, value: Any) -> Any:
     """Require a path, which need not be there."""
-    require(isinstance(value, str | os.PathLike), name, value, "a path")
-    text(name, os.fspath(value) if isinstance(os.fspath(value), str) else None)
-    return value if isinstance(value, str) else Path(value)
+    require(isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str), name, value, "a path")
+    path = usable_name(value)
+    return value if isinstance(value, str) else path
 
 
 def _run(name: str, value: Any) -> Any:
