@@ -113,7 +113,9 @@ def flag(name: str, value: Any) -> bool:
 def text(name: str, value: Any) -> str:
     """Characters that a file or its name can hold."""
     written = isinstance(value, str) and 0 < len(value) <= LONGEST_TEXT and "\0" not in value
-    require(written and _is_unicode(value), name, value, f"a text of 1 to {LONGEST_TEXT:,} characters that a file can hold")
+    require(
+        written and _is_unicode(value), name, value, f"a text of 1 to {LONGEST_TEXT:,} characters that a file can hold"
+    )
     return str(value)
 
 
