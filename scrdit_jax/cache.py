@@ -67,14 +67,21 @@ def seconds_a_call(call: Callable[[], Any], *, least_seconds: float = TIMED_SECO
 
 
 def cached_measurement(key: dict[str, Any], find_out: Callable[[], Any]) -> Any:
-    """What `find_out()` gave, as plain JSON values, the last time it was asked with an equal `key`."""
-    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
-    path = cache_directory() / "choices" / f"{name}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+    """What `find_out()` gave, as plain JSON values, the last time it was asked with an equal `key`.
+
+    A record that is damaged counts as none, and one that cannot be written is done without.
+    """
+    key = json.loads(json.dumps(key))
+    path = cache_directory() / "choices" / f"{_digest(key)[:24]}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
         record = json.loads(path.read_text())
-        if record["key"] == json.loads(json.dumps(key)):
+        if record["key"] == key and record["digest"] == _digest([key, record["value"]]):
             return record["value"]
     value = json.loads(json.dumps(find_out()))
     with contextlib.suppress(OSError, ScrditError), atomic_write(path) as partial:
-        partial.write_text(json.dumps({"key": key, "value": value}) + "\n")
+        partial.write_text(json.dumps({"key": key, "value": value, "digest": _digest([key, value])}) + "\n")
     return value
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

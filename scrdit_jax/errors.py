@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,19 @@ class DiskFull(ScrditError):
     """There was no space left to write to."""
 
 
+class DiskFailed(ScrditError):
+    """The disk or the file system refused what was to be written."""
+
+
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
+# The system's answers that have to do with a disk or a file system, and nothing with what was written.
+DISK_ERRORS = {
+    getattr(errno, name)
+    for name in ("EIO", "EROFS", "ESTALE", "ENODEV", "ENXIO", "ETIMEDOUT", "EREMOTEIO", "EMFILE", "ENFILE")
+    if hasattr(errno, name)
+}
+
+
 @contextlib.contextmanager
 def writing(path: Path | str) -> Iterator[None]:
     """Turn a write that failed on `path` into one line that says what to do about it."""
@@ -61,8 +75,14 @@ def writing(path: Path | str) -> Iterator[None]:
         raise
     except Exception as error:
         text = str(error)
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
+        if getattr(error, "errno", None) in NO_SPACE or "No space left" in text:
             raise DiskFull(f"no space left while writing {path}; free some and run the same command again") from error
         if isinstance(error, PermissionError) or "Permission denied" in text:
             raise OutputExists(f"{path} cannot be written: permission denied; choose another --out") from error
+        if getattr(error, "errno", None) in DISK_ERRORS or os.strerror(errno.EIO) in text:
+            reason = getattr(error, "strerror", None) or os.strerror(errno.EIO)
+            raise DiskFailed(
+                f"{path} could not be written ({reason[:1].lower()}{reason[1:]}); see to the disk and run the same command "
+                "again"
+            ) from error
         raise

@@ -8,8 +8,8 @@
           1  ENOSPC, from operation `at` on, of all that needs room, as on a disk that is full
           2  EIO, of operation `at` alone
           3  a signal to this process before operation `at`
-          4  a copy of the folder as `snapshots`/NUMBER before every operation, of a write after its first half: what
-             kill -9 would leave there
+          4  a copy of the folder as `snapshots`/NUMBER before every `at`-th operation, of a write after its first half:
+             what kill -9 would leave there
           5  before operation `at` the clock of the day jumps by `sig` seconds */
 
 #define _GNU_SOURCE
@@ -100,14 +100,14 @@ static void snapshot(long number) {
 static int point(const char *what, const char *path, int kind, int half) {
   if (!armed || !inside(path)) return 0;
   if (half) { /* the second call for the same write */
-    if (action == SNAPSHOT) snapshot(seen);
+    if (action == SNAPSHOT && seen % at == 0) snapshot(seen);
     return 0;
   }
   if (action == NO_SPACE && kind != ROOM) return 0;
   if (action == BAD_DISK && kind == REMOVAL) return 0;
   seen++;
   if (log_file >= 0) dprintf(log_file, "%s %s\n", what, path + strlen(root));
-  if (action == SNAPSHOT && strcmp(what, "write")) snapshot(seen);
+  if (action == SNAPSHOT && seen % at == 0 && strcmp(what, "write")) snapshot(seen);
   int here = seen == at || (action == NO_SPACE && seen > at);
   if (!here || action == COUNT || action == SNAPSHOT) return 0;
   if (!hit[0]) snprintf(hit, sizeof hit, "%s %s", what, path + strlen(root));

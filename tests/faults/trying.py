@@ -18,6 +18,7 @@ from .commands import Command
 from .shim import BAD_DISK, CLOCK, COUNT, NO_SPACE, SIGNAL, SNAPSHOT, Fault, injected
 
 YEAR = 365 * 24 * 3600
+NEVER = 1 << 40
 # name: (action, its argument, the statuses that it may end with where it is not survived)
 FAULTS = {
     "ENOSPC": (NO_SPACE, 0, {2}),
@@ -103,7 +104,7 @@ class Trial:
         """How many operations there are that a fault of this kind can befall."""
         self._anew(self.begin)
         action = FAULTS[kind][0]
-        fault = Fault(COUNT if action not in (NO_SPACE, BAD_DISK) else action, -1)
+        fault = Fault(action if action in (NO_SPACE, BAD_DISK) else COUNT, NEVER)
         with injected(fault, self.root, log):
             call(self.words)
         return fault.points
@@ -113,8 +114,6 @@ class Trial:
         if kind == "kill -9":
             return self._killed(most)
         outcome = Outcome(self.name, kind, self.count(kind))
-        if kind == "ENOSPC":  # a disk that is full stays full: there is no last point to reach
-            outcome.all = max(outcome.all, 1)
         for at in spread(outcome.all, most):
             action, argument, statuses = FAULTS[kind]
             self._anew(self.begin)
@@ -129,15 +128,16 @@ class Trial:
 
     def _killed(self, most: int) -> Outcome:
         """Copies of the folder from one undisturbed call are what kill -9 would leave at every operation."""
-        self._anew(self.begin)
         shutil.rmtree(self.copies, ignore_errors=True)
         self.copies.mkdir()
-        fault, log = Fault(SNAPSHOT, copies=self.copies), self.copies / "log"
+        every = max(1, self.count("kill -9") // most) if most else 1
+        self._anew(self.begin)
+        fault, log = Fault(SNAPSHOT, every, copies=self.copies), self.copies / "log"
         with injected(fault, self.root, log):
             call(self.words)
         operations = log.read_text().splitlines()
         outcome = Outcome(self.name, "kill -9", fault.points)
-        for at in spread(fault.points, most):
+        for at in range(every, fault.points + 1, every):
             self._anew(self.copies / str(at))
             self._of_a_dead_process()
             outcome.points += 1
