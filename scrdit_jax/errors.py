@@ -9,8 +9,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+LONGEST_MESSAGE = 1000
+
+
 class ScrditError(Exception):
-    """Base of every error a user can cause; the command line prints it and exits with status 2."""
+    """Base of every error a user can cause; the command line prints it and exits with status 2.
+
+    Whatever a file or an argument has put into the message, it is one line of letters that can be shown, and no longer
+    than LONGEST_MESSAGE.
+    """
+
+    def __str__(self) -> str:
+        line = " ".join(super().__str__().split())
+        if not line.isprintable():
+            line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
+        if len(line) <= LONGEST_MESSAGE:
+            return line
+        return f"{line[: LONGEST_MESSAGE // 2]} ... {line[-LONGEST_MESSAGE // 2 :]}"
 
 
 class BadInput(ScrditError):

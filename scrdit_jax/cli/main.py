@@ -75,7 +75,7 @@ class Commands(click.Group):
             with terminable():
                 return super().invoke(context)
         except ScrditError as error:
-            click.echo(f"scrdit: {' '.join(str(error).split())}", err=True)
+            click.echo(f"scrdit: {error}", err=True)
             sys.exit(2)
         except KeyboardInterrupt:
             click.echo("scrdit: interrupted; run the same command again to continue", err=True)

@@ -42,6 +42,7 @@ def main() -> int:
         seeds = Path(folder) / "seeds"
         seeds.mkdir()
         _in_a_child(lambda: _write(seeds, given.run))
+        _in_a_child(lambda: _require_readable(seeds))
         return _report(list(_outcomes(list(numbers), seeds, given.seed)), given)
 
 
@@ -57,7 +58,7 @@ def _in_a_child(function) -> None:
             sys.stderr.flush()
             os._exit(status)
     if os.waitpid(child, 0)[1]:
-        raise RuntimeError("the files to be damaged could not be made")
+        raise SystemExit("the files to be damaged could not be made, or not be read")
 
 
 def _write(seeds: Path, run: Path | None) -> None:
@@ -70,6 +71,14 @@ def _write(seeds: Path, run: Path | None) -> None:
 
         traceback.print_exc()
         raise
+
+
+def _require_readable(seeds: Path) -> None:
+    from .cases import Targets, undamaged
+
+    if wrong := undamaged(Targets(seeds)):
+        print("files are refused that are as they should be:", *wrong, sep="\n  ", file=sys.stderr)
+        raise SystemExit(1)
 
 
 def _outcomes(numbers: list[int], seeds: Path, root_seed: int):
@@ -95,7 +104,7 @@ def _outcomes(numbers: list[int], seeds: Path, root_seed: int):
                 for line in lines:
                     yield json.loads(line)
                     numbers = numbers[1:]
-            if piece == b"" or time.monotonic() - last > MOST_SECONDS_SILENT + (0 if numbers else 0):
+            if piece == b"" or time.monotonic() - last > MOST_SECONDS_SILENT:
                 break
         os.close(reading)
         os.kill(child, signal.SIGKILL)

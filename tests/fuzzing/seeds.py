@@ -44,11 +44,13 @@ def write_seeds(folder: Path, run: Path | None = None) -> None:
     real = cells()
     _write_formats(real, folder)
     (folder / "preset.json").write_text(json.dumps(SETTINGS))
+    plain = SETTINGS | {"data": SETTINGS["data"] | {"condition_on": []}}
+    (folder / "plain.json").write_text(json.dumps(plain))
     (folder / "timesteps.json").write_text(
         json.dumps({"format": 1, "solver": "unipc", "model": "0" * 64, "timesteps": [20, 10, 5, 1]})
     )
     (folder / "timesteps.txt").write_text("20, 10, 5, 1\n")
-    (folder / "quotas.csv").write_text("cell_type,cells\nT cell,5\nB cell,7\n,3\n")
+    (folder / "quotas.csv").write_text("cell_type,cells\nT cell,5\nB cell,7\n")
     (folder / "genes.txt").write_text("".join(f"{name}\n" for name in real.var_names))
     oracle = Path(__file__).parent.parent / "oracles" / "reference_dit.safetensors"
     shutil.copy(oracle, folder / "reference_dit.safetensors")
@@ -56,6 +58,8 @@ def write_seeds(folder: Path, run: Path | None = None) -> None:
 
 
 def _write_formats(real: anndata.AnnData, folder: Path) -> None:
+    from scrdit_jax.io.append import zarr_format_3
+
     def stored(name: str, matrix: object) -> None:
         copy = real.copy()
         copy.X = matrix
@@ -64,10 +68,12 @@ def _write_formats(real: anndata.AnnData, folder: Path) -> None:
     stored("csr.h5ad", real.X)
     stored("csc.h5ad", real.X.tocsc())
     stored("dense.h5ad", real.X.toarray())
-    real.write_zarr(folder / "csr.zarr")
+    with zarr_format_3():
+        real.write_zarr(folder / "csr.zarr")
     dense = real.copy()
     dense.X = real.X.toarray()
-    dense.write_zarr(folder / "dense.zarr")
+    with zarr_format_3():
+        dense.write_zarr(folder / "dense.zarr")
     table = real.to_df().astype(int)
     table.to_csv(folder / "cells.csv")
     table.to_csv(folder / "cells.tsv.gz", sep="\t")
