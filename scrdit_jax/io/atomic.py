@@ -9,11 +9,13 @@ import glob
 import os
 import platform
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DiskFull, OutputExists, writing
 
+REMOVALS, SECONDS_BETWEEN_REMOVALS = 20, 0.05
 # Of renameat2(2).
 _AT_CURRENT_FOLDER, _RENAME_EXCHANGE = -100, 2
 
@@ -44,7 +46,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         except BaseException:
             if old.exists() and not path.exists():
                 os.replace(old, path)
-            remove(partial)
+            _remove_while_written(partial)
             for folder in made:
                 with contextlib.suppress(OSError):
                     folder.rmdir()
@@ -172,6 +174,20 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _remove_while_written(path: Path) -> None:
+    """`remove`, where zarr's threads, which do not end with what started them, may still be writing."""
+    is_folder = path.is_dir()
+    for _ in range(REMOVALS):
+        with contextlib.suppress(OSError):
+            remove(path)
+        if not is_folder:
+            break
+        time.sleep(SECONDS_BETWEEN_REMOVALS)
+        if not path.exists():
+            return
+    remove(path)
 
 
 def _make_folders(folder: Path) -> list[Path]:

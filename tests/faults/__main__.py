@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import fnmatch
 import json
 import os
@@ -57,6 +58,7 @@ def _tried(folder: Path, given: argparse.Namespace) -> int:
     def chosen(names, patterns):
         return [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in patterns or ["*"])]
 
+    faulthandler.enable()
     inputs = folder / "inputs"
     inputs.mkdir()
     os.chdir(inputs)
