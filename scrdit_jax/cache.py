@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import json
 import os
 import platform
 import time
+import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,9 @@ from .io.atomic import atomic_write
 # Programs that compile faster are not kept.
 LEAST_COMPILE_SECONDS = 0.2
 TIMED_SECONDS = 0.25
+# What JAX's files of programs are called, and how those begin that are not compressed by zlib.
+PROGRAM, ZSTANDARD = "-cache", b"\x28\xb5\x2f\xfd"
+DIGESTS = "digests.json"
 
 
 def cache_directory() -> Path:
@@ -42,8 +48,55 @@ def enable_compilation_cache() -> None:
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
+            remove_damaged_programs(folder)
+            atexit.register(record_programs, folder)
+            # A program that cannot be kept, or read, is compiled: nothing that a user need be told.
+            warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
             jax.config.update("jax_compilation_cache_dir", str(folder))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_COMPILE_SECONDS)
+
+
+def remove_damaged_programs(folder: Path) -> None:
+    """Delete compiled programs that are not what was written, before JAX runs them.
+
+    JAX writes them in place, so that one that was killed, or had a full disk, leaves part of a program, which would
+    never be replaced; and their compression may not notice a changed byte.
+    """
+    known = _recorded(folder)
+    for path in folder.glob(f"*{PROGRAM}"):
+        with contextlib.suppress(OSError):
+            data = path.read_bytes()
+            here = hashlib.sha256(data).hexdigest()
+            if known.get(path.name, here) != here or (path.name not in known and not _decompresses(data)):
+                path.unlink()
+
+
+def record_programs(folder: Path) -> None:
+    """Remember what the compiled programs are, for `remove_damaged_programs`."""
+    with contextlib.suppress(OSError, ScrditError):
+        known, there = _recorded(folder), {}
+        for path in sorted(folder.glob(f"*{PROGRAM}")):
+            there[path.name] = known.get(path.name) or hashlib.sha256(path.read_bytes()).hexdigest()
+        if there != known:
+            with atomic_write(folder / DIGESTS) as partial:
+                partial.write_text(json.dumps(there) + "\n")
+
+
+def _recorded(folder: Path) -> dict[str, str]:
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        known = json.loads((folder / DIGESTS).read_text())
+        if isinstance(known, dict):
+            return known
+    return {}
+
+
+def _decompresses(data: bytes) -> bool:
+    """Whether it is whole, as far as zlib can tell; JAX may have taken zstandard, which tells itself."""
+    try:
+        zlib.decompress(data)
+    except zlib.error:
+        return data.startswith(ZSTANDARD)
+    return True
 
 
 def _processor() -> str:

@@ -169,11 +169,11 @@ def require_space(path: Path, needed: int) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a whole folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    """Delete a file or a whole folder, if it is there; another process may be at it, too."""
+    while path.is_dir() and not path.is_symlink():
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def _remove_while_written(path: Path) -> None:

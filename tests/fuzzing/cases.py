@@ -240,6 +240,8 @@ def _damaged_record(path: Path, random: np.random.Generator) -> str:
 
     from .mutate import HOSTILE, json_of
 
+    from scrdit_jax.io.append import zarr_format_3
+
     group = zarr.open_group(path, mode="r+") if path.suffix == ".zarr" else h5py.File(path, "r+")
     with contextlib.ExitStack() as stack:
         if isinstance(group, h5py.File):
@@ -250,7 +252,7 @@ def _damaged_record(path: Path, random: np.random.Generator) -> str:
         if random.random() < 0.3:
             new = what = str(pick(random, HOSTILE))[:5000]
         place = pick(random, ["uns/scrdit/provenance"] * 3 + ["uns/scrdit", "uns"])
-        with contextlib.suppress(ValueError, TypeError, UnicodeError):
+        with contextlib.suppress(ValueError, TypeError, UnicodeError), zarr_format_3():
             import anndata
 
             del group[place]

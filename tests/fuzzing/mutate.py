@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -371,11 +372,11 @@ def damage(path: Path, random: Random, finish: dict[str, Callable[[Any], Any]]) 
             return text_file(path, lambda text: table_of(text, separator, random))
         if structured and name.endswith(".npy"):
             return npy_of(path, random)
-    except (OSError, ValueError, KeyError, RuntimeError, EOFError):  # damaged before by another damage
+    except (OSError, ValueError, KeyError, RuntimeError, EOFError, zlib.error):  # damaged before by another damage
         pass
     data = path.read_bytes()
     if structured and data[:2] == b"\x1f\x8b":
-        with contextlib.suppress(OSError, EOFError):
+        with contextlib.suppress(OSError, EOFError, zlib.error):
             new, what = bytes_of(gzip.decompress(data), random)
             path.write_bytes(gzip.compress(new))
             return what
