@@ -21,6 +21,7 @@ from pathlib import Path
 
 ROOM = 1_500_000_000
 MOST_SECONDS_SILENT = 60
+UNKNOWN = {"seed": "?", "target": "?", "damage": "?"}
 
 
 def main() -> int:
@@ -94,7 +95,7 @@ def _outcomes(numbers: list[int], seeds: Path, root_seed: int):
             os.close(reading)
             _work(numbers, seeds, root_seed, writing)
         os.close(writing)
-        rest, last = b"", time.monotonic()
+        rest, last, said = b"", time.monotonic(), UNKNOWN
         while True:
             ready, _, _ = select.select([reading], [], [], 1.0)
             piece = os.read(reading, 1 << 16) if ready else None
@@ -102,8 +103,10 @@ def _outcomes(numbers: list[int], seeds: Path, root_seed: int):
                 rest, last = rest + piece, time.monotonic()
                 *lines, rest = rest.split(b"\n")
                 for line in lines:
-                    yield json.loads(line)
-                    numbers = numbers[1:]
+                    said = json.loads(line)
+                    if "outcome" in said:
+                        yield said
+                        numbers, said = numbers[1:], UNKNOWN
             if piece == b"" or time.monotonic() - last > MOST_SECONDS_SILENT:
                 break
         os.close(reading)
@@ -111,13 +114,8 @@ def _outcomes(numbers: list[int], seeds: Path, root_seed: int):
         _, status = os.waitpid(child, 0)
         if numbers:
             why = "hang in C" if piece != b"" else f"died of signal {os.WTERMSIG(status)}"
-            yield _lost(numbers[0], why)
+            yield {"number": numbers[0], "outcome": why, "detail": "", "place": "", "seconds": 0.0, **said}
             numbers = numbers[1:]
-
-
-def _lost(number: int, why: str) -> dict:
-    return {"number": number, "seed": "?", "target": "?", "damage": "?", "outcome": why, "detail": "", "place": "",
-            "seconds": 0.0}  # fmt: skip
 
 
 def _work(numbers: list[int], seeds: Path, root_seed: int, writing: int) -> None:
@@ -127,8 +125,13 @@ def _work(numbers: list[int], seeds: Path, root_seed: int, writing: int) -> None
         targets = Targets(seeds)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + ROOM, resource.RLIM_INFINITY))
+
+        def tell(what: dict) -> None:
+            os.write(writing, json.dumps(what).encode() + b"\n")
+
         for number in numbers:
-            os.write(writing, json.dumps(asdict(run_case(number, targets, root_seed))).encode() + b"\n")
+            announce = lambda *what: tell(dict(zip(UNKNOWN, what, strict=True)))  # noqa: E731
+            tell(asdict(run_case(number, targets, root_seed, announce)))
     except BaseException:
         import traceback
 

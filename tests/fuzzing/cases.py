@@ -298,13 +298,16 @@ def _captured() -> Iterator[Callable[[], str]]:
             os.close(kept[0]), os.close(kept[1])
 
 
-def run_case(number: int, targets: Targets, root_seed: int = 0) -> Result:
-    """Case `number`, from beginning to end; it leaves nothing."""
+def run_case(
+    number: int, targets: Targets, root_seed: int = 0, announce: Callable[[str, str, str], None] = lambda *_: None
+) -> Result:
+    """Case `number`, from beginning to end; it leaves nothing. `announce` is told what it is before it is tried."""
     random, began = np.random.default_rng([root_seed, number]), time.monotonic()
     with tempfile.TemporaryDirectory(prefix="case_") as folder:
         work, out = Path(folder), Path(folder) / "out"
         out.mkdir()
         seed, target, path, what = _damaged(random, targets.seeds, work)
+        announce(seed, target, what)
         before = sorted(work.rglob("*")) if target != "sample" else None
         with _captured() as text:
             outcome, detail, place = _called(getattr(targets, target), path, out)
