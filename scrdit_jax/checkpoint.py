@@ -22,12 +22,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from . import strict_json
 from .conditioning.table import ConditionTable
 from .config import RunConfig
 from .data.metadata import DatasetMetadata, has_derived_categories
 from .data.saved_conditions import arrays_of, conditions_of, conditions_of_format_2
-from .errors import BadConfig, RunMismatch, writing
+from .errors import BadConfig, BadInput, RunMismatch, writing
 from .io.atomic import atomic_write, require_space
+from .paths import readable_path
 
 # Orbax narrates every save, and its failures at length; those reach the user as exceptions.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -91,14 +93,14 @@ class Run:
 
     def config(self) -> RunConfig:
         """The run's settings; RunMismatch if there are none."""
-        if (self.path / FAMILY).is_file():
+        if (readable_path(self.path) / FAMILY).is_file():
             raise RunMismatch(f"{self.path} is a family of runs; give the folder of one of them, which lie in it")
         if not self.config_path.is_file():
             what = "is not there" if not self.path.exists() else "is no run: it has no config.json"
             raise RunMismatch(f"{self.path} {what}; give a folder made by 'scrdit train'")
         try:
-            return RunConfig.from_dict(json.loads(self.config_path.read_text()), source=str(self.config_path))
-        except (ValueError, BadConfig) as error:
+            return RunConfig.from_dict(strict_json.read(self.config_path), source=str(self.config_path))
+        except (OSError, ValueError, BadConfig) as error:
             raise RunMismatch(f"{self.config_path} cannot be read ({error}); train again into another folder") from None
 
     def write_config(self, config: RunConfig) -> None:
@@ -248,6 +250,16 @@ class Checkpoints:
     def _record(self) -> tuple[RunConfig, DatasetMetadata, Mapping[str, Any]]:
         """(settings, metadata, everything in model.json) of the newest checkpoint; format 1 had no number."""
         record = self._restore(ocp.args.Composite(model=ocp.args.JsonRestore()))["model"]
+        try:
+            return self._understood(record)
+        except (LookupError, TypeError, AttributeError, ValueError, BadConfig, BadInput) as error:
+            there, reason = self.run.checkpoints_path / str(self.latest()), " ".join(str(error).split())[:120]
+            raise RunMismatch(
+                f"what checkpoint {there} says of its model cannot be understood ({reason}); delete it to use the one "
+                "before"
+            ) from error
+
+    def _understood(self, record: Mapping[str, Any]) -> tuple[RunConfig, DatasetMetadata, Mapping[str, Any]]:
         version = record.get("format", 1)
         if version not in range(1, FORMAT + 1):
             raise RunMismatch(

@@ -8,24 +8,19 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-
-LONGEST_MESSAGE = 1000
+# What a system says of a place where nothing can be written, whatever it is.
+NOWHERE = {errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.ENODEV}
+MOST_CHARACTERS = 2000
 
 
 class ScrditError(Exception):
     """Base of every error a user can cause; the command line prints it and exits with status 2.
 
-    Whatever a file or an argument has put into the message, it is one line of letters that can be shown, and no longer
-    than LONGEST_MESSAGE.
+    Whatever a file or an argument has put into the message, it is one line that a terminal may have.
     """
 
     def __str__(self) -> str:
-        line = " ".join(super().__str__().split())
-        if not line.isprintable():
-            line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
-        if len(line) <= LONGEST_MESSAGE:
-            return line
-        return f"{line[: LONGEST_MESSAGE // 2]} ... {line[-LONGEST_MESSAGE // 2 :]}"
+        return one_line(super().__str__())
 
 
 class BadInput(ScrditError):
@@ -76,7 +71,7 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.
 # The system's answers that have to do with a disk or a file system, and nothing with what was written.
 DISK_ERRORS = {
     getattr(errno, name)
-    for name in ("EIO", "EROFS", "ESTALE", "ENODEV", "ENXIO", "ETIMEDOUT", "EREMOTEIO", "EMFILE", "ENFILE")
+    for name in ("EIO", "ESTALE", "ETIMEDOUT", "EREMOTEIO", "EMFILE", "ENFILE")
     if hasattr(errno, name)
 }
 
@@ -100,4 +95,19 @@ def writing(path: Path | str) -> Iterator[None]:
                 f"{path} could not be written ({reason[:1].lower()}{reason[1:]}); see to the disk and run the same command "
                 "again"
             ) from error
+        if getattr(error, "errno", None) in NOWHERE:
+            reason = str(getattr(error, "strerror", "")).lower()
+            raise OutputExists(f"{path} cannot be written: {reason}; choose another --out") from error
         raise
+
+
+def printable(text: str) -> str:
+    """`text` as a terminal may have it: what would move its cursor, or is no character, as an escape such as \\x1b;
+    line ends stay."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def one_line(text: str) -> str:
+    """`printable`, in one line, cut where it would fill the screen."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= MOST_CHARACTERS else line[:MOST_CHARACTERS] + "..."

@@ -25,6 +25,7 @@ from ..generation.verify import find_damage
 from ..io.reading import Data
 from ..io.writing import SUFFIXES, check_suffix
 from ..options import SamplingOptions, with_keywords
+from ..paths import writable_path
 from .training import require_distributed, start_jax
 
 OnNotes = Callable[[Sequence[str]], None]
@@ -169,7 +170,7 @@ def _resolved(request: CellRequest, trained: Trained, on_notes: OnNotes | None) 
 
 
 def _check_output(out: Path, *, several: bool) -> None:
-    if not out.suffix or store.is_store(out):
+    if not writable_path(out).suffix or store.is_store(out):
         store.check_folder(out)
         return
     check_suffix(out, "synthetic cells")

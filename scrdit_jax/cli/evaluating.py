@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..errors import BadConfig
+from ..errors import BadConfig, one_line, printable
 from .main import examples, given, main, say
 from .making import dtype_option
 
@@ -30,7 +30,7 @@ def evaluate(real: Path, synthetic: Path, out: Path, repeats: int, seed: int) ->
     from .. import api
 
     report = api.evaluate(real, synthetic, out=out, repeats=repeats, seed=seed)
-    click.echo(str(report))
+    click.echo(printable(str(report)))
     click.echo(f"\nreport: {out / 'report.html'}")
 
 
@@ -91,4 +91,4 @@ def info(path: Path) -> None:
     """Say what is inside a run, a file of synthetic cells or a folder of their shards, in plain words."""
     from .. import api
 
-    click.echo("\n".join(api.describe(path)))
+    click.echo("\n".join(map(one_line, api.describe(path))))

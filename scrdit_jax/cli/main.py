@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from .. import __version__
-from ..errors import BadConfig, ScrditError
+from ..errors import BadConfig, ScrditError, one_line
 from ..registry import Registry
 
 # What a shell reports of a program that SIGTERM has ended: schedulers know it, and start the program anew.
@@ -207,7 +207,7 @@ def options(*decorators: Callable) -> Callable:
 def say(notes: Iterable[str]) -> None:
     """Sentences, one a line."""
     for note in notes:
-        click.echo(f"  {note}")
+        click.echo(f"  {one_line(note)}")
 
 
 distributed_options = options(

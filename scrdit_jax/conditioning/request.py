@@ -15,6 +15,7 @@ import pandas as pd
 from ..errors import BadConfig, BadInput, UnknownCellType
 from ..io.checking import listed
 from ..io.reading import Data, load_cells
+from ..paths import readable_path
 from .table import Codes, ConditionTable, grouped
 from .variables import Variable
 
@@ -244,7 +245,7 @@ def _read_table(table: PerType, known: ConditionTable) -> tuple[str, Iterable[tu
 
 
 def _read_file(path: Path) -> tuple[str, list[str], list[tuple[str, list[str]]]]:
-    if not path.is_file():
+    if not readable_path(path).is_file():
         raise BadInput(f"{path} {'is no file' if path.exists() else 'is not there'}; give a .csv of labels and cells")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

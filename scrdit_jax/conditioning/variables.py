@@ -14,6 +14,7 @@ import pandas as pd
 from ..errors import BadInput, UnknownCellType
 from ..io.backed import Cells, make_cells
 from ..io.checking import listed
+from ..records import checked
 
 # One cell shows what it is, not what its category has in common.
 LEAST_CELLS = 2
@@ -50,7 +51,7 @@ class Variable:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Variable:
         """The inverse of `to_dict`."""
-        return cls(values["name"], tuple(values["categories"]), tuple(values["counts"]))
+        return checked(cls(values["name"], tuple(values["categories"]), tuple(values["counts"])))
 
 
 def categorical(cells: Cells, columns: Iterable[str], source: str, *, known: Sequence[Variable] = ()) -> Cells:

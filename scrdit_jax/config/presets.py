@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from ..errors import BadConfig
+from ..paths import usable_name
 from .run_config import RunConfig
 
 PRESET_FOLDER = Path(__file__).parents[1] / "presets"
@@ -18,6 +19,7 @@ def preset_names() -> list[str]:
 
 def preset_path(name_or_path: str) -> Path:
     """Where a preset lies: a shipped name, or the path of a JSON file of the same form."""
+    usable_name(name_or_path)
     shipped = PRESET_FOLDER / f"{name_or_path}.json"
     if shipped.is_file():
         return shipped
