@@ -72,9 +72,9 @@ def remove_leftovers(path: Path) -> None:
     Where such a process was killed while an old folder had stepped aside, that folder is put back.
     """
     for word in ("old", "partial"):
-        before, after = temporary_name(path, word).name.split(f"-{os.getpid()}.")
-        for leftover in path.parent.glob(f"{glob.escape(before)}-*.{glob.escape(after)}"):
-            number = leftover.name[len(before) + 1 : -len(after) - 1]
+        before, after = f".{path.stem}.{platform.node()}-", f".{word}{path.suffix}"
+        for leftover in path.parent.glob(f"{glob.escape(before)}*{glob.escape(after)}"):
+            number = leftover.name[len(before) : -len(after)]
             if not number.isdecimal() or _is_alive(int(number)):
                 continue
             if word == "old" and not path.exists():

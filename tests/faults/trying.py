@@ -94,7 +94,9 @@ class Trial:
             raise RuntimeError(f"scrdit {' '.join(words)} fails by itself: {text}")
 
     def _listing(self) -> list[str]:
-        return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*"))
+        """What there is, but for the files of arrays, to which their content gives names."""
+        names = (str(path.relative_to(self.root)) for path in self.root.rglob("*"))
+        return sorted(name for name in names if "/d/" not in name)
 
     def _anew(self, state: Path) -> None:
         shutil.rmtree(self.root)

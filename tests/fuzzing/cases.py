@@ -24,7 +24,7 @@ from .mutate import damage_somewhere, pick
 
 # Seconds of the processor, and of the clock where the machine is not busy with something else.
 MOST_SECONDS, MOST_SECONDS_WAITED = 8, 30
-LONGEST_LINE = 2000
+LONGEST_LINE = 2500
 SUCCESS, REFUSED, USAGE = "success", "one-line error", "usage error"
 FINE = (SUCCESS, REFUSED, USAGE)
 
