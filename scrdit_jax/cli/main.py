@@ -19,6 +19,8 @@ from ..registry import Registry
 # What a shell reports of a program that SIGTERM has ended: schedulers know it, and start the program anew.
 TERMINATED = 128 + signal.SIGTERM
 SECONDS_TO_SIGNAL_AGAIN = 0.01
+# What TensorStore's threads print for every other array of a checkpoint that could not be saved, which is said anyway.
+OF_A_FAILED_SAVE = "Event loop is closed"
 
 
 class Terminated(BaseException):
@@ -43,7 +45,8 @@ def terminable() -> Iterator[None]:
 
     def on_unraisable(what: Any) -> None:
         if what.exc_type not in (Terminated, KeyboardInterrupt):
-            report(what)
+            if str(what.exc_value) != OF_A_FAILED_SAVE:
+                report(what)
             return
         lost.append(what.exc_type)
         again = threading.Timer(SECONDS_TO_SIGNAL_AGAIN, _signal_again, (lost,))

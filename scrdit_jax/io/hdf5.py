@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import h5py
+
+from .signals import HeldSignals
 
 # What a file in memory grows by.
 GROWTH = 16 << 20
@@ -23,7 +23,7 @@ def new_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
 
     Ctrl-C and SIGTERM wait for that function or the end of the block.
     """
-    disk, signals = _DiskFile(path), _HeldSignals()
+    disk, signals = _DiskFile(path), HeldSignals()
 
     def check() -> None:
         disk.check()
@@ -128,34 +128,3 @@ class _DiskFile(io.RawIOBase):
         self._size = self._place if size is None else size
         self._attempt(os.truncate, self._handle, self._size)
         return self._size
-
-
-class _HeldSignals:
-    """Ctrl-C and SIGTERM wait: the exceptions of their handlers must not arise where HDF5 calls Python."""
-
-    def __init__(self) -> None:
-        """None is held yet."""
-        self._handlers: dict[int, Callable[..., Any]] = {}
-        self._came: list[int] = []
-
-    def __enter__(self) -> _HeldSignals:
-        if threading.current_thread() is threading.main_thread():  # no other is interrupted
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if callable(handler := signal.getsignal(number)):
-                    self._handlers[number] = handler
-                    signal.signal(number, self._hold)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self.deliver()
-
-    def _hold(self, number: int, _frame: object) -> None:
-        self._came.append(number)
-
-    def deliver(self) -> None:
-        """Have the signals that came handled now."""
-        came, self._came = self._came, []
-        for number in came:
-            self._handlers[number](number, None)

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -189,7 +190,11 @@ class Trial:
             yield "what was there before is lost"
 
     def _wrong_after(self) -> Iterator[str]:
-        """After the same command again, without a fault."""
+        """After the same command again, without a fault, once threads have ended that would end with their process."""
+        before, patience = None, time.monotonic() + 5
+        while (now := sorted(self.root.rglob("*"))) != before and time.monotonic() < patience:
+            before = now
+            time.sleep(0.1)
         status, text = call(self.words)
         if status != 0 or "Traceback" in text:
             yield f"status {status}: {text[-1500:]}"
