@@ -20,6 +20,7 @@ import numpy as np
 
 from .errors import ScrditError
 from .io.atomic import atomic_write
+from .paths import readable_path
 
 # Programs that compile faster are not kept.
 LEAST_COMPILE_SECONDS = 0.2
@@ -64,8 +65,8 @@ def remove_damaged_programs(folder: Path) -> None:
     """
     known = _recorded(folder)
     for path in folder.glob(f"*{PROGRAM}"):
-        with contextlib.suppress(OSError):
-            data = path.read_bytes()
+        with contextlib.suppress(OSError, ScrditError):
+            data = readable_path(path).read_bytes()
             here = hashlib.sha256(data).hexdigest()
             if known.get(path.name, here) != here or (path.name not in known and not _decompresses(data)):
                 path.unlink()
@@ -83,8 +84,8 @@ def record_programs(folder: Path) -> None:
 
 
 def _recorded(folder: Path) -> dict[str, str]:
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        known = json.loads((folder / DIGESTS).read_text())
+    with contextlib.suppress(OSError, ValueError, RecursionError, ScrditError):
+        known = json.loads(readable_path(folder / DIGESTS).read_text())
         if isinstance(known, dict):
             return known
     return {}
@@ -126,8 +127,8 @@ def cached_measurement(key: dict[str, Any], find_out: Callable[[], Any]) -> Any:
     """
     key = json.loads(json.dumps(key))
     path = cache_directory() / "choices" / f"{_digest(key)[:24]}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
-        record = json.loads(path.read_text())
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, RecursionError, ScrditError):
+        record = json.loads(readable_path(path).read_text())
         if record["key"] == key and record["digest"] == _digest([key, record["value"]]):
             return record["value"]
     value = json.loads(json.dumps(find_out()))

@@ -34,6 +34,7 @@ from .paths import readable_path
 
 # Orbax narrates every save, and its failures at length; those reach the user as exceptions.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
+logging.getLogger("asyncio").addFilter(lambda record: "OCDBT" not in str((record.exc_info or "  ")[1]))
 
 FAMILY = "family.json"
 FORMAT = 3

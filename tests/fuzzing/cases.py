@@ -330,8 +330,9 @@ def _called(target: Callable[[Path, Path], None], path: Path, out: Path) -> tupl
 
     try:
         with _limited(), warnings.catch_warnings():
-            warnings.resetwarnings()
-            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("default")
+            for kind in (DeprecationWarning, PendingDeprecationWarning):  # which Python does not show users
+                warnings.simplefilter("ignore", kind)
             target(path, out)
     except ScrditError as error:
         return REFUSED, str(error), ""
