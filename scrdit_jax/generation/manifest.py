@@ -47,9 +47,12 @@ class Manifest:
                 raise ValueError("it was changed after it was written")
             if record["format"] != FORMAT:
                 raise ValueError(f"format {record['format']}, of another version of scrdit_jax, not {FORMAT}")
-            return cls(
+            found = cls(
                 Provenance.from_dict(record["provenance"]), Plan.from_dict(record["plan"]), dict(record["device"])
             )
+            if found.plan.cells != found.provenance.cells or not {"devices", "kind"} <= set(found.device):
+                raise ValueError("its parts do not belong together")
+            return found
         except (OSError, LookupError, ValueError, TypeError, AttributeError, RecursionError, ScrditError) as error:
             raise OutputExists(
                 f"{path} cannot be read ({' '.join(str(error).split())[:200]}); choose another --out, or delete the "

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ..conditioning.request import require_cells
 from ..errors import BadConfig
+from ..records import checked
 
 SHARD_CELLS = 65_536
 
@@ -73,4 +74,4 @@ class Plan:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
         """The inverse of `to_dict`."""
-        return cls(**values)
+        return checked(cls(**values))

@@ -26,7 +26,7 @@ def require_plausible(claimed: int, there: int, what: str) -> None:
     """BadInput where `what` claims more bytes than the bytes that are there of it can be the compressed form of."""
     if claimed > ALWAYS_TAKEN and claimed > MOST_TIMES * there:
         raise BadInput(
-            f"{what} claims {claimed / 1e9:,.1f} GB, more than {MOST_TIMES} times its {there:,} bytes on the disk, "
+            f"{what} claims {claimed / 1e9:,.3g} GB, more than {MOST_TIMES} times its {there:,} bytes on the disk, "
             "which no data of cells do; fetch or write it again"
         )
 

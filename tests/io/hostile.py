@@ -889,12 +889,12 @@ text_case("cells.csv.gz", name="gz, with rubbish behind", content=gzip.compress(
 text_case("cells.csv.gz", name="gz, damaged", content=gzip.compress(table())[:-30] + b"\x00" * 30, suffix=".csv.gz")
 
 
-@case("times its size", "line")
+@case("500 times its", "line")
 def gzip_bomb_of_a_table(folder):
     return bomb(folder / "cells.csv.gz", b",G0,G1\nc0,")
 
 
-@case("times its size", "line")
+@case("500 times its", "line")
 def gzip_bomb_of_rows(folder):
     path = folder / "cells.tsv.gz"
     with gzip.open(path, "wb", compresslevel=9) as file:
@@ -905,7 +905,7 @@ def gzip_bomb_of_rows(folder):
     return path
 
 
-@case("times its size", "matrix.mtx.gz")
+@case("500 times its", "matrix.mtx.gz")
 def gzip_bomb_of_a_matrix(folder):
     path = tenx_folder(folder, "")
     (path / "matrix.mtx").unlink()
@@ -917,7 +917,7 @@ def gzip_bomb_of_a_matrix(folder):
     return path
 
 
-@case("times its size", "features.tsv.gz")
+@case("500 times its", "features.tsv.gz")
 def gzip_bomb_of_features(folder):
     path = tenx_folder(folder, BANNER + "40 60 1\n1 1 1\n")
     (path / "features.tsv").unlink()

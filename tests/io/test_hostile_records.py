@@ -81,11 +81,11 @@ def replaced(values):
 
 
 def paths_in(values, above=()):
-    """Of each value; of a long list, of its first entries."""
+    """Of each value; of a long list, of its first entries. What is in settings is the settings' own matter."""
     pairs = values.items() if isinstance(values, dict) else list(enumerate(values))[:2]
     for key, value in pairs:
         yield (*above, key)
-        if isinstance(value, dict | list):
+        if isinstance(value, dict | list) and key not in ("config", "settings"):
             yield from paths_in(value, (*above, key))
 
 
