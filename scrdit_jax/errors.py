@@ -92,8 +92,8 @@ def writing(path: Path | str) -> Iterator[None]:
         if getattr(error, "errno", None) in DISK_ERRORS or os.strerror(errno.EIO) in text:
             reason = getattr(error, "strerror", None) or os.strerror(errno.EIO)
             raise DiskFailed(
-                f"{path} could not be written ({reason[:1].lower()}{reason[1:]}); see to the disk and run the same command "
-                "again"
+                f"{path} could not be written ({reason[:1].lower()}{reason[1:]}); see to the disk and run the same "
+                "command again"
             ) from error
         if getattr(error, "errno", None) in NOWHERE:
             reason = str(getattr(error, "strerror", "")).lower()

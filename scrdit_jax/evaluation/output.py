@@ -23,7 +23,7 @@ def check_output(folder: Path) -> None:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """A new folder at once; into one that is there each file as a whole, RECORD first, without which it is no report."""
+    """A new folder at once; into one that is there file by file, RECORD first, as without it a folder is no report."""
     if not folder.exists():
         with atomic_write(folder) as partial:
             _write(partial, files)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DiskFull, OutputExists, writing
+from .signals import HeldSignals
 from ..paths import writable_path
 
 REMOVALS, SECONDS_BETWEEN_REMOVALS = 20, 0.05
@@ -36,24 +37,31 @@ def atomic_write(path: Path) -> Iterator[Path]:
         try:
             yield partial
             flush(partial)
-            if not path.is_dir():
-                os.replace(partial, path)
-            elif _exchange(partial, path):
-                os.replace(partial, old)
-            else:  # the old folder steps aside, and comes back where the new one fails
-                os.replace(path, old)
-                os.replace(partial, path)
-            _flush_one(path.parent)
+            with HeldSignals():
+                _put(partial, path, old)
         except BaseException:
-            if old.exists() and not path.exists():
-                os.replace(old, path)
-            _remove_while_written(partial)
-            for folder in made:
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+            with HeldSignals():
+                if old.exists() and not path.exists():
+                    os.replace(old, path)
+                remove(old)
+                _remove_while_written(partial)
+                for folder in made:
+                    with contextlib.suppress(OSError):
+                        folder.rmdir()
             raise
-        finally:
-            remove(old)
+
+
+def _put(partial: Path, path: Path, old: Path) -> None:
+    """`partial` in the place of `path`; what was there before is `old` meanwhile, where it is a folder."""
+    if not path.is_dir():
+        os.replace(partial, path)
+    elif _exchange(partial, path):
+        os.replace(partial, old)
+    else:  # the old folder steps aside, and comes back where the new one fails
+        os.replace(path, old)
+        os.replace(partial, path)
+    _flush_one(path.parent)
+    remove(old)
 
 
 def temporary_name(path: Path, word: str) -> Path:

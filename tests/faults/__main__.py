@@ -1,7 +1,7 @@
 """python -m tests.faults: faults at every operation on files of every command that writes; a table of what came of it.
 
-    python -m tests.faults                                    all points of all commands: an hour or more
-    python -m tests.faults --points 5 --command 'prepare*'    five of each
+python -m tests.faults                                    all points of all commands: an hour or more
+python -m tests.faults --points 5 --command 'prepare*'    five of each
 """
 
 from __future__ import annotations

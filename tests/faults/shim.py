@@ -53,9 +53,7 @@ def injected(fault: Fault, folder: Path, log: Path | None = None) -> Iterator[No
     library.fault_hit.restype = ctypes.c_char_p
     library.fault_disarm.restype = ctypes.c_long
     words = (os.fsencode(fault.copies or ""), os.fsencode(log or ""))
-    library.fault_arm(
-        os.fsencode(folder), fault.action, ctypes.c_long(fault.at), fault.argument, *words
-    )
+    library.fault_arm(os.fsencode(folder), fault.action, ctypes.c_long(fault.at), fault.argument, *words)
     try:
         yield
     finally:

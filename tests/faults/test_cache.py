@@ -86,7 +86,18 @@ def test_sampling_survives_whatever_has_become_of_the_cache(tiny_run, tmp_path):
     environment |= {"JAX_PLATFORMS": "cpu", "SCRDIT_CACHE": str(where)}
 
     def digest(name):
-        words = ["sample", tiny_run.path, "--cells", "40", "--steps", "3", "--batch-size", "8", "--out", tmp_path / name]
+        words = [
+            "sample",
+            tiny_run.path,
+            "--cells",
+            "40",
+            "--steps",
+            "3",
+            "--batch-size",
+            "8",
+            "--out",
+            tmp_path / name,
+        ]
         done = subprocess.run(
             [sys.executable, "-c", SAMPLE, *map(str, words)], env=environment, capture_output=True, text=True
         )

@@ -1,7 +1,7 @@
 """python -m tests.fuzzing: damaged files of every kind against every command that reads them.
 
-    python -m tests.fuzzing --cases 20000          overnight; what was found is printed as it is found, and at the end
-    python -m tests.fuzzing --case 1234            one case again
+python -m tests.fuzzing --cases 20000          overnight; what was found is printed as it is found, and at the end
+python -m tests.fuzzing --case 1234            one case again
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _work(numbers: list[int], seeds: Path, root_seed: int, writing: int) -> None
         for number in numbers:
             announce = lambda *what: tell(dict(zip(UNKNOWN, what, strict=True)))  # noqa: E731
             tell(asdict(run_case(number, targets, root_seed, announce)))
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the process ends here in any case
         import traceback
 
         traceback.print_exc()
@@ -159,7 +159,11 @@ def _report(outcomes: list[dict], given: argparse.Namespace) -> int:
     for seed in sorted(table):
         print(f"{seed:28}" + "".join(f"{table[seed][kind]:16}" for kind in kinds) + f"{seconds[seed]:16.1f}")
     total = sum(table.values(), Counter())
-    print(f"{'all ' + str(len(outcomes)):28}" + "".join(f"{total[kind]:16}" for kind in kinds) + f"{seconds.total():16.1f}")
+    print(
+        f"{'all ' + str(len(outcomes)):28}"
+        + "".join(f"{total[kind]:16}" for kind in kinds)
+        + f"{seconds.total():16.1f}"
+    )
     for (outcome, place), results in sorted(found.items(), key=lambda item: -len(item[1])):
         first = results[0]
         print(f"\n{len(results)} x {outcome} at {place}; for example case {first['number']}, again by:")

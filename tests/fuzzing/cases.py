@@ -70,7 +70,9 @@ class Targets:
         return self.seeds / ("preset.json" if path.suffix in (".h5ad", ".zarr") else "plain.json")
 
     def stream(self, path: Path, out: Path) -> None:
-        self._scrdit("prepare", path, "--preset", self.seeds / "preset.json", "--stream", "--out", out / "prepared.zarr")
+        self._scrdit(
+            "prepare", path, "--preset", self.seeds / "preset.json", "--stream", "--out", out / "prepared.zarr"
+        )
 
     def info(self, path: Path, out: Path) -> None:
         self._scrdit("info", path)
@@ -238,9 +240,9 @@ def _damaged_record(path: Path, random: np.random.Generator) -> str:
     import h5py
     import zarr
 
-    from .mutate import HOSTILE, json_of
-
     from scrdit_jax.io.append import zarr_format_3
+
+    from .mutate import HOSTILE, json_of
 
     group = zarr.open_group(path, mode="r+") if path.suffix == ".zarr" else h5py.File(path, "r+")
     with contextlib.ExitStack() as stack:
@@ -342,7 +344,11 @@ def _called(target: Callable[[Path, Path], None], path: Path, out: Path) -> tupl
         return USAGE, str(error), ""
     except BaseException as error:  # noqa: BLE001 - that is what is looked for
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "scrdit_jax/" in f.filename]
-        place = f"{frames[-1].filename.rpartition('scrdit_jax/')[2]}:{frames[-1].lineno} {frames[-1].name}" if frames else ""
+        place = (
+            f"{frames[-1].filename.rpartition('scrdit_jax/')[2]}:{frames[-1].lineno} {frames[-1].name}"
+            if frames
+            else ""
+        )
         detail = "".join(traceback.format_exception(error, limit=-6))[-2500:]
         return type(error).__name__, detail, place
     return SUCCESS, "", ""

@@ -102,7 +102,9 @@ def json_of(text: str, random: Random, finish: Callable[[Any], Any] = lambda val
         holder.append(new) if isinstance(holder, list) else holder.update({pick(random, ["", "extra", "steps"]): new})
     elif what == "type":
         old = holder[key]
-        holder[key] = pick(random, [[old], {"0": old}, str(old), json.dumps(old), [old] * 1000, bool(old), _as_float(old)])
+        holder[key] = pick(
+            random, [[old], {"0": old}, str(old), json.dumps(old), [old] * 1000, bool(old), _as_float(old)]
+        )
     elif what == "rename" and isinstance(holder, dict):
         holder[pick(random, ["", str(key).upper(), f"{key} ", "__class__"])] = holder.pop(key)
     elif what == "wide":
@@ -122,7 +124,9 @@ def _json_text(text: str, what: str, random: Random) -> tuple[str, str]:
         end = text.find(",")
         return f"{{{text[1:end]}, {text[1:]}", "JSON key twice"
     deep = pick(random, ["[", '{"a":'])
-    return pick(random, [deep * DEEP, deep * DEEP + "1" + {"[": "]"}.get(deep, "}") * DEEP, f"[{text}]", "1", "null"]), "JSON deep"
+    return pick(
+        random, [deep * DEEP, deep * DEEP + "1" + {"[": "]"}.get(deep, "}") * DEEP, f"[{text}]", "1", "null"]
+    ), "JSON deep"
 
 
 # Tables
@@ -132,7 +136,8 @@ def table_of(text: str, separator: str, random: Random) -> tuple[str, str]:
     """Some damage to a table of text."""
     rows = [line.split(separator) for line in text.splitlines()]
     what = pick(
-        random, ["cell"] * 6 + ["ragged", "ragged", "drop", "double", "swap", "separator", "quote", "long", "header", "end"]
+        random,
+        ["cell"] * 6 + ["ragged", "ragged", "drop", "double", "swap", "separator", "quote", "long", "header", "end"],
     )
     i = int(random.integers(len(rows)))
     j = int(random.integers(len(rows[i])))
@@ -143,7 +148,10 @@ def table_of(text: str, separator: str, random: Random) -> tuple[str, str]:
     elif what == "drop":
         pick(random, [lambda: rows.pop(i), lambda: [row.pop(min(j, len(row) - 1)) for row in rows if row]])()
     elif what == "double":
-        pick(random, [lambda: rows.insert(i, rows[i]), lambda: [row.insert(j, row[min(j, len(row) - 1)]) for row in rows]])()
+        pick(
+            random,
+            [lambda: rows.insert(i, rows[i]), lambda: [row.insert(j, row[min(j, len(row) - 1)]) for row in rows]],
+        )()
     elif what == "swap":
         rows[i], rows[0] = rows[0], rows[i]
     elif what == "quote":
@@ -209,8 +217,10 @@ def _attribute(node: Any, random: Random) -> str:
         with contextlib.suppress(KeyError):
             del node.attrs[key]
         return f"{key} deleted"
-    types = ["csr_matrix", "csc_matrix", "array", "dict", "dataframe", "categorical", "string-array", "rec-array",
-             "anndata", "raw", "nullable-integer", "awkward-array", "null", "string", "numeric-scalar", "unheard-of"]  # fmt: skip
+    types = [
+        "csr_matrix", "csc_matrix", "array", "dict", "dataframe", "categorical", "string-array", "rec-array", "anndata",
+        "raw", "nullable-integer", "awkward-array", "null", "string", "numeric-scalar", "unheard-of",
+    ]  # fmt: skip
     new = pick(
         random,
         [
@@ -287,8 +297,8 @@ def _shape(file: h5py.File, name: str, random: Random) -> str:
     shape = pick(
         random,
         [
-            (), (0,), (1,), old[:-1], (*old, 1), (*old, 2), tuple(size + 1 for size in old), (huge,), (huge, huge // 10**8),
-            tuple(max(size - 1, 0) for size in old), (90, 40), (40, 90), (3,) * 20, "null", (huge,),
+            (), (0,), (1,), old[:-1], (*old, 1), (*old, 2), tuple(size + 1 for size in old), (huge,), (huge,),
+            tuple(max(size - 1, 0) for size in old), (90, 40), (40, 90), (3,) * 20, "null", (huge, huge // 10**8),
         ],
     )  # fmt: skip
     del file[name]
@@ -321,7 +331,9 @@ def npy_of(path: Path, random: Random) -> str:
         ],
     )  # fmt: skip
     head = head.replace(old, new).encode()
-    path.write_bytes(data[:8] + len(head).to_bytes(2, "little") + head + data[10 + int.from_bytes(data[8:10], "little") :])
+    path.write_bytes(
+        data[:8] + len(head).to_bytes(2, "little") + head + data[10 + int.from_bytes(data[8:10], "little") :]
+    )
     return f"header {old} -> {new}"
 
 
