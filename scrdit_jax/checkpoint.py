@@ -29,10 +29,12 @@ from .data.metadata import DatasetMetadata, has_derived_categories
 from .data.saved_conditions import arrays_of, conditions_of, conditions_of_format_2
 from .errors import BadConfig, BadInput, RunMismatch, writing
 from .io.atomic import atomic_write, require_space
+from .io.signals import HeldSignals
 from .paths import readable_path
 
 # Orbax narrates every save, and its failures at length; those reach the user as exceptions.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
+logging.getLogger("asyncio").addFilter(lambda record: "OCDBT" not in str((record.exc_info or "  ")[1]))
 
 FAMILY = "family.json"
 FORMAT = 3
@@ -166,7 +168,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with writing(self.run.checkpoints_path):
+        with writing(self.run.checkpoints_path), HeldSignals():
             self._manager.close()
 
     def latest(self) -> int | None:
@@ -216,7 +218,8 @@ class Checkpoints:
             items["conditions"] = ocp.args.StandardSave(arrays)
         # Its threads would each print a traceback where they run out of space half-way.
         require_space(self.run.checkpoints_path, sum(leaf.nbytes for leaf in jax.tree.leaves((state, arrays))))
-        with writing(self.run.checkpoints_path):
+        # Orbax would take a save for finished that was interrupted, and not all of which is there.
+        with writing(self.run.checkpoints_path), HeldSignals():
             self._manager.save(
                 int(state.step), args=ocp.args.Composite(**items), metrics=None if score is None else {SCORE: score}
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,13 @@ MOST_CHARACTERS = 2000
 
 
 class ScrditError(Exception):
-    """Base of every error a user can cause; the command line prints it and exits with status 2."""
+    """Base of every error a user can cause; the command line prints it and exits with status 2.
+
+    Whatever a file or an argument has put into the message, it is one line that a terminal may have.
+    """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class BadInput(ScrditError):
@@ -56,6 +63,19 @@ class DiskFull(ScrditError):
     """There was no space left to write to."""
 
 
+class DiskFailed(ScrditError):
+    """The disk or the file system refused what was to be written."""
+
+
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
+# The system's answers that have to do with a disk or a file system, and nothing with what was written.
+DISK_ERRORS = {
+    getattr(errno, name)
+    for name in ("EIO", "ESTALE", "ETIMEDOUT", "EREMOTEIO", "EMFILE", "ENFILE")
+    if hasattr(errno, name)
+}
+
+
 @contextlib.contextmanager
 def writing(path: Path | str) -> Iterator[None]:
     """Turn a write that failed on `path` into one line that says what to do about it."""
@@ -65,10 +85,16 @@ def writing(path: Path | str) -> Iterator[None]:
         raise
     except Exception as error:
         text = str(error)
-        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
+        if getattr(error, "errno", None) in NO_SPACE or "No space left" in text:
             raise DiskFull(f"no space left while writing {path}; free some and run the same command again") from error
         if isinstance(error, PermissionError) or "Permission denied" in text:
             raise OutputExists(f"{path} cannot be written: permission denied; choose another --out") from error
+        if getattr(error, "errno", None) in DISK_ERRORS or os.strerror(errno.EIO) in text:
+            reason = getattr(error, "strerror", None) or os.strerror(errno.EIO)
+            raise DiskFailed(
+                f"{path} could not be written ({reason[:1].lower()}{reason[1:]}); see to the disk and run the same "
+                "command again"
+            ) from error
         if getattr(error, "errno", None) in NOWHERE:
             reason = str(getattr(error, "strerror", "")).lower()
             raise OutputExists(f"{path} cannot be written: {reason}; choose another --out") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -19,6 +20,9 @@ from ..registry import Registry
 
 # What a shell reports of a program that SIGTERM has ended: schedulers know it, and start the program anew.
 TERMINATED = 128 + signal.SIGTERM
+SECONDS_TO_SIGNAL_AGAIN = 0.01
+# What TensorStore's threads print for every other array of a checkpoint that could not be saved, which is said anyway.
+OF_A_FAILED_SAVE = "Event loop is closed"
 
 
 class Terminated(BaseException):
@@ -27,7 +31,10 @@ class Terminated(BaseException):
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM, which schedulers send before they take a machine away, end the block by `Terminated`."""
+    """Let SIGTERM, which schedulers send before they take a machine away, end the block by `Terminated`.
+
+    Where it or Ctrl-C comes while a destructor runs, Python would only print it and go on: it is sent once more.
+    """
 
     def on_signal(*_: object) -> None:
         raise Terminated
@@ -35,11 +42,33 @@ def terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # no other may have a handler
         yield
         return
-    before = signal.signal(signal.SIGTERM, on_signal)
+    before, report = signal.signal(signal.SIGTERM, on_signal), sys.unraisablehook
+    lost: list[type[BaseException]] = []
+
+    def on_unraisable(what: Any) -> None:
+        if what.exc_type not in (Terminated, KeyboardInterrupt):
+            if str(what.exc_value) != OF_A_FAILED_SAVE:
+                report(what)
+            return
+        lost.append(what.exc_type)
+        again = threading.Timer(SECONDS_TO_SIGNAL_AGAIN, _signal_again, (lost,))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = on_unraisable
     try:
         yield
+        if lost:  # the block was faster
+            raise lost.pop()
     finally:
+        lost.clear()
+        sys.unraisablehook = report
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+def _signal_again(lost: list[type[BaseException]]) -> None:
+    if lost:
+        os.kill(os.getpid(), signal.SIGTERM if lost.pop() is Terminated else signal.SIGINT)
 
 
 class Commands(click.Group):
@@ -51,7 +80,7 @@ class Commands(click.Group):
             with terminable():
                 return super().invoke(context)
         except ScrditError as error:
-            click.echo(f"scrdit: {one_line(str(error))}", err=True)
+            click.echo(f"scrdit: {error}", err=True)
             sys.exit(2)
         except KeyboardInterrupt:
             click.echo("scrdit: interrupted; run the same command again to continue", err=True)

@@ -42,7 +42,8 @@ def cells_of_types(cells: Cells, config: DataConfig, source: str) -> TypedCells:
         )
     labels = cells.obs[key].astype(str)
     there = sorted(labels.unique())
-    order = map(str, cells.obs[key].cat.categories) if cells.obs[key].dtype == "category" else there
+    # Categories that differ may read the same: 1 and "1".
+    order = dict.fromkeys(map(str, cells.obs[key].cat.categories)) if cells.obs[key].dtype == "category" else there
     for name in config.cell_types:
         if name not in there:
             raise UnknownCellType(f"{source} has no cell type {name!r} in obs[{key!r}]; there are {listed(there)}")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import OutputExists
-from ..io.atomic import check_parents
+from ..errors import OutputExists, writing
+from ..io.atomic import atomic_write, check_parents, flush, remove, remove_leftovers, temporary_name
 
 RECORD = "report.json"
 
@@ -24,15 +23,25 @@ def check_output(folder: Path) -> None:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Into a sibling first, so that an interruption leaves either the old files or the new ones' folder missing."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
-    temporary.mkdir()
-    try:
-        for name, content in files.items():
-            (temporary / name).write_bytes(content)
-        folder.mkdir(exist_ok=True)
-        for name in files:
-            os.replace(temporary / name, folder / name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    """A new folder at once; into one that is there file by file, RECORD first, as without it a folder is no report."""
+    if not folder.exists():
+        with atomic_write(folder) as partial:
+            _write(partial, files)
+        return
+    partial = temporary_name(folder, "partial")
+    with writing(folder):
+        remove_leftovers(folder)
+        try:
+            _write(partial, files)
+            for name in sorted(files, key=lambda name: name != RECORD):
+                os.replace(partial / name, folder / name)
+            flush(folder)
+        finally:
+            remove(partial)
+
+
+def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+    folder.mkdir()
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    flush(folder)

@@ -14,7 +14,7 @@ from ..conditioning.request import Quotas
 from ..config import SamplingConfig
 from ..devices import describe_devices
 from ..families import Trained
-from ..io.atomic import remove
+from ..io.atomic import remove, remove_leftovers
 from .assemble import assemble
 from .composition import CellSampler, make_sampler
 from .manifest import Manifest, ShardRecord
@@ -165,8 +165,8 @@ def fill_file(trained: Trained, quotas: Quotas, sampling: SamplingConfig, out: P
     folder = out.with_name(f".{out.name}.shards")
     wanted = _request(trained, quotas, sampling, folder).provenance(trained)
     if is_finished(out, wanted):
-        if is_store(folder):
-            remove(folder)
+        remove(folder)
+        remove_leftovers(out)
         return Summary(out, quotas.cells, 0, 0.0, 0.0)
     started = time.perf_counter()
     sharing = Sharing(remedy=f"give that request again to finish it, or delete {folder}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from .backed import BackedCells
 from .checking import row_blocks
 from .columns import column
 from .damage import foreign
+from .hdf5 import new_hdf5
 from .hierarchy import require_readable
 
 Group = h5py.Group | zarr.Group
@@ -139,11 +140,14 @@ class CellWriter:
         most_nonzeros: int,
         executor: Executor,
         compress: bool = True,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         """Write to the empty `group` all but the cells, which are to have `most_nonzeros` at most.
 
-        Chunks are compressed by `executor`; those of HDF5, unless `compress`, not at all.
+        Chunks are compressed by `executor`; those of HDF5, unless `compress`, not at all. `check` raises what has gone
+        wrong with writing so far, see io.hdf5.
         """
+        self._check = check
         matrix, names = ZARR_STORAGE, ZARR_STORAGE
         if isinstance(group, h5py.Group):
             matrix, names = (H5_STORAGE, H5_NAMES) if compress else (H5_PLAIN, H5_PLAIN_NAMES)
@@ -172,6 +176,7 @@ class CellWriter:
             for sizes, values in zip(self._sizes, (block.library_size, total_counts(block)), strict=True):
                 sizes.append(values)
         self._names.append(cell_names(first, block.cells.shape[0]))
+        self._check()
 
     def close(self) -> None:
         """Write what still waits to make a whole chunk."""
@@ -235,33 +240,36 @@ def _nothing(layout: CellLayout) -> CellBlock:
 
 
 @contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[tuple[Group, Executor]]:
-    """A new .h5ad or .zarr, empty, and threads that compress its chunks."""
+def _new_file(path: Path) -> Iterator[tuple[Group, Executor, Callable[[], None]]]:
+    """A new .h5ad or .zarr, empty, threads that compress its chunks, and what raises errors of writing so far."""
     with contextlib.ExitStack() as stack:
         executor = stack.enter_context(ThreadPoolExecutor(usable_cores()))
-        is_zarr = path.suffix == ".zarr"
-        group = zarr.open_group(path, mode="w", zarr_format=3) if is_zarr else stack.enter_context(h5py.File(path, "w"))
-        yield group, executor
+        if path.suffix == ".zarr":
+            yield zarr.open_group(path, mode="w", zarr_format=3), executor, lambda: None
+            return
+        file, check = stack.enter_context(new_hdf5(path))
+        yield file, executor, check
 
 
 @contextlib.contextmanager
 def new_cell_file(path: Path, layout: CellLayout, uns: dict[str, Any], *, most_nonzeros: int) -> Iterator[CellWriter]:
     """A new .h5ad or .zarr at `path`; see CellWriter."""
-    with _new_file(path) as (group, executor):
-        cells = CellWriter(group, layout, uns, most_nonzeros=most_nonzeros, executor=executor)
+    with _new_file(path) as (group, executor, check):
+        cells = CellWriter(group, layout, uns, most_nonzeros=most_nonzeros, executor=executor, check=check)
         yield cells
         cells.close()
 
 
 def write_backed(cells: BackedCells, path: Path, *, compress: bool = False) -> None:
     """Write a new .h5ad or .zarr of cells that are on a disk, a block in memory at a time; see `write_cells`."""
-    with _new_file(path) as (group, executor):
+    with _new_file(path) as (group, executor, check):
         storage = H5_STORAGE if compress and isinstance(group, h5py.Group) else RANDOM_ACCESS
         index = np.int32 if cells.n_obs * cells.n_vars < np.iinfo(np.int32).max else np.int64
         _write_frame(group, cells.obs, cells.var, cells.uns, {})
         matrix = _MatrixWriter(group, "X", cells.n_vars, np.float32, index=index, storage=storage, executor=executor)
         for block in row_blocks(cells.X):
             matrix.append(block)
+            check()
         matrix.close()
 
 

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import glob
 import os
 import platform
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DiskFull, OutputExists, writing
+from .signals import HeldSignals
 from ..paths import writable_path
+
+REMOVALS, SECONDS_BETWEEN_REMOVALS = 20, 0.05
+# Of renameat2(2).
+_AT_CURRENT_FOLDER, _RENAME_EXCHANGE = -100, 2
 
 
 @contextlib.contextmanager
@@ -19,29 +27,41 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary sibling of `path` to write a file or a folder to; it takes the place of `path` when the block ends.
 
     Folders above `path` are made. Whatever goes wrong, `path` is as it was and nothing is left beside it; what has
-    taken its place is on the disk, and not only in the system's memory.
+    taken its place is on the disk, and not only in the system's memory. What killed processes have left goes first.
     """
     partial, old = temporary_name(path, "partial"), temporary_name(path, "old")
     check_parents(path)
     with writing(path):
         made = _make_folders(path.parent)
+        remove_leftovers(path)
         try:
             yield partial
             flush(partial)
-            # A folder cannot be replaced in one stroke: the old one steps aside and comes back if the new one fails.
-            if path.is_dir():
-                os.replace(path, old)
-            os.replace(partial, path)
-            _flush_one(path.parent)
+            with HeldSignals():
+                _put(partial, path, old)
         except BaseException:
-            if old.exists():
-                os.replace(old, path)
-            remove(partial)
-            for folder in made:
-                with contextlib.suppress(OSError):
-                    folder.rmdir()
+            with HeldSignals():
+                if old.exists() and not path.exists():
+                    os.replace(old, path)
+                remove(old)
+                _remove_while_written(partial)
+                for folder in made:
+                    with contextlib.suppress(OSError):
+                        folder.rmdir()
             raise
-        remove(old)
+
+
+def _put(partial: Path, path: Path, old: Path) -> None:
+    """`partial` in the place of `path`; what was there before is `old` meanwhile, where it is a folder."""
+    if not path.is_dir():
+        os.replace(partial, path)
+    elif _exchange(partial, path):
+        os.replace(partial, old)
+    else:  # the old folder steps aside, and comes back where the new one fails
+        os.replace(path, old)
+        os.replace(partial, path)
+    _flush_one(path.parent)
+    remove(old)
 
 
 def temporary_name(path: Path, word: str) -> Path:
@@ -51,7 +71,52 @@ def temporary_name(path: Path, word: str) -> Path:
 
 def stale_temporaries(path: Path) -> Iterator[Path]:
     """What processes that were killed while they wrote `path` have left beside it."""
-    yield from path.parent.glob(f".{path.stem}.*.partial{path.suffix}")
+    yield from path.parent.glob(f".{glob.escape(path.stem)}.*.partial{glob.escape(path.suffix)}")
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete what processes of this machine that are no more have left beside `path`.
+
+    Where such a process was killed while an old folder had stepped aside, that folder is put back.
+    """
+    for word in ("old", "partial"):
+        before, after = f".{path.stem}.{platform.node()}-", f".{word}{path.suffix}"
+        for leftover in path.parent.glob(f"{glob.escape(before)}*{glob.escape(after)}"):
+            number = leftover.name[len(before) : -len(after)]
+            if not number.isdecimal() or _is_alive(int(number)):
+                continue
+            if word == "old" and not path.exists():
+                os.replace(leftover, path)
+            else:
+                remove(leftover)
+
+
+def _is_alive(process: int) -> bool:
+    """Whether there is another process of this number; True where that cannot be known."""
+    if process == os.getpid():
+        return False
+    if os.name == "nt":  # where asking would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two folders change places, in one stroke; False where the system or the file system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):  # only Linux has it
+        return False
+    if rename(_AT_CURRENT_FOLDER, os.fsencode(one), _AT_CURRENT_FOLDER, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    if ctypes.get_errno() in (errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+        return False
+    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), str(other))
 
 
 def write_if_absent(path: Path, text: str) -> bool:
@@ -115,11 +180,25 @@ def require_space(path: Path, needed: int) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a whole folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+    """Delete a file or a whole folder, if it is there; another process may be at it, too."""
+    while path.is_dir() and not path.is_symlink():
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+
+
+def _remove_while_written(path: Path) -> None:
+    """`remove`, where zarr's threads, which do not end with what started them, may still be writing."""
+    is_folder = path.is_dir()
+    for _ in range(REMOVALS):
+        with contextlib.suppress(OSError):
+            remove(path)
+        if not is_folder:
+            break
+        time.sleep(SECONDS_BETWEEN_REMOVALS)
+        if not path.exists():
+            return
+    remove(path)
 
 
 def _make_folders(folder: Path) -> list[Path]:

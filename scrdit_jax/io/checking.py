@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pandas as pd
 from anndata.utils import make_index_unique
 from scipy import sparse
 
@@ -52,8 +53,16 @@ def check_cells(adata: Cells, source: str, *, values: bool = True) -> Cells:
     matrix = adata.X if isinstance(adata.X, BackedMatrix) else _float32(adata.X, cells, genes, source)
     if values:
         require_finite(matrix, cells, genes, source)
-    checked = make_cells(matrix, adata.obs.set_axis(cells), adata.var.set_axis(genes), dict(adata.uns))
+    obs, var = (_usable_columns(table, notes) for table in (adata.obs, adata.var))
+    checked = make_cells(matrix, obs.set_axis(cells), var.set_axis(genes), dict(adata.uns))
     return with_notes(checked, notes)
+
+
+def _usable_columns(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
+    """The table without columns of bare bytes, which pandas can hold but not take rows of."""
+    bare = [name for name, dtype in table.dtypes.items() if dtype.kind == "V"]
+    notes.extend(f"the column {name!r} was left out: it holds {table[name].dtype}, no values" for name in bare)
+    return table.drop(columns=bare) if bare else table
 
 
 def require_alike(shape: tuple[int, ...], cells: int, genes: int, source: str) -> None:

@@ -10,6 +10,7 @@ from ..errors import BadInput
 from .append import write_backed, zarr_format_3
 from .atomic import atomic_write, check_parents
 from .backed import BackedCells, Cells
+from .hdf5 import small_hdf5
 
 SUFFIXES = (".h5ad", ".zarr")
 
@@ -33,7 +34,9 @@ def write_cells(cells: Cells, path: Path, *, compress: bool = False) -> None:
             return
         cells = cells.copy() if cells.is_view else cells
         if path.suffix == ".h5ad":
-            cells.write_h5ad(partial, compression="gzip")
+            cells.strings_to_categoricals()
+            with small_hdf5(partial) as file:
+                anndata.io.write_elem(file, "/", cells, dataset_kwargs={"compression": "gzip"})
             return
         with zarr_format_3():
             anndata.io.write_zarr(partial, cells)

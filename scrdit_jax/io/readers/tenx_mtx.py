@@ -12,7 +12,7 @@ from scipy import io, sparse
 from ...errors import BadInput
 from ...paths import readable_path
 from ..damage import foreign, reading
-from ..limits import STREAM, lines_of, opened, require_memory, size_unpacked
+from ..limits import STREAM, lines_of, opened, require_memory
 from ._reader import Reader, has_suffix
 from ._tenx import assemble
 
@@ -20,6 +20,7 @@ MATRIX = (".mtx", ".mtx.gz")
 # "1 1\n" is the shortest entry; it takes two indices and a number in COO, and again in CSR.
 BYTES_AN_ENTRY, BYTES_IN_MEMORY = 4, 32
 MOST_NAMES = 2**31 - 1
+BLOCK = 1 << 22
 
 
 def _sniff(path: Path) -> bool:
@@ -47,7 +48,7 @@ def _matrix(path: Path) -> sparse.coo_matrix:
     """What the file holds, genes x cells; BadInput where its header claims more than it can hold."""
     # SciPy's reader ends the process where what it reads from raises: it is given the path, of a file that was whole.
     with reading(path):
-        size = size_unpacked(path)
+        size = _size_of_text(path)
         try:
             rows, columns, entries, layout, field, _ = io.mminfo(path)
         except (ValueError, OverflowError) as error:
@@ -65,6 +66,20 @@ def _matrix(path: Path) -> sparse.coo_matrix:
     require_memory(entries * BYTES_IN_MEMORY, str(path), STREAM)
     with reading(path), foreign():
         return io.mmread(path)
+
+
+def _size_of_text(path: Path) -> int:
+    """How many bytes the text has; BadInput for what would end the process in SciPy's reader: a NUL, or anything but a
+    digit at the end of a last line that has no end."""
+    size, last = 0, b""
+    with opened(path) as stream:
+        while block := stream.read(BLOCK):
+            if b"\0" in block:
+                raise BadInput(f"{path} holds a NUL, and is no text; fetch or write it again")
+            size, last = size + len(block), block[-1:]
+    if not (last.isdigit() or last == b"\n"):
+        raise BadInput(f"{path} ends in {last!r} and not in a line end; it is cut short, or a line end is to be added")
+    return size
 
 
 def _present(folder: Path, *names: str) -> Path:
