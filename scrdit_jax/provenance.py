@@ -17,6 +17,7 @@ from .conditioning.variables import Variable
 from .config import RunConfig
 from .data.metadata import DatasetMetadata
 from .errors import OutputExists, ScrditError
+from .privacy import PrivacyRecord
 
 KEY = "scrdit"
 FORMAT = 2
@@ -26,23 +27,27 @@ COMPARED = ("cells", "quotas", "sampling", "timesteps", "models")
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """A model that made cells: the digest of its weights and settings, and what it was trained on."""
+    """A model that made cells: the digest of its weights and settings, what it was trained on, and with what
+    differential privacy (None: without)."""
 
     digest: str
     step: int
     config: RunConfig
     metadata: DatasetMetadata
+    privacy: PrivacyRecord | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values."""
         plain = {"config": self.config.to_dict(), "metadata": self.metadata.to_dict()}
-        return {"digest": self.digest, "step": self.step, **plain}
+        privacy = {} if self.privacy is None else {"privacy": self.privacy.to_dict()}
+        return {"digest": self.digest, "step": self.step, **plain, **privacy}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelRecord:
         """The inverse of `to_dict`."""
         config = RunConfig.from_dict(values["config"])
-        return cls(values["digest"], values["step"], config, DatasetMetadata.from_dict(values["metadata"]))
+        privacy = PrivacyRecord.from_dict(values["privacy"]) if "privacy" in values else None
+        return cls(values["digest"], values["step"], config, DatasetMetadata.from_dict(values["metadata"]), privacy)
 
 
 @dataclass(frozen=True, kw_only=True)
