@@ -197,7 +197,7 @@ class CellSet:
 
     @cached_property
     def _chosen(self) -> np.ndarray:
-        first = validation_mask(self.prepared.held_out.obs_names, self.prepared.metadata.settings.seed)
+        first = validation_mask(self.prepared.held_out.obs, self.prepared.metadata.settings)
         both = np.full(len(first), self.side == "both")
         rows = np.flatnonzero(both | (first == (self.side == "validation")))
         return np.sort(np.random.default_rng(0).permutation(rows)[: self.most])

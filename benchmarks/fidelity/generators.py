@@ -19,6 +19,7 @@ from benchmarks.fidelity.cell_sets import OF_THE_MODEL, SIDES, CellSet
 from benchmarks.peers import PEERS, Made, Skipped
 from scrdit_jax.checkpoint import Model, Run
 from scrdit_jax.config import OPERATIONAL, RunConfig
+from scrdit_jax.data.splitting import same_split
 from scrdit_jax.errors import BadConfig, ScrditError
 from scrdit_jax.evaluation.comparison import REAL, SHUFFLED, shuffle_genes
 from scrdit_jax.evaluation.metrics import dense
@@ -129,8 +130,7 @@ def check_comparable(cells: CellSet, path: Path, model: Model) -> None:
     here, there = cells.prepared.metadata, model.metadata
     if here.digest != there.digest:
         raise Skipped(f"was trained on other cells ({there.source})")
-    same_split = all(getattr(here.settings, name) == getattr(there.settings, name) for name in ("seed", "held_out"))
-    if set(here.genes) != set(there.genes) or not same_split:
+    if set(here.genes) != set(there.genes) or not same_split(here.settings, there.settings):
         raise Skipped("was trained with other genes or another split")
     sides = fair_sides(path, model.config)
     if cells.side not in sides:

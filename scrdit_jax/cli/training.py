@@ -43,6 +43,7 @@ data_options = options(
     click.option("--normalize", type=click.Choice(NORMALIZATIONS), help="auto recognises raw counts."),
     click.option("--target-sum", type=float, help="Counts a cell is scaled to before log1p."),
     click.option("--held-out", type=float, help="Share of cells kept for evaluation, never trained on."),
+    click.option("--donor-key", metavar="COLUMN", help="Hold out whole donors, as this column of obs names them."),
     click.option("--transpose", is_flag=True, help="Rows of the text file or .npy are genes, columns are cells."),
     click.option("--seed", type=int, help="Decides the split, the initial weights and every random number."),
 )  # fmt: skip

@@ -40,8 +40,9 @@ class DataConfig:
     others tell cells apart and say little of new ones. With `clip`, an expressed gene of a new cell keeps within what
     training cells have of that gene. `gene_order` is that in which a network takes the genes: as in the file, or those
     together that are expressed together, token by token; files of new cells have them in the file's order either way.
-    `quantiles` are so many bins of each gene's expressed values,
-    for predictions that choose among them (0: none).
+    `quantiles` are so many bins of each gene's expressed values, for predictions that choose among them (0: none).
+    With `donor_key`, a column of obs, all cells of a donor are held out or none, so that held-out cells are of donors
+    that the model has not seen; `held_out` is then nearly their share of the cells.
     """
 
     normalize: str = "auto"
@@ -53,6 +54,7 @@ class DataConfig:
     zero_value: float | None = -10.0
     standardize: bool = True
     held_out: float = 0.2
+    donor_key: str | None = None
     cell_type_key: str | None = None
     cell_types: tuple[str, ...] = ()
     condition_on: tuple[str, ...] = ()
@@ -85,6 +87,8 @@ class DataConfig:
         if self.zero_value is not None:
             require_real("zero_value", self.zero_value, -1e6, 0)
         require_real("held_out", self.held_out, 0, 0.9)
+        named = self.donor_key is None or (isinstance(self.donor_key, str) and bool(self.donor_key))
+        require(named, "donor_key", self.donor_key, "the name of a column of obs, or null")
         if len(set(self.condition_on)) < len(self.condition_on):
             raise BadConfig(f"condition_on names a column twice ({', '.join(self.condition_on)}); name each once")
 

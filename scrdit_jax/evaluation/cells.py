@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from ..data.adapting import align
 from ..data.preparing import prepared_from
-from ..data.splitting import held_out_mask
+from ..data.splitting import split_cells
 from ..errors import BadInput
 from ..io.backed import Cells
 from ..io.reading import EMBEDDED, Data, embedded_pbmc3k, load_cells, open_cells, read_cells
@@ -77,7 +77,8 @@ def _split(cells: AnnData, record: Provenance, source: str) -> tuple[AnnData, An
     if "split" in aligned.obs and set(aligned.obs["split"].astype(str)) <= {"train", "held_out"}:
         held_out = (aligned.obs["split"].astype(str) == "held_out").to_numpy()
     else:
-        held_out = held_out_mask(aligned.obs_names, metadata.settings.held_out, metadata.settings.seed)
+        border = metadata.donor_border
+        held_out = split_cells(aligned.obs, metadata.settings, source, border=border).held_out
     return aligned[~held_out].copy(), aligned[held_out].copy()
 
 

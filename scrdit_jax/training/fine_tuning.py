@@ -18,7 +18,7 @@ from ..networks import with_more_labels
 from .private.coverage import record_of_base
 
 # Settings of the data that say which cells are used, and not what a model is.
-OF_CELLS = ("cell_types", "cell_type_key", "held_out", "seed")
+OF_CELLS = ("cell_types", "cell_type_key", "held_out", "donor_key", "seed")
 FEWER_STEPS = 4
 
 
