@@ -43,9 +43,9 @@ class PrivacyRecord:
     def sentences(self) -> list[str]:
         """For the user."""
         spent = f"epsilon {self.epsilon:.4g} at delta {self.delta:.2g}"
+        drawn = f"each of {self.units} {self.unit}s is drawn with probability {self.sampling_probability:.4g} a step"
         return [
             f"differential privacy of the weights, for each {self.unit}: {spent} after {self.steps} steps",
-            f"clip {self.clip:g}, noise multiplier {self.noise_multiplier:.4g}; each of {self.units} {self.unit}s is drawn"
-            f" with probability {self.sampling_probability:.4g} a step; {self.accountant}",
+            f"clip {self.clip:g}, noise multiplier {self.noise_multiplier:.4g}; {drawn}; {self.accountant}",
             *(f"not covered by it: {what}" for what in self.not_covered),
         ]

@@ -26,7 +26,6 @@ from ..devices import free_memory, keep_freed_memory, usable_devices
 from ..diffusion.predictions import make_prediction
 from ..errors import BadConfig, Diverged, RunMismatch
 from ..networks import flops_per_evaluation, make_network
-from ..privacy import PrivacyRecord
 from .conditions import conditions_of, fit_table, in_shared_order, in_shared_space, known_origin
 from .evaluator import Evaluator, HeldOutLoss, ModelScorer, evaluation_due, has_stalled, score_of
 from .fine_tuning import params_to_begin
@@ -55,7 +54,8 @@ class TrainingOptions:
     `stop_after` ends this call at that step, `max_minutes` at the first step's end after so long. `scorer` makes, of
     the validation cells, what scores the model at every evaluation; `fit`, of the finished model and the held-out
     cells, the timesteps that it carries. `matrix_rate` (FLOP/s of all devices) is what speed is held against.
-    `on_notes` is given sentences on what a run with differential privacy will come to. `resident` says whether the training cells lie on the devices; None: where those have memory of their own, and
+    `on_notes` is given sentences on what differential privacy a run will come to.
+    `resident` says whether the training cells lie on the devices; None: where those have memory of their own, and
     enough.
     """
 
@@ -148,7 +148,7 @@ class _Session:
         self.batches = Batches(training.X, settings.batch_size, settings.seed, *conditions)
         self.cells = training.n_obs
         with raise_everywhere():
-            self.private = None if begun is None else PrivateTraining(run, prepared, config, begun)
+            self.private = begun and PrivateTraining(begun, prepared, config, self.conditions, base)
             # Refused here, and not by the first step: nothing is written yet.
             self.prediction.for_cells(conditions.log_sizes)
             self.teacher = load_teacher(config, self.metadata)
@@ -166,7 +166,7 @@ class _Session:
         share = settings.batch_size // jax.process_count()
         self.share = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
         if self.private is not None and options.on_notes is not None:
-            options.on_notes(self._privacy_record(settings.steps).sentences())
+            options.on_notes(self.private.record(settings.steps).sentences())
         self.evaluator = self._make_evaluator() if settings.evaluate_every is not None and is_primary() else None
 
     def _parallel_step(self) -> ParallelStep:
@@ -281,15 +281,10 @@ class _Session:
     def _save(self, state: TrainState, done: int, watch: _Watch, score: float | None) -> None:
         fetched = self.step.fetch(state)
         fitted = self._fitted(fetched, watch.logger) if done == self.config.training.steps else None
-        more = {"score": score, "fitted": fitted, "privacy": self._privacy_record(done)}
+        more = {"score": score, "fitted": fitted, "privacy": self.private and self.private.record(done)}
         watch.checkpoints.save(fetched, self.config, self.metadata, self.conditions, **more)
         if self.private is not None and done == self.config.training.steps:
             self.private.finish(watch.checkpoints)
-
-    def _privacy_record(self, done: int) -> PrivacyRecord | None:
-        if self.private is None:
-            return None
-        return self.private.record(done, self.conditions, self.metadata, self.base)
 
     def _batch(self, number: int) -> Any:
         """This process's share of batch `number`, on its way to the devices."""

@@ -69,9 +69,16 @@ def begin(run: Run, config: RunConfig) -> Begun:
 class PrivateTraining:
     """One call of `train` with differential privacy: its units, the mechanism and the record."""
 
-    def __init__(self, run: Run, prepared: Prepared, config: RunConfig, begun: Begun) -> None:
-        """Raises BadConfig where what is asked for cannot be had."""
-        self.run, self.config, self.keys = run, config, begun.key.steps
+    def __init__(
+        self,
+        begun: Begun,
+        prepared: Prepared,
+        config: RunConfig,
+        conditions: ConditionTable | None,
+        base: Model | None,
+    ) -> None:
+        """`conditions` go with the model, which trains `base` further. BadConfig for a batch that cannot be drawn."""
+        self.run, self.config, self.keys = begun.run, config, begun.key.steps
         self.unit = "cell" if config.data.donor_key is None else "donor"
         self.units = _units_of(prepared, config, begun.key)
         privacy, count, batch = config.privacy, len(self.units), config.training.batch_size
@@ -87,7 +94,8 @@ class PrivateTraining:
             self.mechanism = calibrated(privacy.dp_epsilon, self.delta, batch / most, config.training.steps)
         else:
             self.mechanism = Mechanism(begun.record.noise_multiplier, begun.record.sampling_probability)
-        self._not_covered = None if begun.record is None else begun.record.not_covered
+        found = not_covered(config, prepared.metadata, conditions, base, self.unit)
+        self._not_covered = found if begun.record is None else begun.record.not_covered
         self._epsilon = lru_cache(lambda steps: self.mechanism.epsilon(steps, self.delta))
 
     def finish(self, checkpoints: Checkpoints) -> None:
@@ -125,7 +133,7 @@ class PrivateTraining:
         batch = jax.tree.map(lambda leaf: leaf.reshape(*shape, *leaf.shape[1:]), batches.of_rows(drawn.rows.ravel()))
         return Drawn(batch, *drawn)
 
-    def record(self, steps: int, conditions: ConditionTable | None, metadata: Any, base: Model | None) -> PrivacyRecord:
+    def record(self, steps: int) -> PrivacyRecord:
         """What so many steps have come to."""
         privacy, mechanism = self.config.privacy, self.mechanism
         return PrivacyRecord(
@@ -140,7 +148,7 @@ class PrivateTraining:
             steps=steps,
             accountant=ACCOUNTANT,
             libraries=versions(LIBRARIES),
-            not_covered=self._not_covered or not_covered(self.config, metadata, conditions, base, self.unit),
+            not_covered=self._not_covered,
         )
 
 
