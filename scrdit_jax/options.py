@@ -81,7 +81,7 @@ class SettingChanges(TypedDict, total=False):
     dp_delta: float | None
     dp_clip: float
     dp_cells: int
-    dp_microbatch: int
+    dp_microbatch: int | None
 
 
 class SamplingOptions(TypedDict, total=False):

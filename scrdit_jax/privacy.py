@@ -14,6 +14,7 @@ class PrivacyRecord:
 
     A step draws each of `units` with probability `sampling_probability`, at most `cells_a_unit` of its cells; clips
     its gradient to the norm `clip`; and adds normal noise of deviation `noise_multiplier` * `clip` to their sum.
+    Before, `marginals_noise_multiplier` is that of the sums which training began at (None: at none of the cells').
     `accountant` and `libraries` say what worked epsilon out. `not_covered` names what else of the training cells is in
     the model or goes with it, and that the noise does not hide.
     """
@@ -26,6 +27,7 @@ class PrivacyRecord:
     clip: float
     noise_multiplier: float
     sampling_probability: float
+    marginals_noise_multiplier: float | None
     steps: int
     accountant: str
     libraries: Mapping[str, str]

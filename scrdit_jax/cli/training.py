@@ -134,7 +134,7 @@ def prepare(
 @click.option("--dp-delta", type=float, metavar="D", help="[default: 1e-5, or 0.1 / cells if that is less]")
 @click.option("--dp-clip", type=float, metavar="C", help="Greatest norm of one's gradient.  [default: 1]")
 @click.option("--dp-cells", type=int, metavar="K", help="Cells that a donor gives a step at most.  [default: 16]")
-@click.option("--dp-microbatch", type=int, metavar="N", help="Gradients in memory at once.  [default: 8]")
+@click.option("--dp-microbatch", type=int, metavar="N", help="Gradients in memory at once.")
 @click.option("--checkpoint-every", type=int, help="Steps between checkpoints.")
 @click.option("--keep", type=int, help="How many of the newest checkpoints stay, beside the best.  [default: 3]")
 @click.option("--evaluate-every", type=float, metavar="EPOCHS", help="Score validation cells; see evaluations.jsonl.")

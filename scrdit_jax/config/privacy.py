@@ -18,7 +18,7 @@ class PrivacyConfig:
 
     The unit of privacy is a cell, or with `data.donor_key` a donor, who gives at most `dp_cells` cells a step. Each
     unit's gradient is clipped to the norm `dp_clip`; `dp_microbatch` units' gradients are in memory at once on a
-    device. Without `dp_delta` it is `delta_of` the number of units. An infinite `dp_epsilon` is all of it but the
+    device (None: what is fastest there). Without `dp_delta` it is `delta_of` the number of units. An infinite `dp_epsilon` is all of it but the
     noise: no privacy, to see what the noise costs.
     """
 
@@ -26,7 +26,7 @@ class PrivacyConfig:
     dp_delta: float | None = None
     dp_clip: float = 1.0
     dp_cells: int = 16
-    dp_microbatch: int = 8
+    dp_microbatch: int | None = None
 
     def __post_init__(self) -> None:
         given = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
@@ -42,7 +42,8 @@ class PrivacyConfig:
             )
         require_real("dp_clip", self.dp_clip, 0, open_low=True)
         require_whole("dp_cells", self.dp_cells, 1)
-        require_whole("dp_microbatch", self.dp_microbatch, 1)
+        if self.dp_microbatch is not None:
+            require_whole("dp_microbatch", self.dp_microbatch, 1)
 
     @property
     def on(self) -> bool:

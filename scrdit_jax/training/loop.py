@@ -211,15 +211,15 @@ class _Session:
 
     def _initial_state(self) -> TrainState:
         def initial_params(params: Any, teacher_params: Any) -> Any:
-            start = Start(self.prediction, self.prepared.gene_marginals, teacher_params)
+            marginals = self.prepared.gene_marginals if self.private is None else self.private.marginals
+            start = Start(self.prediction, marginals, teacher_params)
             return self.objective.initial_params(params, start)
 
         return initial_state(
             self.network,
             self.network.genes,
             self.config.training,
-            # Each gene's marginals are the training cells'.
-            initial_params=initial_params if self.private is None else None,
+            initial_params=initial_params,
             teacher_params=None if self.teacher is None else self.teacher.params,
             params=None if self.base is None else params_to_begin(self.base, self.metadata),
         )

@@ -44,7 +44,7 @@ def not_covered(
     config: RunConfig, metadata: DatasetMetadata, conditions: ConditionTable | None, base: Model | None, unit: str
 ) -> tuple[str, ...]:
     """In plain words, everything that the model or its record has of the cells beside the weights."""
-    sizes = f"how many {unit}s and cells there are to train on, and how many cells are held out"
+    sizes = f"how many cells there are{'' if unit == 'cell' else f' and of how many {unit}s'}, to train on and held out"
     if base is not None:
         known = base.privacy
         earlier = (

@@ -22,8 +22,12 @@ from ..step import Step
 from .accounting import ACCOUNTANT, LIBRARIES, Mechanism, calibrated
 from .coverage import not_covered, record_without_cells
 from .key import PrivacyKey
+from .marginals import private_marginals
 from .step import Drawn, make_private_step
 from .units import Draw, Units
+
+# Gradients at once, where nothing else is asked for: one after another is fastest on a CPU, whose caches hold one.
+MICROBATCH, MICROBATCHED = {"cpu": 1}, 16
 
 
 @dataclass(frozen=True)
@@ -36,9 +40,15 @@ class Begun:
     record: PrivacyRecord | None = None
     complete: bool = False
 
+    @property
+    def mechanism(self) -> Mechanism:
+        """That of the newest checkpoint."""
+        known = self.record
+        return Mechanism(known.noise_multiplier, known.sampling_probability, known.marginals_noise_multiplier)
+
     def without_record_of_cells(self, prepared: Prepared) -> Prepared:
         """The cells with a record that tells less of them."""
-        return replace(prepared, metadata=record_without_cells(prepared.metadata, self.key), marginals=None)
+        return replace(prepared, metadata=record_without_cells(prepared.metadata, self.key))
 
     def keep_key(self) -> None:
         """For the next call, should this one be interrupted."""
@@ -78,7 +88,8 @@ class PrivateTraining:
         base: Model | None,
     ) -> None:
         """`conditions` go with the model, which trains `base` further. BadConfig for a batch that cannot be drawn."""
-        self.run, self.config, self.keys = begun.run, config, begun.key.steps
+        self.run, self.config, self.keys, self.cells = begun.run, config, begun.key.steps, prepared.train.X
+        self.microbatch = config.privacy.dp_microbatch or MICROBATCH.get(jax.default_backend(), MICROBATCHED)
         self.unit = "cell" if config.data.donor_key is None else "donor"
         self.units = _units_of(prepared, config, begun.key)
         privacy, count, batch = config.privacy, len(self.units), config.training.batch_size
@@ -91,9 +102,11 @@ class PrivateTraining:
         self.delta = privacy.delta_of(count)
         # A run keeps to its noise, whatever another version of the library would find.
         if begun.record is None:
-            self.mechanism = calibrated(privacy.dp_epsilon, self.delta, batch / most, config.training.steps)
+            self.mechanism = calibrated(
+                privacy.dp_epsilon, self.delta, batch / most, config.training.steps, marginals=base is None
+            )
         else:
-            self.mechanism = Mechanism(begun.record.noise_multiplier, begun.record.sampling_probability)
+            self.mechanism = begun.mechanism
         found = not_covered(config, prepared.metadata, conditions, base, self.unit)
         self._not_covered = found if begun.record is None else begun.record.not_covered
         self._epsilon = lru_cache(lambda steps: self.mechanism.epsilon(steps, self.delta))
@@ -111,18 +124,24 @@ class PrivateTraining:
             scaling,
             multiplier=self.mechanism.multiplier,
             expected=self.mechanism.probability * len(self.units),
+            microbatch=self.microbatch,
             axis_name=axis_name,
         )
 
     def draw(self, step: int, devices: int) -> Draw:
         """Who takes part in a step: the units spread evenly over the devices, on each the empty slots last in the order
         in which microbatches are taken."""
-        microbatch = self.config.privacy.dp_microbatch
-        drawn = self.units.draw(step, self.mechanism.probability, devices * microbatch)
+        drawn = self.units.draw(step, self.mechanism.probability, devices * self.microbatch)
         share = len(drawn.rows) // devices
-        order = optional("jax_privacy.sharding_utils", extra="privacy").compute_early_stopping_order(share, microbatch)
+        order = optional("jax_privacy.sharding_utils", extra="privacy").compute_early_stopping_order(
+            share, self.microbatch
+        )
         slots = (np.arange(devices)[:, None] + devices * order[None, :]).ravel()
         return Draw(drawn.rows[slots], drawn.present[slots])
+
+    def marginals(self) -> np.ndarray:
+        """What the training cells say of each gene, with noise."""
+        return private_marginals(self.cells, self.units, self.mechanism.marginals)
 
     def feed(self, step: int, devices: int, batches: Batches | None) -> Drawn | Draw:
         """What the devices are given; None for `batches` whose cells lie there already."""
@@ -145,6 +164,7 @@ class PrivateTraining:
             clip=privacy.dp_clip,
             noise_multiplier=mechanism.multiplier,
             sampling_probability=mechanism.probability,
+            marginals_noise_multiplier=mechanism.marginals,
             steps=steps,
             accountant=ACCOUNTANT,
             libraries=versions(LIBRARIES),

@@ -58,6 +58,7 @@ def make_private_step(
     *,
     multiplier: float,
     expected: float,
+    microbatch: int,
     axis_name: str | None = None,
 ) -> Step:
     """A pure function (state, Drawn, StepKeys) -> (state, metrics) as `step.make_step` has it, with noise of deviation
@@ -67,7 +68,7 @@ def make_private_step(
     """
     training, privacy = config.training, config.privacy
     losses = make_losses(network, config, scaling)
-    clipped_sum = make_clipped_sum(losses, clip=privacy.dp_clip, microbatch=privacy.dp_microbatch)
+    clipped_sum = make_clipped_sum(losses, clip=privacy.dp_clip, microbatch=microbatch)
     privatizer = optional("jax_privacy.noise_addition", extra="privacy").gaussian_privatizer
     optimizer = make_optimizer(training)
 

@@ -45,6 +45,11 @@ class Units:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    @property
+    def are_cells(self) -> bool:
+        """Whether each is one cell."""
+        return len(self.order) == len(self)
+
     def room(self, probability: float, multiple: int) -> int:
         """How many slots a step has: a multiple of so many."""
         mean = probability * len(self)
