@@ -18,8 +18,8 @@ class PrivacyConfig:
 
     The unit of privacy is a cell, or with `data.donor_key` a donor, who gives at most `dp_cells` cells a step. Each
     unit's gradient is clipped to the norm `dp_clip`; `dp_microbatch` units' gradients are in memory at once on a
-    device (None: what is fastest there). Without `dp_delta` it is `delta_of` the number of units. An infinite `dp_epsilon` is all of it but the
-    noise: no privacy, to see what the noise costs.
+    device (None: what is fastest there). Without `dp_delta` it is `delta_of` the number of units. An infinite
+    `dp_epsilon` is all of it but the noise: no privacy, to see what the noise costs.
     """
 
     dp_epsilon: float | None = None
