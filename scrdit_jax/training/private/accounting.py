@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ...extras import optional
@@ -41,18 +42,28 @@ def calibrated(epsilon: float, delta: float, probability: float, steps: int, *, 
     """The mechanism of least noise of which so many steps spend `epsilon` at most, those `marginals` with them."""
     if epsilon == math.inf:
         return Mechanism(0.0, probability, 0.0 if marginals else None)
-    library, of_marginals = optional("dp_accounting", extra="privacy"), None
+    of_marginals = None
     if marginals:
-        share = MARGINALS_SHARE * epsilon
-        of_marginals = library.calibrate_dp_mechanism(_accountant, library.GaussianDpEvent, share, delta, tol=TOLERANCE)
-    multiplier = library.calibrate_dp_mechanism(
-        _accountant,
-        lambda found: Mechanism(found, probability, of_marginals)._event(steps),
-        epsilon,
-        delta,
-        tol=TOLERANCE,
-    )
-    return Mechanism(float(multiplier), probability, of_marginals)
+        event = optional("dp_accounting", extra="privacy").GaussianDpEvent
+        of_marginals = _least(event, MARGINALS_SHARE * epsilon, delta)
+    multiplier = _least(lambda found: Mechanism(found, probability, of_marginals)._event(steps), epsilon, delta)
+    return Mechanism(multiplier, probability, of_marginals)
+
+
+def _least(event: Callable[[float], Any], epsilon: float, delta: float) -> float:
+    """The least noise multiplier of which the `event` spends `epsilon` at most."""
+
+    def is_enough(multiplier: float) -> bool:
+        return _accountant().compose(event(multiplier)).get_epsilon(delta) <= epsilon
+
+    library, upper = optional("dp_accounting", extra="privacy"), 1.0
+    # From above, by factors of two: the less the noise, the longer the distributions.
+    while not is_enough(upper):
+        upper *= 2
+    while is_enough(upper / 2):
+        upper /= 2
+    bracket = library.ExplicitBracketInterval(upper / 2, upper)
+    return float(library.calibrate_dp_mechanism(_accountant, event, epsilon, delta, bracket, tol=TOLERANCE))
 
 
 def _accountant() -> Any:
