@@ -132,7 +132,7 @@ def prepare(
     help="Train with differential privacy, for each cell or with --donor-key each donor: the less, the more private.",
 )
 @click.option("--dp-delta", type=float, metavar="D", help="[default: 1e-5, or 0.1 / cells if that is less]")
-@click.option("--dp-clip", type=float, metavar="C", help="Greatest norm of one's gradient.  [default: 1]")
+@click.option("--dp-clip", type=float, metavar="C", help="Greatest norm of one's gradient.  [default: 0.1]")
 @click.option("--dp-cells", type=int, metavar="K", help="Cells that a donor gives a step at most.  [default: 16]")
 @click.option("--dp-microbatch", type=int, metavar="N", help="Gradients in memory at once.")
 @click.option("--checkpoint-every", type=int, help="Steps between checkpoints.")

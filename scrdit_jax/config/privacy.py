@@ -24,7 +24,7 @@ class PrivacyConfig:
 
     dp_epsilon: float | None = None
     dp_delta: float | None = None
-    dp_clip: float = 1.0
+    dp_clip: float = 0.1
     dp_cells: int = 16
     dp_microbatch: int | None = None
 
