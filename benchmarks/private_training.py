@@ -4,10 +4,10 @@
     python -m benchmarks.private_training --epsilon 2 --epsilon 10 --on test --out DIR
     python -m benchmarks.private_training --cost --preset demo --out DIR      how long a step takes, with and without
 
-Beside the epsilons stand the same recipe clipped but without noise, without either, and the preset `demo`. Scores are of
-as many cells as are held out on that side; attacks are on training cells, with all held-out cells as the others. DIR
-gets results.json, table.md and curve.png; every row is kept in rows.json as soon as it is measured, and the same command
-goes on where it was stopped.
+Beside the epsilons stand the same recipe clipped but without noise, without either, and the preset `demo`. Scores are
+of as many cells as are held out on that side; attacks are on training cells, with all held-out cells as the others. DIR
+gets results.json, table.md and curve.png; every row is kept in rows.json as soon as it is measured, and the same
+command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -101,9 +101,7 @@ def table(rows: Sequence[Row]) -> str:
 
     def line(row: Row) -> list[str]:
         noise = row["privacy"].get("noise_multiplier")
-        scores = [
-            f"{row['scores'][score]:.3f}" if score != "mmd_pca" else f"{row['scores'][score]:.4f}" for score in SCORES
-        ]
+        scores = [f"{row['scores'][name]:.{4 if name == 'mmd_pca' else 3}f}" for name in SCORES]
         attacks = [estimate_text(Estimate(**estimate)) for estimate in row["membership"].values()]
         return [row["recipe"], "" if noise is None else f"{noise:.2f}", *scores, *attacks]
 
