@@ -102,6 +102,7 @@ def test_prepare_train_sample_evaluate_and_info(scrdit, cells_h5ad, preset, tmp_
     assert "60 synthetic cells x 24 genes" in text
     assert "5 network evaluations" in text
     assert "step 2 of 2" in scrdit("info", "run")[1]
+    assert "held_out.h5ad holds real cells: delete it before you give the run to anyone" in scrdit("info", "run")[1]
     for real, out in (("run", "report"), (cells_h5ad, "report_of_file")):
         status, text = scrdit("evaluate", real, "cells.h5ad", "--out", out, "--repeats", 1)
         assert status == 0, text

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    real: Run | Data, synthetic: AnnData | Path | str, *, out: Path | str | None = None, seed: int = 0, repeats: int = 5
+    real: Run | Data,
+    synthetic: AnnData | Path | str,
+    *,
+    out: Path | str | None = None,
+    seed: int = 0,
+    repeats: int = 5,
+    donor_key: str | None = None,
 ) -> Report:
     """Score synthetic cells against real cells never trained on, beside real-vs-real and genes-shuffled.
 
@@ -28,7 +34,7 @@ def evaluate(
     ----------
     real
         The run (its held-out cells are used), or cells in any form `train` takes: of those, the ones the model was
-        trained on are left out of the comparison, and say whether the model copies them.
+        trained on are left out of the comparison, and say whether the model copies them, or gives them away.
     synthetic
         The cells, or their file.
     out
@@ -37,6 +43,9 @@ def evaluate(
         Of the random splits, the forest and the t-SNE.
     repeats
         Random splits to average over.
+    donor_key
+        Column of obs with donors, to ask whether a donor's cells were trained on; None: that of the model, if whole
+        donors were held out. A donor must have training cells, or held-out ones, but not both.
 
     Returns
     -------
@@ -51,7 +60,7 @@ def evaluate(
     from ..evaluation.report import evaluate as report
 
     cells = compared_cells(real.path if isinstance(real, Run) else real, synthetic)
-    return report(cells, out=None if out is None else Path(out), seed=seed, repeats=repeats)
+    return report(cells, out=None if out is None else Path(out), seed=seed, repeats=repeats, donor_key=donor_key)
 
 
 def benchmark(

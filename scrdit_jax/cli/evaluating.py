@@ -22,14 +22,20 @@ from .making import dtype_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for report.html and report.json.")
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Random halves to average over.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the halves, the forest and the t-SNE.")
-def evaluate(real: Path, synthetic: Path, out: Path, repeats: int, seed: int) -> None:
+@click.option(
+    "--donor-key",
+    metavar="COLUMN",
+    help="Attack donors, too: which were trained on?  [default: that of the model, if it held out whole donors]",
+)
+def evaluate(real: Path, synthetic: Path, out: Path, repeats: int, seed: int, donor_key: str | None) -> None:
     """Score SYNTHETIC cells against REAL ones: a run (its held-out cells), or a file of cells.
 
-    Cells the model was trained on are left out of REAL. Every score stands beside real-vs-real and genes-shuffled.
+    Cells the model was trained on are left out of REAL; where the file has them, the report says whether they were
+    copied and can be found out ("Privacy"). Every score stands beside real-vs-real and genes-shuffled.
     """
     from .. import api
 
-    report = api.evaluate(real, synthetic, out=out, repeats=repeats, seed=seed)
+    report = api.evaluate(real, synthetic, out=out, repeats=repeats, seed=seed, donor_key=donor_key)
     click.echo(str(report))
     click.echo(f"\nreport: {out / 'report.html'}")
 

@@ -45,9 +45,9 @@ def split_cells(
     """The split of cells with this `obs`, single or by donor as `config` says; `among` (cell,) bool are those in use.
 
     A donor's number never changes, and the border is the share to be held out. Where donors are so few or so unequal
-    that this would hold out less than half or more than one and a half times that share of the cells, or would leave
-    training or held-out cells without a donor, it is moved to the next donor's number that brings the share nearest;
-    so only then may a further donor put another on the other side. A `border` that was found before is kept.
+    that the share of cells would be off by more than half, or training or held-out cells would be without a donor,
+    the border is moved to the donor's number that brings the share nearest; so only then may a further donor put
+    another on the other side. A `border` that was found before is kept.
     BadInput where donors are not named, or where there is one only and cells are to be held out.
     """
     if config.donor_key is None:

@@ -26,13 +26,14 @@ class ComparedCells:
     """Synthetic cells, real ones that their model never saw, and those it was trained on, all on one log scale.
 
     `training` may stay on the disk; it is None where those cells are not known, and `no_training` then says why, and
-    what to do about it.
+    what to do about it. `donor_key` is the column of obs by which whole donors were held out, where they were.
     """
 
     held_out: AnnData
     synthetic: AnnData
     training: Cells | None = None
     no_training: str = NO_RECORD
+    donor_key: str | None = None
 
 
 def compared_cells(real: Data, synthetic: AnnData | Path | str) -> ComparedCells:
@@ -47,7 +48,8 @@ def compared_cells(real: Data, synthetic: AnnData | Path | str) -> ComparedCells
     if not isinstance(real, AnnData) and (Path(real) / HELD_OUT).is_file():
         training, why = _training_of_run(Path(real), record)
         held_out = read_cells(Path(real) / HELD_OUT)
-        return ComparedCells(held_out=held_out, synthetic=synthetic, training=training, no_training=why)
+        key = None if record is None else record.metadata.settings.donor_key
+        return ComparedCells(held_out=held_out, synthetic=synthetic, training=training, no_training=why, donor_key=key)
     if not isinstance(real, AnnData) and (Path(real) / CONFIG).is_file():
         raise BadInput(f"run {real} has no held-out cells (imported weights?); give a file of real cells instead")
     cells, source = load_cells(real)
@@ -57,7 +59,8 @@ def compared_cells(real: Data, synthetic: AnnData | Path | str) -> ComparedCells
     if not held_out.n_obs:
         raise BadInput(f"{source}: every cell that could be compared was trained on; give cells that were held out")
     training, why = _if_whole(training, record, source)
-    return ComparedCells(held_out=held_out, synthetic=synthetic, training=training, no_training=why)
+    key = record.metadata.settings.donor_key
+    return ComparedCells(held_out=held_out, synthetic=synthetic, training=training, no_training=why, donor_key=key)
 
 
 def _record_of(synthetic: AnnData) -> Provenance | None:
