@@ -45,6 +45,7 @@ def not_covered(
 ) -> tuple[str, ...]:
     """In plain words, everything that the model or its record has of the cells beside the weights."""
     sizes = f"how many cells there are{'' if unit == 'cell' else f' and of how many {unit}s'}, to train on and held out"
+    sizes = [sizes, *_of_split(metadata)]
     if base is not None:
         known = base.privacy
         earlier = (
@@ -54,8 +55,14 @@ def not_covered(
             f"{known.epsilon:.4g} at delta {known.delta:.2g})"
         )
         own_table = [] if base.conditions is not None else _of_conditions(conditions)
-        return (earlier, sizes, *own_table)
-    return (*_of_genes(config, metadata), *_of_conditions(conditions), *_of_types(metadata), sizes)
+        return (earlier, *sizes, *own_table)
+    return (*_of_genes(config, metadata), *_of_conditions(conditions), *_of_types(metadata), *sizes)
+
+
+def _of_split(metadata: DatasetMetadata) -> list[str]:
+    if metadata.donor_border is None or not metadata.n_held_out:
+        return []
+    return ["which donors are held out, as with few donors that hangs on how many cells each has"]
 
 
 def _of_genes(config: RunConfig, metadata: DatasetMetadata) -> list[str]:

@@ -15,7 +15,8 @@ from ...conditioning.table import ConditionTable
 from ...config import RunConfig
 from ...data.batches import Batch, Batches
 from ...data.preparing import Prepared
-from ...errors import BadConfig, BadInput, RunMismatch
+from ...data.splitting import donor_names
+from ...errors import BadConfig, RunMismatch
 from ...extras import optional, versions
 from ...privacy import PrivacyRecord
 from ..step import Step
@@ -181,6 +182,4 @@ def _units_of(prepared: Prepared, config: RunConfig, key: PrivacyKey) -> Units:
     column, obs = config.data.donor_key, prepared.train.obs
     if column is None:
         return Units.cells(len(obs), key.draws)
-    if column not in obs or obs[column].isna().any():
-        raise BadInput(f"{prepared.metadata.source}: obs has no {column!r}, or cells without; name whose each cell is")
-    return Units.donors(obs[column], config.privacy.dp_cells, key.draws)
+    return Units.donors(donor_names(obs, column, prepared.metadata.source), config.privacy.dp_cells, key.draws)

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 # Room is made for so many deviations more than are drawn on average; a larger draw is given more room.
 DEVIATIONS = 6
@@ -36,9 +35,9 @@ class Units:
         return cls(np.arange(count), np.arange(count + 1), 1, key)
 
     @classmethod
-    def donors(cls, names: pd.Series, most: int, key: np.ndarray) -> Units:
+    def donors(cls, names: np.ndarray, most: int, key: np.ndarray) -> Units:
         """`names` (cell,) says whose each cell is."""
-        codes, found = pd.factorize(names.astype(str), sort=True)
+        found, codes = np.unique(names, return_inverse=True)
         counts = np.bincount(codes, minlength=len(found))
         return cls(np.argsort(codes, kind="stable"), np.append(0, np.cumsum(counts)), most, key)
 
