@@ -4,10 +4,10 @@
     python -m benchmarks.private_training --epsilon 2 --epsilon 10 --on test --out DIR
     python -m benchmarks.private_training --cost --preset demo --out DIR      how long a step takes, with and without
 
-Beside the epsilons stand the same recipe clipped but without noise, without either, and the preset `demo`. Scores are
-of as many cells as are held out on that side; attacks are on training cells, with all held-out cells as the others. DIR
-gets results.json, table.md and curve.png; every row is kept in rows.json as soon as it is measured, and the same
-command goes on where it was stopped.
+Beside the epsilons stands the same recipe clipped but without noise, and without either. Scores are of as many cells as
+are held out on that side; attacks are on training cells, with all held-out cells as the others. DIR gets results.json,
+table.md and curve.png; every row is kept in rows.json as soon as it is measured, and the same command goes on where it
+was stopped.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from scrdit_jax.training import loop
 from scrdit_jax.training.private.session import begin
 
 SCORES = {"random_forest_auc": "AUC", "mmd_pca": "PCA-50 MMD", "gene_mean_correlation": "r of gene means"}
-ORDINARY, CLIPPED, DEMO = "without differential privacy", "clipped, no noise", "demo preset"
+ORDINARY, CLIPPED = "without differential privacy", "clipped, no noise"
 STEPS_TIMED = 10
 
 
@@ -57,7 +57,6 @@ def recipes(preset: str, epsilons: Sequence[float]) -> dict[str, RunConfig]:
     return named | {
         CLIPPED: private.with_settings({"dp_epsilon": math.inf}),
         ORDINARY: RunConfig.from_dict(plain),
-        DEMO: load_preset("demo"),
     }
 
 
