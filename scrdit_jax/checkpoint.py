@@ -4,6 +4,7 @@ RUN/config.json       the settings        RUN/held_out.h5ad     cells never trai
 RUN/metrics.jsonl     loss and speed      RUN/checkpoints/STEP  params, averaged params, optimiser, model.json
 RUN/evaluations.jsonl held-out scores     RUN/curve.png         the same as a picture
 RUN/training.lock     who is training     RUN/cells.h5ad        prepared cells of a run whose data are streamed
+RUN/privacy_key_DO_NOT_PUBLISH.json       while a run with differential privacy is trained: what its noise follows from
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from .errors import BadConfig, BadInput, RunMismatch, writing
 from .io.atomic import atomic_write, require_space
 from .io.signals import HeldSignals
 from .paths import readable_path
+from .privacy import PrivacyRecord
 
 # Orbax narrates every save, and its failures at length; those reach the user as exceptions.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
@@ -84,6 +86,11 @@ class Run:
         return self.path / "cells.h5ad"
 
     @property
+    def privacy_key_path(self) -> Path:
+        """What noise and draws of a run with differential privacy follow from; deleted after its last step."""
+        return self.path / "privacy_key_DO_NOT_PUBLISH.json"
+
+    @property
     def held_out_path(self) -> Path:
         """Cells never trained on, on the model's scale and genes."""
         return self.path / "held_out.h5ad"
@@ -116,7 +123,7 @@ class Model:
     """What sampling needs: settings, what was found about the data, and params (averaged ones where there are).
 
     `conditions` is None for a model that was not trained here. `fitted` are timesteps fitted to it, by their number,
-    for solvers that draw clean cells.
+    for solvers that draw clean cells. `privacy` is None for one that was trained without differential privacy.
     """
 
     config: RunConfig
@@ -125,6 +132,7 @@ class Model:
     step: int
     conditions: ConditionTable | None = None
     fitted: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    privacy: PrivacyRecord | None = None
 
     @cached_property
     def digest(self) -> str:
@@ -190,12 +198,13 @@ class Checkpoints:
         *,
         score: float | None = None,
         fitted: Mapping[int, Sequence[int]] | None = None,
+        privacy: PrivacyRecord | None = None,
     ) -> None:
         """Save a TrainState with everything a model needs; returns while the files are still being written.
 
         Raises DiskFull, with nothing written, where there is no space for it. `conditions` are those of the training
         cells, None where the model was trained elsewhere; `score` is of its held-out cells, the lower the better;
-        `fitted`, see Model.
+        `fitted` and `privacy`, see Model.
         """
         state = _of_this_process(state)
         items = {
@@ -208,6 +217,7 @@ class Checkpoints:
                     "metadata": metadata.to_dict(),
                     "step": int(state.step),
                     "fitted": {str(steps): list(map(int, taus)) for steps, taus in (fitted or {}).items()},
+                    **({} if privacy is None else {"privacy": privacy.to_dict()}),
                 }
             ),
         }
@@ -288,7 +298,11 @@ class Checkpoints:
         found = self._restore(ocp.args.Composite(**{name: ocp.args.StandardRestore()}))
         params, conditions = jax.tree.map(np.asarray, found[name]), self._conditions(metadata)
         fitted = {int(steps): tuple(taus) for steps, taus in record.get("fitted", {}).items()}
-        return Model(config, metadata, params, record["step"], conditions, fitted)
+        return Model(config, metadata, params, record["step"], conditions, fitted, _privacy_of(record))
+
+    def privacy(self) -> PrivacyRecord | None:
+        """With what differential privacy the newest checkpoint was trained."""
+        return _privacy_of(self._record()[2])
 
     def conditions(self) -> ConditionTable | None:
         """What the newest checkpoint says of new cells' conditions; None for a model that was trained elsewhere."""
@@ -319,6 +333,10 @@ class Checkpoints:
 def _of_this_process(state: Any) -> Any:
     """Arrays on the host where processes train together: orbax would have those on devices be everybody's."""
     return state if jax.process_count() == 1 else jax.device_get(state)
+
+
+def _privacy_of(record: Mapping[str, Any]) -> PrivacyRecord | None:
+    return PrivacyRecord.from_dict(record["privacy"]) if "privacy" in record else None
 
 
 def _best(metrics: Mapping[str, float], *, name: str) -> float:

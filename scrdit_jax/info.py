@@ -59,6 +59,7 @@ def _describe_cells(record: Provenance, cells: object) -> list[str]:
         f"seed {sampling['seed']}",
         f"from {models} trained {record.models[0].step} steps on {metadata.source} ({trained} cells)",
         *([f"of these: {listed(quotas)}"] if quotas else []),
+        *(line for model in record.models if model.privacy is not None for line in model.privacy.sentences()),
     ]
 
 
@@ -116,6 +117,7 @@ def _describe_run(run: Run) -> list[str]:
         *([f"the best held-out score is that of step {best}"] if best is not None else []),
         *([f"cell types: {types}"] if types else []),
         *(f"conditioned on {v.name}: {', '.join(v.categories)}" for v in metadata.variables),
+        *([] if model.privacy is None else model.privacy.sentences()),
         *metadata.notes,
         *_real_cells_in(run),
     ]

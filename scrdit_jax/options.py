@@ -76,6 +76,12 @@ class SettingChanges(TypedDict, total=False):
     keep: int
     log_every: int
     seed: int
+    # privacy
+    dp_epsilon: float | None
+    dp_delta: float | None
+    dp_clip: float
+    dp_cells: int
+    dp_microbatch: int | None
 
 
 class SamplingOptions(TypedDict, total=False):

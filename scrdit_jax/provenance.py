@@ -16,6 +16,7 @@ from .data.metadata import DatasetMetadata
 from .errors import BadInput, OutputExists, ScrditError
 from .io.reading import read_part
 from .paths import readable_path
+from .privacy import PrivacyRecord
 from .records import checked
 
 KEY = "scrdit"
@@ -26,23 +27,28 @@ COMPARED = ("cells", "quotas", "sampling", "timesteps", "models")
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """A model that made cells: the digest of its weights and settings, and what it was trained on."""
+    """A model that made cells: the digest of its weights and settings, what it was trained on, and with what
+    differential privacy (None: without)."""
 
     digest: str
     step: int
     config: RunConfig
     metadata: DatasetMetadata
+    privacy: PrivacyRecord | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values."""
         plain = {"config": self.config.to_dict(), "metadata": self.metadata.to_dict()}
-        return {"digest": self.digest, "step": self.step, **plain}
+        privacy = {} if self.privacy is None else {"privacy": self.privacy.to_dict()}
+        return {"digest": self.digest, "step": self.step, **plain, **privacy}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelRecord:
         """The inverse of `to_dict`."""
         config = RunConfig.from_dict(values["config"])
-        return checked(cls(values["digest"], values["step"], config, DatasetMetadata.from_dict(values["metadata"])))
+        privacy = PrivacyRecord.from_dict(values["privacy"]) if "privacy" in values else None
+        metadata = DatasetMetadata.from_dict(values["metadata"])
+        return checked(cls(values["digest"], values["step"], config, metadata, privacy))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ LAYERS = [
     {"conditioning"},
     {"data", "diffusion"},
     {"networks", "sampling"},
-    {"attention", "checkpoint", "families", "provenance"},
+    {"attention", "checkpoint", "families", "privacy", "provenance"},
     {"evaluation"},
     {"training", "generation"},
     {"importing"},

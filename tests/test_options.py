@@ -4,7 +4,7 @@ import inspect
 from dataclasses import fields
 
 import scrdit_jax as scrdit
-from scrdit_jax.config import DataConfig, DiffusionConfig, SamplingConfig, TrainingConfig
+from scrdit_jax.config import DataConfig, DiffusionConfig, PrivacyConfig, SamplingConfig, TrainingConfig
 from scrdit_jax.networks.dit import DiTConfig
 from scrdit_jax.networks.unet import UNetConfig
 from scrdit_jax.options import SamplingOptions, SettingChanges
@@ -15,7 +15,8 @@ def names(*configs):
 
 
 def test_every_setting_has_a_typed_keyword():
-    known = names(DataConfig, DiffusionConfig, TrainingConfig, DiTConfig, UNetConfig) | {"architecture"}
+    sections = (DataConfig, DiffusionConfig, TrainingConfig, PrivacyConfig, DiTConfig, UNetConfig)
+    known = names(*sections) | {"architecture"}
     assert set(SettingChanges.__annotations__) == known
     assert set(SamplingOptions.__annotations__) == names(SamplingConfig)
 

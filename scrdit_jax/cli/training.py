@@ -142,6 +142,16 @@ def prepare(
 @click.option("--teacher", metavar="RUN", help="A run that the loss learns from, where it has a teacher.")
 @click.option("--dtype", type=click.Choice(DTYPES), help="What the network computes in; weights stay float32.")
 @click.option("--accumulate", type=WHOLE, metavar="N", help="Take a batch in N parts, for less memory.")
+@click.option(
+    "--dp-epsilon",
+    type=REAL,
+    metavar="E",
+    help="Train with differential privacy, for each cell or with --donor-key each donor: the less, the more private.",
+)
+@click.option("--dp-delta", type=REAL, metavar="D", help="[default: 1e-5, or 0.1 / cells if that is less]")
+@click.option("--dp-clip", type=REAL, metavar="C", help="Greatest norm of one's gradient.  [default: 0.1]")
+@click.option("--dp-cells", type=WHOLE, metavar="K", help="Cells that a donor gives a step at most.  [default: 16]")
+@click.option("--dp-microbatch", type=WHOLE, metavar="N", help="Gradients in memory at once.")
 @click.option("--checkpoint-every", type=WHOLE, help="Steps between checkpoints.")
 @click.option("--keep", type=WHOLE, help="How many of the newest checkpoints stay, beside the best.  [default: 3]")
 @click.option("--evaluate-every", type=REAL, metavar="EPOCHS", help="Score validation cells; see evaluations.jsonl.")

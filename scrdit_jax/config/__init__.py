@@ -3,6 +3,7 @@
 from .checks import DTYPES, SAMPLING_DTYPES
 from .data import GENE_ORDERS, GENE_SELECTIONS, NORMALIZATIONS, DataConfig, GeneGroups
 from .presets import PRESET_FOLDER, load_preset, preset_names, preset_path
+from .privacy import PrivacyConfig
 from .run_config import (
     CONDITIONS,
     OPERATIONAL,
@@ -27,6 +28,7 @@ __all__ = [
     "DiffusionConfig",
     "GeneGroups",
     "NetworkConfig",
+    "PrivacyConfig",
     "RunConfig",
     "SamplingConfig",
     "TrainingConfig",

@@ -1,4 +1,4 @@
-"""The settings of a run: its data, its network, its diffusion process and its training."""
+"""The settings of a run: its data, its network, its diffusion process, its training and its privacy."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..errors import BadConfig
 from ..registry import NETWORKS, OBJECTIVES, PREDICTIONS
 from .checks import BATCH, DTYPES, SEED, Choice, Real, Whole, check_fields, require, shown
 from .data import DataConfig, GeneGroups, upgraded
+from .privacy import PrivacyConfig
 from .sampling import MOST_TIMESTEPS
 
 # Bins of each gene, for a prediction that chooses among them, unless the settings of the data say how many.
@@ -151,13 +152,15 @@ class RunConfig:
     """Everything that decides what a run is; equal configs on equal data give equal models.
 
     `origin` is the digest of the model that the run trains further, None for a run of its own. A prediction that needs
-    each gene's quantiles sets `data.quantiles` to QUANTILES, where that is 0.
+    each gene's quantiles sets `data.quantiles` to QUANTILES, where that is 0; what differential privacy cannot be had
+    with is left out of `training`.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
     network: Annotated[NetworkConfig, _network] = field(default_factory=lambda: make_network_config({}))
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     origin: str | None = None
 
     def __post_init__(self) -> None:
@@ -177,12 +180,17 @@ class RunConfig:
             raise BadConfig(f"loss {loss!r} learns from a teacher, and there is none; give a run as --teacher")
         if self.training.teacher is not None and not objective.needs_teacher:
             raise BadConfig(f"loss {loss!r} learns from no teacher; leave --teacher out, or use another --loss")
+        if self.privacy.on:
+            training = self.privacy.of_training(self.training, self.data, self.origin)
+            object.__setattr__(self, "training", training)
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, ready for JSON."""
-        values = {"format": FORMAT} | dataclasses.asdict(self)
+        values = {"format": FORMAT} | dataclasses.asdict(self) | {"privacy": self.privacy.to_dict()}
         if self.origin is None:
             del values["origin"]
+        if not self.privacy.on:
+            del values["privacy"]
         return values
 
     @classmethod
@@ -237,10 +245,12 @@ class RunConfig:
     def differences_to(self, earlier: RunConfig) -> list[str]:
         """What keeps this config from continuing a run of an `earlier` one; empty where nothing does.
 
-        More steps may be asked for where the learning rate does not depend on how many there are.
+        More steps may be asked for where neither learning rate nor noise depends on how many there are.
         """
-        free = {f"training.{name}" for name in OPERATIONAL}
-        if self.training.steps > earlier.training.steps and self.training.learning_rate_schedule == "constant":
+        free = {"privacy.dp_microbatch", *(f"training.{name}" for name in OPERATIONAL)}
+        longer = self.training.steps > earlier.training.steps
+        # The noise is what so many steps need.
+        if longer and self.training.learning_rate_schedule == "constant" and not self.privacy.on:
             free.add("training.steps")
         return [line for line in self.differences(earlier) if line.partition(":")[0] not in free]
 
@@ -263,6 +273,7 @@ SECTIONS: dict[str, Any] = {
     "network": NetworkConfig,
     "diffusion": DiffusionConfig,
     "training": TrainingConfig,
+    "privacy": PrivacyConfig,
 }
 
 

@@ -124,11 +124,19 @@ class Batches:
         pieces = self._pieces(step, share)
         rows = np.concatenate([window.rows[places] for window, places in pieces])
         if self.in_memory:
-            cells = self._for_device(self.cells[rows])
-        else:
-            cells = self._for_device(sparse.vstack([window.cells[places] for window, places in pieces], format="csr"))
+            return self.of_rows(rows)
+        return self._batch(rows, sparse.vstack([window.cells[places] for window, places in pieces], format="csr"))
+
+    def of_rows(self, rows: np.ndarray) -> Batch:
+        """Those cells, of any number and in any order; from a disk, where they lie apart, slowly."""
+        if self.in_memory:
+            return self._batch(rows, self.cells[rows])
+        found, places = np.unique(rows, return_inverse=True)
+        return self._batch(rows, self.cells.take(found)[places])
+
+    def _batch(self, rows: np.ndarray, cells: sparse.csr_matrix) -> Batch:
         others = (self.labels, self.states, self.log_sizes)
-        return Batch(cells, *(None if of_cells is None else of_cells[rows] for of_cells in others))
+        return Batch(self._for_device(cells), *(None if of_cells is None else of_cells[rows] for of_cells in others))
 
     def all(self) -> Batch:
         """All cells, in the input's order, as one batch; of cells in memory."""

@@ -53,7 +53,7 @@ class SampleRequest:
             sampling=asdict(self.sampling),
             timesteps=tuple(table.timestep.tolist()),
             network_evaluations=len(table.timestep) * (1 + guidance_of(trained, self.sampling).evaluations),
-            models=tuple(ModelRecord(m.digest, m.step, m.config, m.metadata) for m in models),
+            models=tuple(ModelRecord(m.digest, m.step, m.config, m.metadata, m.privacy) for m in models),
             version=__version__,
         )
 

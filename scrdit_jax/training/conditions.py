@@ -96,7 +96,10 @@ def in_shared_space(prepared: Prepared, known: ConditionTable | None) -> Prepare
 
 def fit_table(prepared: Prepared, config: RunConfig, *, base: Model | None = None) -> ConditionTable:
     """What a new run's training cells say of the conditions of new cells, and the model `base` that it trains further
-    of combinations that these cells do not have."""
+    of combinations that these cells do not have. With differential privacy the cells are not asked where a base is
+    there, which says it all."""
+    if config.privacy.on and base is not None and base.conditions is not None:
+        return base.conditions
     obs, metadata = prepared.train.obs, prepared.metadata
     table = ConditionTable.fit(
         metadata.variables,

@@ -9,12 +9,13 @@ from typing import Any
 
 from ..checkpoint import Checkpoints, Model, Run, load_model
 from ..conditioning.state import no_axes
-from ..config import RunConfig, TrainingConfig
+from ..config import PrivacyConfig, RunConfig, TrainingConfig
 from ..data.metadata import DatasetMetadata
 from ..data.preparing import Prepared
 from ..data.sources import DataSets, load_adapted
 from ..errors import BadConfig
 from ..networks import with_more_labels
+from .private.coverage import record_of_base
 
 # Settings of the data that say which cells are used, and not what a model is.
 OF_CELLS = ("cell_types", "cell_type_key", "held_out", "donor_key", "seed")
@@ -45,18 +46,19 @@ class Base:
     def settings(self, changes: Mapping[str, Any]) -> RunConfig:
         """The model's settings with `changes` to those of training, and to which cells are used.
 
-        Unless it is given, there are a quarter of the steps; see `fewer_steps`. BadConfig where a change would make
-        another model of it.
+        Unless it is given, there are a quarter of the steps; see `fewer_steps`. Differential privacy is asked for anew.
+        BadConfig where a change would make another model of it.
         """
         known = self.model.config
         if not self.begun:
             training = fewer_steps(known.training, changes)
-            known = replace(known, origin=self.model.digest, training=training)
+            known = replace(known, origin=self.model.digest, training=training, privacy=PrivacyConfig())
         config = known.with_settings(changes)
         own = {f"data.{name}" for name in OF_CELLS}
         for line in config.differences(known):
             setting, _, values = line.partition(":")
-            if setting not in own and (not setting.startswith("training.") or setting == "training.conditions"):
+            changeable = setting.startswith(("training.", "privacy.")) and setting != "training.conditions"
+            if setting not in own and not changeable:
                 here, there = values.removesuffix(" there").split(" here, ")
                 raise BadConfig(
                     f"{setting.partition('.')[2]} is{here}, and {there} in the model of --from, where it cannot be "
@@ -69,6 +71,8 @@ class Base:
         metadata, table = self.model.metadata, self.model.conditions
         axes = no_axes(len(metadata.genes)) if table is None or table.space is None else table.space.alone.axes
         prepared = load_adapted(data, metadata, axes, config.data, transpose=transpose, stored=stored)
+        if config.privacy.on:
+            prepared = replace(prepared, metadata=record_of_base(prepared.metadata, metadata))
         if self.begun and (prepared.metadata.digest, config.data) == (metadata.digest, metadata.settings):
             # The same cells, of which the run has said already what it continues.
             return replace(prepared, metadata=metadata)

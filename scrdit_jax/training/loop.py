@@ -34,6 +34,7 @@ from .multihost import broadcast, broadcast_text, is_primary
 from .objectives import OBJECTIVES, Start
 from .parallel import DEVICES, ParallelStep, parallelise, require_even_shares
 from .prefetch import prefetched
+from .private.session import Begun, PrivateTraining, begin, gather_drawn
 from .run_directory import initialise, locked, raise_everywhere
 from .state import TrainState, initial_state, sampled_params
 from .step import make_losses, make_step
@@ -53,6 +54,7 @@ class TrainingOptions:
     `stop_after` ends this call at that step, `max_minutes` at the first step's end after so long. `scorer` makes, of
     the validation cells, what scores the model at every evaluation; `fit`, of the finished model and the held-out
     cells, the timesteps that it carries. `matrix_rate` (FLOP/s of all devices) is what speed is held against.
+    `on_notes` is given sentences on what differential privacy a run will come to.
     `resident` says whether the training cells lie on the devices; None: where those have memory of their own, and
     enough.
     """
@@ -63,6 +65,7 @@ class TrainingOptions:
     scorer: Callable[[AnnData], ModelScorer] | None = None
     fit: Callable[[Model, AnnData], Mapping[int, Sequence[int] | np.ndarray]] | None = None
     matrix_rate: float | None = None
+    on_notes: Callable[[Sequence[str]], None] | None = None
     resident: bool | None = None
 
 
@@ -91,9 +94,14 @@ def train(
         if broadcast_text(prepared.metadata.digest) != prepared.metadata.digest:
             raise RunMismatch("the processes were not given the same cells; give each the same data")
         with raise_everywhere():
+            begun = begin(run, config) if config.privacy.on else None
+            if begun is not None:
+                if begun.complete:
+                    return run
+                prepared = begun.without_record_of_cells(prepared)
             known, gene_order = known_origin(run, config, prepared.metadata)
             prepared = in_shared_order(prepared, gene_order)
-        session = _Session(run, in_shared_space(prepared, known), config, options, known, base)
+        session = _Session(run, in_shared_space(prepared, known), config, options, known, base=base, begun=begun)
         with Checkpoints(run, keep=config.training.keep) if is_primary() else nullcontext() as checkpoints:
             return Run(run.path, session.advance(checkpoints))
 
@@ -117,9 +125,12 @@ class _Session:
         config: RunConfig,
         options: TrainingOptions,
         known: ConditionTable | None,
+        *,
         base: Model | None,
+        begun: Begun | None,
     ) -> None:
-        """`known` is what a checkpoint of the run says of the conditions, None for a new run."""
+        """`known` is what a checkpoint of the run says of the conditions, None for a new run; `begun` is of a run with
+        differential privacy."""
         self.run, self.prepared, self.config, self.options, self.base = run, prepared, config, options, base
         self.metadata, settings = prepared.metadata, config.training
         training = prepared.train
@@ -137,6 +148,7 @@ class _Session:
         self.batches = Batches(training.X, settings.batch_size, settings.seed, *conditions)
         self.cells = training.n_obs
         with raise_everywhere():
+            self.private = begun and PrivateTraining(begun, prepared, config, self.conditions, base)
             # Refused here, and not by the first step: nothing is written yet.
             self.prediction.for_cells(conditions.log_sizes)
             self.teacher = load_teacher(config, self.metadata)
@@ -149,8 +161,12 @@ class _Session:
                 )
             if is_primary():
                 initialise(run, prepared, config)
+                if begun is not None:
+                    begun.keep_key()
         share = settings.batch_size // jax.process_count()
         self.share = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+        if self.private is not None and options.on_notes is not None:
+            options.on_notes(self.private.record(settings.steps).sentences())
         self.evaluator = self._make_evaluator() if settings.evaluate_every is not None and is_primary() else None
 
     def _parallel_step(self) -> ParallelStep:
@@ -159,20 +175,21 @@ class _Session:
         devices = jax.devices()
         if jax.process_count() == 1:
             devices = usable_devices(settings.batch_size // settings.accumulate, collectives=True)
-        require_even_shares(settings, len(devices))
+        if self.private is None:  # whose batches are filled up
+            require_even_shares(settings, len(devices))
         if devices[0].platform != "cpu":  # whose memory is the host's
             self.batches.room = room_for(self.batches.cells)
         self.resident = self._fits(devices[0]) if self.options.resident is None else self.options.resident
         network = with_fastest_attention(self.network, settings.dtype, gradient=True)
         # One program for all processes, whatever each has found to be fastest.
         network = network.clone(attention=broadcast_text(network.attention))
-        step = make_step(network, self.config, self.metadata.scaling, teacher=self.teacher, axis_name=DEVICES)
-        return parallelise(
-            step,
-            devices,
-            resident=self.batches.all() if self.resident else None,
-            teacher_params=None if self.teacher is None else self.teacher.params,
-        )
+        resident, scaling = self.batches.all() if self.resident else None, self.metadata.scaling
+        if self.private is not None:
+            step = self.private.make_step(network, scaling, DEVICES)
+            return parallelise(step, devices, resident=resident, constant=self.private.keys, gather=gather_drawn)
+        step = make_step(network, self.config, scaling, teacher=self.teacher, axis_name=DEVICES)
+        constant = None if self.teacher is None else self.teacher.params
+        return parallelise(step, devices, resident=resident, constant=constant)
 
     def _fits(self, device: jax.Device) -> bool:
         """Whether the training cells may lie on the devices, which then need only be given numbers of rows."""
@@ -194,7 +211,8 @@ class _Session:
 
     def _initial_state(self) -> TrainState:
         def initial_params(params: Any, teacher_params: Any) -> Any:
-            start = Start(self.prediction, self.prepared.gene_marginals, teacher_params)
+            marginals = self.prepared.gene_marginals if self.private is None else self.private.marginals
+            start = Start(self.prediction, marginals, teacher_params)
             return self.objective.initial_params(params, start)
 
         return initial_state(
@@ -263,10 +281,16 @@ class _Session:
     def _save(self, state: TrainState, done: int, watch: _Watch, score: float | None) -> None:
         fetched = self.step.fetch(state)
         fitted = self._fitted(fetched, watch.logger) if done == self.config.training.steps else None
-        watch.checkpoints.save(fetched, self.config, self.metadata, self.conditions, score=score, fitted=fitted)
+        more = {"score": score, "fitted": fitted, "privacy": self.private and self.private.record(done)}
+        watch.checkpoints.save(fetched, self.config, self.metadata, self.conditions, **more)
+        if self.private is not None and done == self.config.training.steps:
+            self.private.finish(watch.checkpoints)
 
     def _batch(self, number: int) -> Any:
         """This process's share of batch `number`, on its way to the devices."""
+        if self.private is not None:
+            batches = None if self.resident else self.batches
+            return self.step.share(self.private.feed(number, len(self.step.placement.devices), batches))
         if self.resident:
             return self.step.share(self.batches.indices_at(number)[self.share].astype(np.int32))
         return self.step.share(self.batches.at(number, self.share))
@@ -294,7 +318,8 @@ class _Session:
     def _fitted(self, state: TrainState, logger: MetricLogger) -> Mapping[int, Sequence[int]] | None:
         """Timesteps fitted to the finished model, where its prediction can be drawn from."""
         fit = self.options.fit
-        if fit is None or not self.metadata.n_held_out or not self.prediction.is_distribution:
+        # Held-out cells are somebody's too, and nothing is added to what is fitted to them.
+        if fit is None or self.private or not self.metadata.n_held_out or not self.prediction.is_distribution:
             return None
         params = jax.device_get(sampled_params(state))
         with logger.pause():

@@ -95,7 +95,7 @@ class MetricLogger:
                 self._events = writer(str(run.events_path), purge_step=step + 1)
             kept = forget_after(run.metrics_path, step)
             forget_after(run.evaluations_path, step)
-            self.monitor = DivergenceMonitor([line["loss"] for line in kept], least=least_loss)
+            self.monitor = DivergenceMonitor([line["loss"] for line in kept if "loss" in line], least=least_loss)
             with writing(run.metrics_path):
                 self._file = run.metrics_path.open("a")
 
@@ -127,13 +127,15 @@ class MetricLogger:
             return
         (step, metrics, seconds), self._due = self._due, None
         loss, norm = _means(metrics)
-        if self.monitor.check(loss) or not np.isfinite(norm):
+        self._require_finite(step, loss, norm)
+        if loss is not None and self.monitor.check(loss):
             raise self._diverged(step, loss)
         speed = len(metrics) * self.rates.cells_a_step / seconds
-        line = {"step": step, "loss": loss, "gradient_norm": norm, "cells_per_second": speed}
+        shown = {"gradient_norm": norm} if loss is None else {"loss": loss, "gradient_norm": norm}
+        line = {"step": step, **shown, "cells_per_second": speed}
         if self.rates.matrix_rate:
             line["share_of_matrix_rate"] = speed * self.rates.flops_a_cell / self.rates.matrix_rate
-        self.text = f"loss {loss:.4f}, {speed:,.0f} cells/s"
+        self.text = (f"loss {loss:.4f}" if loss is not None else f"gradient {norm:.3g}") + f", {speed:,.0f} cells/s"
         if "share_of_matrix_rate" in line:
             self.text += f", {line['share_of_matrix_rate']:.0%} of matrix rate"
         self._write(self.run.metrics_path, self._file, line)
@@ -142,10 +144,12 @@ class MetricLogger:
         """Before a save: Diverged where a loss so far is not finite; whether it is stable, too."""
         self.flush()
         if self._pending:
-            loss, norm = _means(self._pending)
-            if not (np.isfinite(loss) and np.isfinite(norm)):
-                raise self._diverged(step, loss)
+            self._require_finite(step, *_means(self._pending))
         return self.monitor.suspicious == 0
+
+    def _require_finite(self, step: int, loss: float | None, norm: float) -> None:
+        if not (np.isfinite(norm) and (loss is None or np.isfinite(loss))):
+            raise self._diverged(step, norm if loss is None else loss)
 
     def evaluation(self, row: Mapping[str, Any]) -> None:
         """Write one evaluation."""
@@ -175,9 +179,11 @@ class MetricLogger:
                 file.close()
 
 
-def _means(metrics: list[Metrics]) -> tuple[float, float]:
+def _means(metrics: list[Metrics]) -> tuple[float | None, float]:
+    """The means of the losses, None where there are none, and of the gradient's norms."""
     fetched = jax.device_get([jax.tree.map(first_of, m) for m in metrics])
-    return float(np.mean([m.loss for m in fetched])), float(np.mean([m.gradient_norm for m in fetched]))
+    losses = [m.loss for m in fetched if m.loss is not None]
+    return float(np.mean(losses)) if losses else None, float(np.mean([m.gradient_norm for m in fetched]))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

@@ -87,21 +87,31 @@ class ParallelStep:
         return jax.tree.map(first_of, state)
 
 
+def gather(cells: Batch, rows: jax.Array) -> Batch:
+    """The cells of these rows."""
+    return jax.tree.map(lambda leaf: leaf[rows], cells)
+
+
 def parallelise(
-    step: Step, devices: Sequence[jax.Device], *, resident: Batch | None = None, teacher_params: Any = None
+    step: Step,
+    devices: Sequence[jax.Device],
+    *,
+    resident: Batch | None = None,
+    constant: Any = None,
+    gather: Callable[[Batch, Any], Any] = gather,
 ) -> ParallelStep:
     """A `step` with the axis DEVICES as a pmap, each device with an equal share of the batch and a whole state.
 
-    With `resident`, all training cells, those lie on each device, and what is shared out are row numbers.
+    With `resident`, all training cells, those lie on each device, and what is shared out are row numbers, by which
+    `gather` takes a batch of them. `constant` is handed to each step: a teacher's params, or keys.
     """
     placement = Placement(tuple(devices))
 
-    def on_device(state: TrainState, shared: Any, cells: Batch | None, teacher_params: Any) -> tuple:
-        batch = shared if cells is None else jax.tree.map(lambda leaf: leaf[shared], cells)
-        return step(state, batch, teacher_params)
+    def on_device(state: TrainState, shared: Any, cells: Batch | None, constant: Any) -> tuple:
+        return step(state, shared if cells is None else gather(cells, shared), constant)
 
     mapped = jax.pmap(on_device, axis_name=DEVICES, devices=devices, donate_argnums=0)
-    return ParallelStep(placement, mapped, placement.copies((resident, teacher_params)))
+    return ParallelStep(placement, mapped, placement.copies((resident, constant)))
 
 
 def require_even_shares(training: TrainingConfig, devices: int) -> None:

@@ -113,6 +113,6 @@ def _require_continuable(run: Run, config: RunConfig) -> None:
                 remedy = "a cosine rate depends on how many steps there are, so a run cannot be lengthened: " + remedy
             raise RunMismatch(f"{run.path} holds a run of other settings ({differences[0]}); {remedy}")
         return
-    known = {run.lock_path, run.cells_path}
+    known = {run.lock_path, run.cells_path, run.privacy_key_path}
     if run.path.is_dir() and any(path not in known and not path.name.startswith(".") for path in run.path.iterdir()):
         raise OutputExists(f"{run.path} holds something that is no run; give an empty or new folder as --out")

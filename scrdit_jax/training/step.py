@@ -33,9 +33,10 @@ Losses = Callable[..., jax.Array]
 
 
 class Metrics(NamedTuple):
-    """Scalars of one step: the mean loss per gene (eq. 10, averaged), and the gradient's norm before clipping."""
+    """Scalars of one step: the mean loss per gene (eq. 10, averaged), and the gradient's norm before clipping. With
+    differential privacy there is no loss, and the norm is that of the noisy gradient."""
 
-    loss: jax.Array
+    loss: jax.Array | None
     gradient_norm: jax.Array
 
 
@@ -180,12 +181,18 @@ def make_step(
 
         found = _accumulated(loss, state.params, (batch, first + jnp.arange(mine)), training.accumulate)
         loss_, gradient = found if axis_name is None else lax.pmean(found, axis_name)
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        following = TrainState(state.step + 1, params, _average(state, params, training.ema_decay), optimizer_state)
-        return following, Metrics(loss_, optax.tree.norm(gradient))
+        return following(state, gradient, optimizer, training.ema_decay), Metrics(loss_, optax.tree.norm(gradient))
 
     return step
+
+
+def following(
+    state: TrainState, gradient: Any, optimizer: optax.GradientTransformation, ema_decay: float | None
+) -> TrainState:
+    """The state after a step by this `gradient`."""
+    updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(state.step + 1, params, _average(state, params, ema_decay), optimizer_state)
 
 
 def _accumulated(loss: Callable[..., jax.Array], params: Any, batch: tuple, parts: int) -> tuple[jax.Array, Any]:
