@@ -10,7 +10,15 @@ import pytest
 
 from scrdit_jax import strict_json
 from scrdit_jax.benchmarking.harness import Settings
-from scrdit_jax.config import DataConfig, DiffusionConfig, RunConfig, SamplingConfig, TrainingConfig, load_preset
+from scrdit_jax.config import (
+    DataConfig,
+    DiffusionConfig,
+    PrivacyConfig,
+    RunConfig,
+    SamplingConfig,
+    TrainingConfig,
+    load_preset,
+)
 from scrdit_jax.config.checks import check_fields, rules_of
 from scrdit_jax.config.run_config import SECTIONS
 from scrdit_jax.errors import BadConfig
@@ -19,7 +27,7 @@ from scrdit_jax.networks.dit import DiTConfig
 from scrdit_jax.networks.unet import UNetConfig
 from scrdit_jax.registry import NETWORKS
 
-CONFIGS = (DataConfig, DiffusionConfig, TrainingConfig, SamplingConfig, DiTConfig, UNetConfig, Settings)
+CONFIGS = (DataConfig, DiffusionConfig, TrainingConfig, PrivacyConfig, SamplingConfig, DiTConfig, UNetConfig, Settings)
 OTHERS = {Plan: {"cells": 8, "batch_size": 1, "shard_cells": 1}}
 FIELDS = [(config, field) for config in (*CONFIGS, *OTHERS) for field in fields(config) if field.init]
 WRONG = [

@@ -194,8 +194,6 @@ def train(
     config = replace(config, data=prepared.metadata.settings)
     options = replace(_options(config, max_minutes, tensorboard), on_notes=on_notes)
     if per_cell_type:
-        if config.privacy.on:
-            raise BadConfig("--per-cell-type and --dp-epsilon cannot be had together: cells of each type would be told")
         on_note = (lambda note: None) if on_notes is None else (lambda note: on_notes((note,)))
         return train_family(prepared, config, out, options, on_note=on_note)
     return loop.train(source, config, out, options, base=None if base is None else base.model)

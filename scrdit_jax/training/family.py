@@ -32,9 +32,14 @@ def train_family(
 
     All have the genes and the scaling of all cells, so that their cells go into one matrix. Called again it continues
     with the run that was interrupted. `on_note` is given a sentence for each type before it is trained. Raises
-    BadInput without types, BadConfig for cells on a disk, and as `loop.train` does.
+    BadInput without types, BadConfig for cells on a disk or differential privacy, and as `loop.train` does.
     """
     path, metadata = Path(out), prepared.metadata
+    if config.privacy.on:
+        raise BadConfig(
+            "--per-cell-type and --dp-epsilon do not go together: it would be told how many cells each type has; leave "
+            "one of them out"
+        )
     if prepared.on_disk:
         raise BadConfig("a family is trained from memory, and these cells are streamed; leave --per-cell-type out")
     if metadata.cell_type_key is None:

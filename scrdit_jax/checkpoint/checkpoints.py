@@ -1,20 +1,10 @@
-"""Run folders and their checkpoints (orbax). A checkpoint holds all that sampling or continuing needs; no pickle.
-
-RUN/config.json       the settings        RUN/held_out.h5ad     cells never trained on, for evaluation
-RUN/metrics.jsonl     loss and speed      RUN/checkpoints/STEP  params, averaged params, optimiser, model.json
-RUN/evaluations.jsonl held-out scores     RUN/curve.png         the same as a picture
-RUN/training.lock     who is training     RUN/cells.h5ad        prepared cells of a run whose data are streamed
-RUN/privacy_key_DO_NOT_PUBLISH.json       while a run with differential privacy is trained: what its noise follows from
-"""
+"""The checkpoints of a run, by orbax."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,125 +13,23 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from . import strict_json
-from .conditioning.table import ConditionTable
-from .config import RunConfig
-from .data.metadata import DatasetMetadata, has_derived_categories
-from .data.saved_conditions import arrays_of, conditions_of, conditions_of_format_2
-from .errors import BadConfig, BadInput, RunMismatch, writing
-from .io.atomic import atomic_write, require_space
-from .io.signals import HeldSignals
-from .paths import readable_path
-from .privacy import PrivacyRecord
+from ..conditioning.table import ConditionTable
+from ..config import RunConfig
+from ..data.metadata import DatasetMetadata, has_derived_categories
+from ..data.saved_conditions import arrays_of, conditions_of, conditions_of_format_2
+from ..errors import BadConfig, BadInput, RunMismatch, writing
+from ..io.atomic import require_space
+from ..io.signals import HeldSignals
+from ..privacy import PrivacyRecord
+from .model import Model, arrays_digest
+from .run import Run
 
 # Orbax narrates every save, and its failures at length; those reach the user as exceptions.
 logging.getLogger("absl").setLevel(logging.CRITICAL)
 logging.getLogger("asyncio").addFilter(lambda record: "OCDBT" not in str((record.exc_info or "  ")[1]))
 
-FAMILY = "family.json"
 FORMAT = 3
 SCORE = "held_out_score"
-
-
-@dataclass(frozen=True)
-class Run:
-    """A folder with a run in it; `stopped` says why the training that made it ended early, None if it did not."""
-
-    path: Path
-    stopped: str | None = field(default=None, compare=False)
-
-    @property
-    def config_path(self) -> Path:
-        """The settings, JSON."""
-        return self.path / "config.json"
-
-    @property
-    def metrics_path(self) -> Path:
-        """One JSON object a line, every `log_every` steps."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def evaluations_path(self) -> Path:
-        """One JSON object a line, of each look at the held-out cells."""
-        return self.path / "evaluations.jsonl"
-
-    @property
-    def curve_path(self) -> Path:
-        """The evaluations as a picture."""
-        return self.path / "curve.png"
-
-    @property
-    def events_path(self) -> Path:
-        """What TensorBoard reads."""
-        return self.path / "tensorboard"
-
-    @property
-    def lock_path(self) -> Path:
-        """Locked by the process that trains."""
-        return self.path / "training.lock"
-
-    @property
-    def cells_path(self) -> Path:
-        """Prepared cells that are streamed from the disk."""
-        return self.path / "cells.h5ad"
-
-    @property
-    def privacy_key_path(self) -> Path:
-        """What noise and draws of a run with differential privacy follow from; deleted after its last step."""
-        return self.path / "privacy_key_DO_NOT_PUBLISH.json"
-
-    @property
-    def held_out_path(self) -> Path:
-        """Cells never trained on, on the model's scale and genes."""
-        return self.path / "held_out.h5ad"
-
-    @property
-    def checkpoints_path(self) -> Path:
-        """One folder a checkpoint, named by its step."""
-        return self.path / "checkpoints"
-
-    def config(self) -> RunConfig:
-        """The run's settings; RunMismatch if there are none."""
-        if (readable_path(self.path) / FAMILY).is_file():
-            raise RunMismatch(f"{self.path} is a family of runs; give the folder of one of them, which lie in it")
-        if not self.config_path.is_file():
-            what = "is not there" if not self.path.exists() else "is no run: it has no config.json"
-            raise RunMismatch(f"{self.path} {what}; give a folder made by 'scrdit train'")
-        try:
-            return RunConfig.from_dict(strict_json.read(self.config_path), source=str(self.config_path))
-        except (OSError, ValueError, BadConfig) as error:
-            raise RunMismatch(f"{self.config_path} cannot be read ({error}); train again into another folder") from None
-
-    def write_config(self, config: RunConfig) -> None:
-        """Write the settings, atomically."""
-        with atomic_write(self.config_path) as partial:
-            partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-
-
-@dataclass(frozen=True)
-class Model:
-    """What sampling needs: settings, what was found about the data, and params (averaged ones where there are).
-
-    `conditions` is None for a model that was not trained here. `fitted` are timesteps fitted to it, by their number,
-    for solvers that draw clean cells. `privacy` is None for one that was trained without differential privacy.
-    """
-
-    config: RunConfig
-    metadata: DatasetMetadata
-    params: Any
-    step: int
-    conditions: ConditionTable | None = None
-    fitted: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    privacy: PrivacyRecord | None = None
-
-    @cached_property
-    def digest(self) -> str:
-        """sha256 over the weights, with their names and shapes, the settings and what was found about the data."""
-        digest = hashlib.sha256()
-        digest.update(arrays_digest(self.params).encode())
-        known = {"config": self.config.to_dict(), "metadata": self.metadata.to_dict(), "step": self.step}
-        digest.update(json.dumps(known, sort_keys=True).encode())
-        return digest.hexdigest()
 
 
 class Checkpoints:
@@ -341,16 +229,6 @@ def _privacy_of(record: Mapping[str, Any]) -> PrivacyRecord | None:
 
 def _best(metrics: Mapping[str, float], *, name: str) -> float:
     return -metrics[name]
-
-
-def arrays_digest(tree: Any) -> str:
-    """sha256 over the arrays of a pytree, with their names, dtypes and shapes."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        leaf = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {leaf.dtype} {leaf.shape} ".encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()
 
 
 def load_model(run: Run | Path | str) -> Model:
