@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DiskFull, OutputExists, writing
-from .signals import HeldSignals
 from ..paths import writable_path
+from .signals import HeldSignals
 
 REMOVALS, SECONDS_BETWEEN_REMOVALS = 20, 0.05
 # Of renameat2(2).
