@@ -117,4 +117,15 @@ def _describe_run(run: Run) -> list[str]:
         *([f"cell types: {types}"] if types else []),
         *(f"conditioned on {v.name}: {', '.join(v.categories)}" for v in metadata.variables),
         *metadata.notes,
+        *_real_cells_in(run),
     ]
+
+
+def _real_cells_in(run: Run) -> list[str]:
+    """A warning, where files of the run hold cells that were measured."""
+    there = [path.name for path in (run.held_out_path, run.cells_path) if path.is_file()]
+    if not there:
+        return []
+    verb, them = ("holds", "it") if len(there) == 1 else ("hold", "them")
+    said = f"{' and '.join(there)} {verb} real cells: delete {them} before you give the run to anyone"
+    return [f"{said}; sampling does without"]

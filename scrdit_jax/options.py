@@ -22,6 +22,7 @@ class SettingChanges(TypedDict, total=False):
     zero_value: float | None
     standardize: bool
     held_out: float
+    donor_key: str | None
     cell_type_key: str | None
     cell_types: Sequence[str]
     condition_on: Sequence[str]

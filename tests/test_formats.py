@@ -54,10 +54,10 @@ def test_metadata_of_format_1():
     assert metadata.state == ()
     assert metadata.type_variable == "cell_type"
     again = json.loads(json.dumps(metadata.to_dict()))
-    assert again["format"] == 4
+    assert again["format"] == 5
     assert not has_derived_categories(again)
     assert DatasetMetadata.from_dict(again) == metadata
-    with pytest.raises(BadInput, match="metadata of format 9, not 1 to 4"):
+    with pytest.raises(BadInput, match="metadata of format 9, not 1 to 5"):
         DatasetMetadata.from_dict({**again, "format": 9})
 
 

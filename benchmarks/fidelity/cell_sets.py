@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import sparse
 
 from benchmarks.peers import Skipped
@@ -193,11 +194,16 @@ class CellSet:
     @cached_property
     def reference_types(self) -> np.ndarray | None:
         """A name for each of them."""
-        return self._types(self.prepared.held_out.obs.iloc[self._chosen])
+        return self._types(self.reference_obs)
+
+    @property
+    def reference_obs(self) -> pd.DataFrame:
+        """The table of them."""
+        return self.prepared.held_out.obs.iloc[self._chosen]
 
     @cached_property
     def _chosen(self) -> np.ndarray:
-        first = validation_mask(self.prepared.held_out.obs_names, self.prepared.metadata.settings.seed)
+        first = validation_mask(self.prepared.held_out.obs, self.prepared.metadata.settings)
         both = np.full(len(first), self.side == "both")
         rows = np.flatnonzero(both | (first == (self.side == "validation")))
         return np.sort(np.random.default_rng(0).permutation(rows)[: self.most])

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from anndata import AnnData
 
 import scrdit_jax as scrdit
 from benchmarks.commands import slug
@@ -19,6 +20,7 @@ from benchmarks.fidelity.cell_sets import OF_THE_MODEL, SIDES, CellSet
 from benchmarks.peers import PEERS, Made, Skipped
 from scrdit_jax.checkpoint import Model, Run
 from scrdit_jax.config import OPERATIONAL, RunConfig
+from scrdit_jax.data.splitting import same_split
 from scrdit_jax.errors import BadConfig, ScrditError
 from scrdit_jax.evaluation.comparison import REAL, SHUFFLED, shuffle_genes
 from scrdit_jax.evaluation.metrics import dense
@@ -107,7 +109,7 @@ def ours_from_preset(name: str, config: RunConfig, work: Path, sampling: Mapping
         run = require_finished(
             scrdit.train(cells.prepared_for(config), out=folder, preset=config.replace({"training": training}))
         )
-        return _sampled(run.path, cells, count, seed, sampling)
+        return sampled(run.path, cells, count, seed, sampling)
 
     return Generator(name, {"settings": settings, "sampling": dict(sampling)}, make)
 
@@ -118,7 +120,7 @@ def ours_from_run(name: str, path: Path, sampling: Mapping[str, Any]) -> Generat
 
     def make(cells: CellSet, count: int, seed: int) -> Made:
         check_comparable(cells, path, model)
-        return _sampled(path, cells, count, seed, sampling)
+        return sampled(path, cells, count, seed, sampling)
 
     training_seed = model.config.training.seed
     return Generator(name, {"step": model.step, "seed": training_seed, "sampling": dict(sampling)}, make)
@@ -129,8 +131,7 @@ def check_comparable(cells: CellSet, path: Path, model: Model) -> None:
     here, there = cells.prepared.metadata, model.metadata
     if here.digest != there.digest:
         raise Skipped(f"was trained on other cells ({there.source})")
-    same_split = all(getattr(here.settings, name) == getattr(there.settings, name) for name in ("seed", "held_out"))
-    if set(here.genes) != set(there.genes) or not same_split:
+    if set(here.genes) != set(there.genes) or not same_split(here.settings, there.settings):
         raise Skipped("was trained with other genes or another split")
     sides = fair_sides(path, model.config)
     if cells.side not in sides:
@@ -158,7 +159,7 @@ def runs_of(path: Path) -> list[Run]:
     return [Run(path / member) for member in (FamilyFolder.read(path).members.values() if is_family(path) else [""])]
 
 
-def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping[str, Any]) -> Made:
+def sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping[str, Any]) -> Made:
     with tempfile.TemporaryDirectory() as folder:
         if sampling.get("schedule") == FIT:
             sampling = {**sampling, "schedule": str(Path(folder) / "timesteps.json")}
@@ -167,6 +168,12 @@ def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping
         started = time.perf_counter()
         made = scrdit.sample(run, count, seed=seed, **sampling)
         seconds = time.perf_counter() - started
+    return as_made(made, cells, run, seed, count / seconds)
+
+
+def as_made(made: AnnData, cells: CellSet, run: Path, seed: int, cells_per_second: float | None) -> Made:
+    """Cells that the run made, in random order and with the genes of `cells` in theirs."""
+    count = made.n_obs
     key = cells.prepared.metadata.cell_type_key
     # Cells of a model that is conditioned on the types come type by type.
     order = np.random.default_rng([seed, 9]).permutation(count)
@@ -177,7 +184,10 @@ def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping
     # The order of genes is that of the compared cells, whatever the network's.
     genes = made.var_names.get_indexer(cells.prepared.cells.var_names)
     return Made(
-        dense(made.X[order][:, genes]), types, sum(map(training_seconds, runs)) if logged else None, count / seconds
+        dense(made.X[order][:, genes]),
+        types,
+        sum(map(training_seconds, runs)) if logged else None,
+        cells_per_second,
     )
 
 

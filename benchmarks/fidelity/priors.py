@@ -142,7 +142,7 @@ def read(source: Source, most: int) -> States:
     config = DataConfig(gene_selection="hvg", genes=2000, cell_type_key=column, condition_on=(column,))
     prepared = load_prepared(source.data, config, multiple_of=16)
     train, held_out = prepared.train, prepared.held_out
-    held_out = held_out[validation_mask(held_out.obs_names, config.seed)]
+    held_out = held_out[validation_mask(held_out.obs, config)]
     categories = sorted(set(train.obs[column].astype(str)))
     held_out = held_out[held_out.obs[column].astype(str).isin(categories).to_numpy()]
     mean = dense(train.X).mean(axis=0)

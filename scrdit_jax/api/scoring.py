@@ -13,14 +13,22 @@ from ..config import RunConfig
 from ..devices import use_every_core
 from ..errors import BadConfig
 from ..io.reading import Data
+from .arguments import checked
 from .training import settings
 
 if TYPE_CHECKING:
     from ..evaluation.report import Report
 
 
+@checked
 def evaluate(
-    real: Run | Data, synthetic: AnnData | Path | str, *, out: Path | str | None = None, seed: int = 0, repeats: int = 5
+    real: Run | Data,
+    synthetic: AnnData | Path | str,
+    *,
+    out: Path | str | None = None,
+    seed: int = 0,
+    repeats: int = 5,
+    donor_key: str | None = None,
 ) -> Report:
     """Score synthetic cells against real cells never trained on, beside real-vs-real and genes-shuffled.
 
@@ -28,7 +36,7 @@ def evaluate(
     ----------
     real
         The run (its held-out cells are used), or cells in any form `train` takes: of those, the ones the model was
-        trained on are left out of the comparison, and say whether the model copies them.
+        trained on are left out of the comparison, and say whether the model copies them, or gives them away.
     synthetic
         The cells, or their file.
     out
@@ -37,6 +45,9 @@ def evaluate(
         Of the random splits, the forest and the t-SNE.
     repeats
         Random splits to average over.
+    donor_key
+        Column of obs with donors, to ask whether a donor's cells were trained on; None: that of the model, if whole
+        donors were held out. A donor must have training cells, or held-out ones, but not both.
 
     Returns
     -------
@@ -51,9 +62,10 @@ def evaluate(
     from ..evaluation.report import evaluate as report
 
     cells = compared_cells(real.path if isinstance(real, Run) else real, synthetic)
-    return report(cells, out=None if out is None else Path(out), seed=seed, repeats=repeats)
+    return report(cells, out=None if out is None else Path(out), seed=seed, repeats=repeats, donor_key=donor_key)
 
 
+@checked
 def benchmark(
     run: Run | Path | str | None = None,
     *,

@@ -8,11 +8,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
 from .. import __version__
+from ..config.checks import SEED, Rule, shown
 from ..errors import BadConfig, ScrditError, one_line
 from ..registry import Registry
 
@@ -88,6 +90,42 @@ class Commands(click.Group):
             sys.exit(TERMINATED)
 
 
+class Number(click.ParamType):
+    """A number, by a rule of the settings where it is given one."""
+
+    def __init__(self, kind: type[int] | type[float], rule: Rule | None = None) -> None:
+        """An `int` or a `float`."""
+        self._kind, self._rule = kind, rule
+        self.name = "integer" if kind is int else "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float:
+        """The number; BadConfig with the option's name where it is none, or breaks the rule."""
+        name = param.opts[-1] if param is not None else "the number"
+        try:
+            number = self._kind(value)
+        except (ValueError, OverflowError):  # Python reads no whole number of more than 4,300 digits
+            raise BadConfig(f"{name} is {shown(value)}; it must be a {'whole ' * (self._kind is int)}number") from None
+        return number if self._rule is None else self._rule(name, number)
+
+
+WHOLE, REAL = Number(int), Number(float)
+
+
+class _Path(click.Path):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":  # which would be the folder at hand
+            raise BadConfig(f"{'the path' if param is None else param.opts[-1]} is empty; give a path")
+        return super().convert(value, param, ctx)
+
+
+PATH = _Path(path_type=Path)
+
+
+def seed_option(text: str, **attributes: Any) -> Callable:
+    """The option --seed, by the one rule that seeds have."""
+    return click.option("--seed", type=Number(int, SEED), help=text, **attributes)
+
+
 class Part(click.ParamType):
     """The name of a registered part; the names are looked up when help is shown or an option is read."""
 
@@ -124,8 +162,8 @@ class Counts(click.ParamType):
             return "none", 0
         name, _, count = str(value).partition("=")
         self._registry.require(name)
-        if not count.isdecimal():
-            raise BadConfig(f"{value!r} says no number of {name}; write {name}=32, for example")
+        if not count.isdecimal() or len(count) > 20:
+            raise BadConfig(f"{shown(value)} says no number of {name}; write {name}=32, for example")
         return name, int(count)
 
 
@@ -142,7 +180,9 @@ class Weight(click.ParamType):
         try:
             return column, float(weight)
         except ValueError:
-            raise BadConfig(f"--guidance {value} says no number; write --guidance 2, or --guidance COLUMN=2") from None
+            raise BadConfig(
+                f"--guidance {value[:80]} says no number; write --guidance 2, or --guidance COLUMN=2"
+            ) from None
 
 
 def guidance(pairs: Iterable[tuple[str, float]]) -> float | tuple[tuple[str, float], ...] | None:
@@ -164,7 +204,7 @@ class Category(click.ParamType):
             return value
         column, _, name = str(value).partition("=")
         if not (column and name):
-            raise BadConfig(f"--condition {value} names no category; write --condition tissue=lung, for example")
+            raise BadConfig(f"--condition {value[:80]} names no category; write --condition tissue=lung, for example")
         return column, name
 
 
@@ -215,8 +255,8 @@ def say(notes: Iterable[str]) -> None:
 
 distributed_options = options(
     click.option("--distributed", is_flag=True, help="One of many processes that share the work."),
-    click.option("--processes", type=int, metavar="N", help="How many.  [default: as JAX finds out]"),
-    click.option("--process-id", type=int, metavar="I", help="Which one this is, 0 to N-1."),
+    click.option("--processes", type=WHOLE, metavar="N", help="How many.  [default: as JAX finds out]"),
+    click.option("--process-id", type=WHOLE, metavar="I", help="Which one this is, 0 to N-1."),
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..config.checks import shown
 from ..errors import BadInput, UnknownCellType
 from ..io.backed import Cells, make_cells
 from ..io.checking import listed
@@ -41,7 +42,7 @@ class Variable:
                 known for known in self.categories if category.casefold() in known.casefold()
             ]
             hint = f"did you mean {listed(near)}?" if near else f"there are {listed(self.categories)}"
-            raise UnknownCellType(f"the model knows no {category!r} in {self.name!r}; {hint}")
+            raise UnknownCellType(f"the model knows no {shown(category)} in {self.name!r}; {hint}")
         return self._codes[category]
 
     def to_dict(self) -> dict[str, Any]:

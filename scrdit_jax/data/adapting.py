@@ -20,6 +20,7 @@ from .metadata import AXES_KEY, METADATA_KEY, DatasetMetadata
 from .normalizing import Normalization, normalize_like
 from .preparing import Prepared, is_prepared, prepared_from
 from .split_cells import SplitCells
+from .splitting import same_split
 from .statistics import CellStatistics
 
 
@@ -70,6 +71,7 @@ def adapt(adata: Cells, known: DatasetMetadata, axes: np.ndarray, settings: Data
         lambda statistics: known.normalization.target_sum,
         source=source,
         known=known.variables,
+        border=known.donor_border if same_split(known.settings, settings) else None,
     )
     chosen = split.of_genes(columns)
     variables = extended(known.variables, split.training_obs, source)

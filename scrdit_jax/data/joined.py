@@ -68,7 +68,7 @@ def require_alike(parts: Sequence[Part], config: DataConfig) -> None:
 
     Values that are normalised whatever they look like need be no counts.
     """
-    for column in dict.fromkeys((*config.condition_on, *filter(None, [config.cell_type_key]))):
+    for column in dict.fromkeys((*config.condition_on, *filter(None, [config.cell_type_key, config.donor_key]))):
         having = [part for part in parts if column in part.cells.obs]
         if not having or len(having) == len(parts) or column == FILE_COLUMN:
             continue

@@ -15,7 +15,7 @@ from .normalizing import Normalization
 from .scaling import Scaling
 
 METADATA_KEY, AXES_KEY = "scrdit_prepared", "scrdit_axes"
-FORMAT = 4
+FORMAT = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,8 @@ class DatasetMetadata:
     empty, where the orders are the same. `cell_types` counts training cells by name; `settings` are what was asked
     for, with the share and the seed of the split; `digest` is of the cells as they came; `notes` are sentences for the
     user. `variables` are columns of categories that a model of these cells is conditioned on, `state` what a cell's
-    state is made of.
+    state is made of. Where whole donors are held out, `donor_border` is what their numbers are below; see
+    `splitting.Split`.
     """
 
     genes: tuple[str, ...]
@@ -43,6 +44,7 @@ class DatasetMetadata:
     variables: tuple[Variable, ...] = ()
     state: tuple[StateColumn, ...] = ()
     gene_order: tuple[int, ...] = ()
+    donor_border: float | None = None
 
     @property
     def genes_of_file(self) -> tuple[str, ...]:

@@ -17,14 +17,14 @@ from ..io.backed import BackedMatrix, Cells, make_cells
 from ..io.checking import Matrix, notes_of
 from .cell_types import TypedCells, cells_of_types, counted
 from .normalizing import Normalization
-from .splitting import MOST_KEPT, held_out_mask
+from .splitting import MOST_KEPT, split_cells, validation_sentence
 from .statistics import CellStatistics, GeneStatistics, survey
 
 
 class SplitCells(NamedTuple):
     """`cells` on the log scale with all their genes, which of them are `held_out` (cell,) bool, how they were brought
     to the scale, the column `key` that holds their types (None: none), the `digest` of them as they came, sentences for
-    the user, and the statistics of the `genes` over the training cells."""
+    the user, the statistics of the `genes` over the training cells, and the `donor_border` of `splitting.Split`."""
 
     cells: Cells
     held_out: np.ndarray
@@ -33,6 +33,7 @@ class SplitCells(NamedTuple):
     digest: str
     notes: tuple[str, ...]
     genes: GeneStatistics
+    donor_border: float | None = None
 
     @classmethod
     def of(
@@ -44,27 +45,30 @@ class SplitCells(NamedTuple):
         *,
         source: str,
         known: Sequence[Variable] = (),
+        border: float | None = None,
     ) -> SplitCells:
         """Checked cells, gone through once, selected, brought to the scale and split as `config` says.
 
         `target_sum_of` is asked of the first cells' statistics what `normalise` will scale to: where it is wrong, the
-        cells are gone through again. Categories of `known` variables may have few cells. Raises BadInput or
-        UnknownCellType.
+        cells are gone through again. Categories of `known` variables may have few cells; `border` is what
+        an earlier split found for donors. Raises BadInput or UnknownCellType.
         """
         typed, linear = cells_of_types(whole, config, source), config.gene_selection == "hvg"
         cells = categorical(_of_types(whole, typed), config.condition_on, source, known=known)
-        held_out = held_out_mask(whole.obs_names, config.held_out, config.seed)
-        found = survey(whole, typed.chosen & ~held_out, target_sum_of, linear=linear, source=source)
-        statistics, held_out = found.cells[typed.chosen], held_out[typed.chosen & (found.cells.library_size > 0)]
+        split = split_cells(whole.obs, config, source, among=typed.chosen, border=border)
+        found = survey(whole, typed.chosen & ~split.held_out, target_sum_of, linear=linear, source=source)
+        statistics = found.cells[typed.chosen]
+        held_out = split.held_out[typed.chosen & (found.cells.library_size > 0)]
         replaced = [name for name in cells.obs if name in ("library_size", "split") or is_derived(name)]
         cells, normalization = normalise(cells, statistics)
         notes = [*notes_of(cells), *typed.notes, normalization.sentence]
         notes += [f"the column {name!r} of obs was replaced" for name in replaced]
-        notes.append(_sizes(held_out, config, source))
+        notes += [_sizes(held_out, config, source), *split.notes]
+        notes += validation_sentence(cells.obs[held_out], config, source)
         genes = found.genes
         if found.target_sum != normalization.target_sum:
             genes = GeneStatistics.of_all(cells.X[~held_out], linear=linear)
-        return cls(cells, held_out, normalization, typed.key, found.digest, tuple(notes), genes)
+        return cls(cells, held_out, normalization, typed.key, found.digest, tuple(notes), genes, split.border)
 
     @property
     def training_obs(self) -> pd.DataFrame:
@@ -91,6 +95,7 @@ class SplitCells(NamedTuple):
             "n_train": n_train,
             "n_held_out": len(self.held_out) - n_train,
             "digest": self.digest,
+            "donor_border": self.donor_border,
         }
 
 

@@ -10,7 +10,7 @@ from anndata import AnnData
 
 from ..data.adapting import align
 from ..data.preparing import prepared_from
-from ..data.splitting import held_out_mask
+from ..data.splitting import split_cells
 from ..errors import BadInput
 from ..io.backed import Cells
 from ..io.reading import EMBEDDED, Data, embedded_pbmc3k, load_cells, open_cells, read_cells
@@ -27,13 +27,14 @@ class ComparedCells:
     """Synthetic cells, real ones that their model never saw, and those it was trained on, all on one log scale.
 
     `training` may stay on the disk; it is None where those cells are not known, and `no_training` then says why, and
-    what to do about it.
+    what to do about it. `donor_key` is the column of obs by which whole donors were held out, where they were.
     """
 
     held_out: AnnData
     synthetic: AnnData
     training: Cells | None = None
     no_training: str = NO_RECORD
+    donor_key: str | None = None
 
 
 def compared_cells(real: Data, synthetic: AnnData | Path | str) -> ComparedCells:
@@ -48,7 +49,8 @@ def compared_cells(real: Data, synthetic: AnnData | Path | str) -> ComparedCells
     if not isinstance(real, AnnData) and (readable_path(real) / HELD_OUT).is_file():
         training, why = _training_of_run(Path(real), record)
         held_out = read_cells(Path(real) / HELD_OUT)
-        return ComparedCells(held_out=held_out, synthetic=synthetic, training=training, no_training=why)
+        key = None if record is None else record.metadata.settings.donor_key
+        return ComparedCells(held_out=held_out, synthetic=synthetic, training=training, no_training=why, donor_key=key)
     if not isinstance(real, AnnData) and (Path(real) / CONFIG).is_file():
         raise BadInput(f"run {real} has no held-out cells (imported weights?); give a file of real cells instead")
     cells, source = load_cells(real)
@@ -58,7 +60,8 @@ def compared_cells(real: Data, synthetic: AnnData | Path | str) -> ComparedCells
     if not held_out.n_obs:
         raise BadInput(f"{source}: every cell that could be compared was trained on; give cells that were held out")
     training, why = _if_whole(training, record, source)
-    return ComparedCells(held_out=held_out, synthetic=synthetic, training=training, no_training=why)
+    key = record.metadata.settings.donor_key
+    return ComparedCells(held_out=held_out, synthetic=synthetic, training=training, no_training=why, donor_key=key)
 
 
 def _record_of(synthetic: AnnData) -> Provenance | None:
@@ -78,7 +81,8 @@ def _split(cells: AnnData, record: Provenance, source: str) -> tuple[AnnData, An
     if "split" in aligned.obs and set(aligned.obs["split"].astype(str)) <= {"train", "held_out"}:
         held_out = (aligned.obs["split"].astype(str) == "held_out").to_numpy()
     else:
-        held_out = held_out_mask(aligned.obs_names, metadata.settings.held_out, metadata.settings.seed)
+        border = metadata.donor_border
+        held_out = split_cells(aligned.obs, metadata.settings, source, border=border).held_out
     return aligned[~held_out].copy(), aligned[held_out].copy()
 
 

@@ -34,7 +34,7 @@ class TrainingComponents:
     ) -> TrainingComponents:
         """From up to 5,000 training cells (cell, gene), drawn at random; genes are centred, not scaled."""
         rows = np.sort(np.random.default_rng(seed).permutation(training.shape[0])[:MOST_FITTED])
-        cells = dense(training.take(rows) if isinstance(training, BackedMatrix) else training[rows])
+        cells = dense(taken(training, rows))
         components = min(components, cells.shape[0] - 1, cells.shape[1])
         pca = optional("sklearn.decomposition").PCA(components, svd_solver="randomized", random_state=seed)
         return cls(pca.fit(cells))
@@ -43,6 +43,11 @@ class TrainingComponents:
         """Components (cell, component) of any cells with the same genes; those on the disk are read in blocks."""
         starts = range(0, cells.shape[0], CELLS_AT_ONCE)
         return np.concatenate([self.pca.transform(dense(cells[start : start + CELLS_AT_ONCE])) for start in starts])
+
+
+def taken(cells: Matrix | BackedMatrix, rows: np.ndarray) -> Matrix:
+    """Those rows of `cells`, by their numbers, which ascend, in memory."""
+    return cells.take(rows) if isinstance(cells, BackedMatrix) else cells[rows]
 
 
 def nearest(cells: np.ndarray, others: np.ndarray) -> np.ndarray:

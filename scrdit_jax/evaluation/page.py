@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..extras import optional
 from .by_type import HEADER, type_rows
-from .comparison import CANDIDATES, SYNTHETIC
+from .comparison import SYNTHETIC
 
 if TYPE_CHECKING:
     from .report import Report
@@ -45,7 +45,6 @@ def html_page(report: Report, pictures: Mapping[str, bytes]) -> str:
     figures = [(CAPTIONS.get(n, n), base64.b64encode(content).decode("ascii")) for n, content in pictures.items()]
     return environment.get_template("report.html").render(
         report=report,
-        candidates=CANDIDATES,
         synthetic=SYNTHETIC,
         type_header=HEADER,
         type_rows=type_rows(report.types),

@@ -40,7 +40,7 @@ def draw_pools(real: AnnData, synthetic: AnnData, *, seed: int, max_cells: int) 
     """
     if max_cells < 2 * MINIMUM_CELLS:
         raise BadConfig(f"max_cells is {max_cells}; it must be {2 * MINIMUM_CELLS} or more")
-    columns = _gene_order(real, synthetic)
+    columns = gene_order(real, synthetic)
     for side, cells in (("held-out", real), ("synthetic", synthetic)):
         if cells.n_obs < MINIMUM_CELLS:
             remedy = "hold out a larger share" if side == "held-out" else "generate more"
@@ -61,7 +61,7 @@ def draw_pools(real: AnnData, synthetic: AnnData, *, seed: int, max_cells: int) 
     )
 
 
-def _gene_order(real: AnnData, synthetic: AnnData) -> np.ndarray:
+def gene_order(real: AnnData, synthetic: AnnData) -> np.ndarray:
     """Where each synthetic gene stands among the real ones."""
     for side, cells in (("held-out", real), ("synthetic", synthetic)):
         if not cells.var_names.is_unique:
@@ -82,20 +82,26 @@ def _gene_order(real: AnnData, synthetic: AnnData) -> np.ndarray:
 
 
 def _read(cells: AnnData, rows: np.ndarray, side: str) -> np.ndarray:
-    """The rows as float32, in that order, after a check that values are finite (all of them, where in memory)."""
+    """The rows as float32, in that order."""
     order = np.argsort(rows)  # files are read forwards
+    chosen = require_finite_rows(cells, rows[order], side)
+    pool = np.empty(chosen.shape, np.float32)
+    pool[order] = metrics.dense(chosen)
+    return pool
+
+
+def require_finite_rows(cells: AnnData, rows: np.ndarray, side: str) -> metrics.Matrix:
+    """The rows, ascending, after a check that values are finite (all of them, where in memory); else BadInput."""
     if cells.isbacked:
-        chosen = stored = cells[rows[order]].to_memory().X
+        chosen = stored = cells[rows].to_memory().X
     else:
         stored = cells.X
-        chosen = stored[rows[order]]
+        chosen = stored[rows]
     values = stored.data if sparse.issparse(stored) else np.asarray(stored)
     if not np.isfinite(values).all():
         wrong = np.count_nonzero(~np.isfinite(values))
         raise BadInput(f"{wrong} values of the {side} cells are NaN or infinite; remove those cells or genes")
-    pool = np.empty(chosen.shape, np.float32)
-    pool[order] = metrics.dense(chosen)
-    return pool
+    return chosen
 
 
 def _notes(real: np.ndarray, synthetic: np.ndarray, real_cells: int, synthetic_cells: int) -> tuple[str, ...]:

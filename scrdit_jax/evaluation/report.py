@@ -17,13 +17,15 @@ from ..provenance import KEY, Provenance
 from . import plots
 from .by_type import HEADER as TYPE_HEADER
 from .by_type import TypeScores, score_types, type_rows
-from .comparison import MINIMUM_CELLS, REAL, SHUFFLED, SYNTHETIC, Comparison, Estimate, figure, score_repeats
+from .comparison import REAL, SHUFFLED, SYNTHETIC, Comparison, Estimate, figure, score_repeats
 from .markers import MARKERS, MarkerScores, score_markers
-from .memorisation import COPIED, MemorisationScores, TrainingComponents, score_memorisation
+from .membership import CALIBRATED
+from .memorisation import COPIED
 from .output import RECORD, check_output, write_files
 from .page import html_page
 from .pools import Pools, draw_pools
-from .sections import HEADER, Section, marker_section, memorisation_section, metric_sections
+from .privacy import PrivacyScores, require_attackable, score_privacy
+from .sections import Section, marker_section, metric_sections, privacy_sections
 from .tables import text_table
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from .cells import ComparedCells
 
-SCHEMA = 2
+SCHEMA = 3
 LIBRARIES = ("scrdit_jax", "anndata", "numpy", "scipy", "scikit-learn", "matplotlib")
 MAX_CELLS = 2000
 # Longer texts of a record are for programs, not for readers.
@@ -47,8 +49,8 @@ class Report:
     """What `evaluate` found. `provenance` is how the synthetic cells were made, as far as their file says.
 
     `real_cells` and `synthetic_cells` is what there was, of which `max_cells` a side were compared at most. `types` are
-    scores of every cell type, and `markers` of the genes that mark them, where both sides name types. `memorisation` is
-    None where training cells are not known, for the reason `no_memorisation`.
+    scores of every cell type, and `markers` of the genes that mark them, where both sides name types. `privacy` is None
+    where training cells are not known, for the reason `no_privacy`.
     """
 
     comparison: Comparison
@@ -58,34 +60,35 @@ class Report:
     pool_notes: tuple[str, ...]
     types: tuple[TypeScores, ...]
     markers: MarkerScores | None
-    memorisation: MemorisationScores | None
-    no_memorisation: str
+    privacy: PrivacyScores | None
+    no_privacy: str
     provenance: Mapping[str, str | int | float | bool | None]
     versions: Mapping[str, str]
 
     def summary(self) -> str:
         """The result in plain words."""
         auc, mmd = self.comparison.values["random_forest_auc"], self.comparison.values["mmd_pca"]
-        copied = ""
-        if self.memorisation is not None:
-            share = self.memorisation.values[COPIED]
-            copied = (
+        given_away = ""
+        if self.privacy is not None:
+            share, found = self.privacy.copying.values[COPIED], self.privacy.membership[SYNTHETIC]
+            given_away = (
                 f" {share[SYNTHETIC].mean:.1%} of them lie nearer to a training cell than 95 % of held-out cells do "
-                f"(other held-out cells: {share[REAL].mean:.1%})."
+                f"(other held-out cells: {share[REAL].mean:.1%}). From {found.released:,} of them an attack that knows "
+                f"other cells too finds {found.tpr[CALIBRATED].mean:.1%} of the training cells at 1 % false alarms "
+                f"(AUC {found.auc[CALIBRATED].mean:.2f}; 1 % and 0.50 would be chance)."
             )
         return (
             f"A random forest tells these cells from real ones with AUC {auc[SYNTHETIC].mean:.2f} "
             f"(0.50 would be chance; {REAL} {auc[REAL].mean:.2f}). "
             f"Their PCA-50 MMD is {figure(mmd[SYNTHETIC].mean)}; real cells score "
             f"{figure(mmd[REAL].mean)} against each other, and "
-            f"{figure(mmd[SHUFFLED].mean)} with their genes shuffled.{copied}"
+            f"{figure(mmd[SHUFFLED].mean)} with their genes shuffled.{given_away}"
         )
 
     def sections(self) -> list[Section]:
         """The tables of scores, in their order."""
         markers = [] if self.markers is None else [marker_section(self.markers)]
-        memorisation = memorisation_section(self.memorisation, self.no_memorisation)
-        return [*metric_sections(self.comparison), *markers, memorisation]
+        return [*metric_sections(self.comparison), *markers, *privacy_sections(self.privacy, self.no_privacy)]
 
     def notes(self) -> tuple[str, ...]:
         """Sentences on how the numbers were come by, then anything out of the ordinary."""
@@ -97,7 +100,7 @@ class Report:
             "are real cells with every gene permuted on its own: right genes, no cells.",
             "KL divergence pairs row i with row i, although nothing pairs them.",
             *([TYPES_NOTE] if self.types else []),
-            *([f"Memorisation was not scored: {self.no_memorisation}."] if self.memorisation is None else []),
+            *([f"Privacy was not scored: {self.no_privacy}."] if self.privacy is None else self.privacy.notes),
             *self.pool_notes,
         )
 
@@ -121,7 +124,7 @@ class Report:
             },
             "cell_types": [scores.to_dict() for scores in self.types],
             "markers": None if self.markers is None else _markers(self.markers),
-            "memorisation": None if self.memorisation is None else _memorisation(self.memorisation),
+            "privacy": None if self.privacy is None else self.privacy.to_dict(),
             "notes": list(self.notes()),
             "provenance": dict(self.provenance),
             "versions": dict(self.versions),
@@ -131,7 +134,7 @@ class Report:
         parts = [self.summary(), ""]
         for section in self.sections():
             if section.rows:
-                parts += [section.title, text_table(HEADER, [row.texts() for row in section.rows]), ""]
+                parts += [section.title, section.text(), ""]
         if self.types:
             parts += ["By cell type", text_table(TYPE_HEADER, type_rows(self.types)), ""]
         return "\n".join([*parts, *self.notes()])
@@ -146,11 +149,6 @@ def _markers(scores: MarkerScores) -> dict[str, Any]:
     return about | {name: _plain(values) for name, values in scores.values.items()}
 
 
-def _memorisation(scores: MemorisationScores) -> dict[str, Any]:
-    about = {"training_cells": scores.training_cells, "held_out_cells": scores.held_out_cells}
-    return about | {name: _plain(values) for name, values in scores.values.items()}
-
-
 def evaluate(
     cells: ComparedCells,
     *,
@@ -159,12 +157,14 @@ def evaluate(
     repeats: int = 5,
     max_cells: int = MAX_CELLS,
     cell_type_key: str | None = None,
+    donor_key: str | None = None,
 ) -> Report:
     """Score synthetic cells against held-out real ones on the same scale and genes; write the report to `out`.
 
     `out` becomes a folder of report.json, report.html (self-contained) and the pictures; a report that is there is
     replaced, anything else raises OutputExists. `cell_type_key` names the column of the real cells that colours the
-    t-SNE ("cell_type" where there is one). See `comparison`, `draw_pools` for the method and the other errors.
+    t-SNE ("cell_type" where there is one), `donor_key` that of donors. See `comparison`, `draw_pools`, `score_privacy`
+    for the method and the other errors.
     """
     folder = None if out is None else Path(out)
     if folder is not None:
@@ -172,10 +172,12 @@ def evaluate(
         for module in ("matplotlib.figure", "jinja2"):
             optional(module)  # before the work, not after it
     shown_types = _types_of_pictures(cells.held_out, cell_type_key)
+    if donor_key is not None:
+        require_attackable(cells, donor_key)
     pools = draw_pools(cells.held_out, cells.synthetic, seed=seed, max_cells=max_cells)
     comparison = score_repeats(pools.real, pools.synthetic, seed=seed, repeats=repeats)
     types, markers = _score_types(cells, pools, cell_type_key, seed, repeats)
-    memorisation, reason = _score_memorisation(cells, pools, seed, repeats)
+    privacy, reason = score_privacy(cells, pools, donor_key=donor_key, seed=seed, repeats=repeats)
     report = Report(
         comparison=comparison,
         real_cells=pools.real_cells,
@@ -184,8 +186,8 @@ def evaluate(
         pool_notes=pools.notes,
         types=types,
         markers=markers,
-        memorisation=memorisation,
-        no_memorisation=reason,
+        privacy=privacy,
+        no_privacy=reason,
         provenance=dict(_flat(cells.synthetic.uns.get(KEY, {}))),
         versions=versions(LIBRARIES),
     )
@@ -209,25 +211,6 @@ def _score_types(
     of_real = real.obs[column].astype(str).to_numpy()[pools.real_rows]
     of_synthetic = synthetic.obs[column].astype(str).to_numpy()[pools.synthetic_rows]
     return types, score_markers(pools.real, of_real, pools.synthetic, of_synthetic, seed=seed, repeats=repeats)
-
-
-def _score_memorisation(
-    cells: ComparedCells, pools: Pools, seed: int, repeats: int
-) -> tuple[MemorisationScores | None, str]:
-    """The scores, or None and the reason."""
-    training = cells.training
-    if training is None:
-        return None, cells.no_training
-    columns = training.var_names.get_indexer(cells.synthetic.var_names)
-    if (columns < 0).any():
-        return None, "the training cells lack some of the synthetic cells' genes; evaluate with the model's own run"
-    if training.n_obs < MINIMUM_CELLS:
-        return None, f"{training.n_obs} training cells are too few to measure distances to"
-    x = training.X[:, columns]
-    with optional("threadpoolctl").threadpool_limits(1):
-        components = TrainingComponents.fit(x, seed=seed)
-        sides = (components.project(side) for side in (x, pools.real, pools.synthetic))
-        return score_memorisation(*sides, seed=seed, repeats=repeats), ""
 
 
 def _types_of_pictures(real: AnnData, key: str | None) -> np.ndarray | None:

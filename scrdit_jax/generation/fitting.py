@@ -119,7 +119,7 @@ def fit_drawn(model: Model, steps: int, real: np.ndarray, *, seed: int = 0) -> n
 
 def validation_cells(held_out: AnnData, model: Model) -> np.ndarray:
     """Those held-out cells of a run that choices may be made by, MOST_REAL_CELLS at most; (cell, gene) float32."""
-    rows = np.flatnonzero(validation_mask(held_out.obs_names, model.metadata.settings.seed))
+    rows = np.flatnonzero(validation_mask(held_out.obs, model.metadata.settings))
     rows = np.sort(np.random.default_rng(0).permutation(rows)[:MOST_REAL_CELLS])
     # Cells that are streamed are a view until they are sliced.
     return dense(held_out.X[rows][:])
@@ -150,7 +150,7 @@ def _best_ends(model: Model, steps: int, real: np.ndarray, seed: int) -> tuple[t
     def scores(timesteps: np.ndarray) -> np.ndarray:
         table, found = distributional(noise_levels(schedule, timesteps)), []
         for sample in range(SAMPLES):
-            engine = make_engine(model, _sampling(seed + sample, batch), quotas, coefficients=table)
+            engine = make_engine(model, _sampling((seed + sample) % 2**32, batch), quotas, coefficients=table)
             found.append(_distance(real, np.concatenate(list(dense_batches(engine, cells)))))
         return np.array(found)
 

@@ -17,7 +17,7 @@ from ..errors import BadConfig
 from ..networks import with_more_labels
 
 # Settings of the data that say which cells are used, and not what a model is.
-OF_CELLS = ("cell_types", "cell_type_key", "held_out", "seed")
+OF_CELLS = ("cell_types", "cell_type_key", "held_out", "donor_key", "seed")
 FEWER_STEPS = 4
 
 

@@ -141,7 +141,7 @@ class _Session:
             self.prediction.for_cells(conditions.log_sizes)
             self.teacher = load_teacher(config, self.metadata)
             self.step = self._parallel_step()
-            self.validation = validation_mask(prepared.held_out.obs_names, self.metadata.settings.seed)
+            self.validation = validation_mask(prepared.held_out.obs, self.metadata.settings)
             if settings.evaluate_every is not None and not self.validation.any():
                 raise BadConfig(
                     "no cells are held out to evaluate on (half of them are: the others are for the final test); raise "

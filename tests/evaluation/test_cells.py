@@ -1,6 +1,7 @@
 """Where the cells of an evaluation come from: runs, files, the embedded cells; which are known to be training cells."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -39,6 +40,17 @@ def test_cells_that_are_not_those_of_the_training_are_no_originals(tiny_cells, s
     assert "is not the file the model was trained on" in found.no_training
 
 
+def test_a_run_samples_the_same_cells_without_its_real_ones(tiny_run, synthetic, tmp_path):
+    shutil.copytree(tiny_run.path, tmp_path / "given")
+    (tmp_path / "given/held_out.h5ad").unlink()
+    assert (scrdit_jax.sample(tmp_path / "given", 40, steps=3).X != synthetic.X).nnz == 0
+    with pytest.raises(BadInput, match="has no held-out cells"):
+        compared_cells(tmp_path / "given", synthetic)
+    real_cells = "real cells: delete it"
+    assert real_cells in "\n".join(scrdit_jax.api.describe(tiny_run.path))
+    assert real_cells not in "\n".join(scrdit_jax.api.describe(tmp_path / "given"))
+
+
 def test_a_streamed_run_keeps_its_training_cells(tiny_cells, tiny_config, tmp_path):
     tiny_cells.write_h5ad(tmp_path / "cells.h5ad")
     # So few genes that they are copied into the run.
@@ -54,10 +66,10 @@ def test_a_streamed_run_keeps_its_training_cells(tiny_cells, tiny_config, tmp_pa
     on_disk, in_memory = (
         scrdit_jax.evaluate(real, synthetic, repeats=2) for real in (run.path, tmp_path / "cells.h5ad")
     )
-    assert on_disk.memorisation.training_cells == found.training.n_obs
-    for name, values in on_disk.memorisation.values.items():
+    assert on_disk.privacy.copying.training_cells == found.training.n_obs
+    for name, values in on_disk.privacy.copying.values.items():
         for candidate, estimate in values.items():
-            assert estimate.mean == pytest.approx(in_memory.memorisation.values[name][candidate].mean, abs=0.03)
+            assert estimate.mean == pytest.approx(in_memory.privacy.copying.values[name][candidate].mean, abs=0.03)
     other = synthetic.copy()
     record = json.loads(other.uns["scrdit"]["provenance"])
     record["models"][0]["metadata"]["digest"] = "another"
@@ -67,22 +79,45 @@ def test_a_streamed_run_keeps_its_training_cells(tiny_cells, tiny_config, tmp_pa
     assert "trained on other cells than the run" in found.no_training
 
 
-def test_the_embedded_cells_are_at_hand(tiny_config, tmp_path):
-    prepared = scrdit_jax.prepare("pbmc3k", preset=tiny_config, genes=40, cell_types=["NK cells"])
-    (tmp_path / "run").mkdir()
-    prepared.held_out.copy().write_h5ad(tmp_path / "run/held_out.h5ad")
+def as_if_sampled(prepared, config):
+    """The held-out cells with the record of a model of the others."""
     synthetic = prepared.held_out.copy()
     record = Provenance(
         cells=synthetic.n_obs,
         quotas=(),
         variables=(),
-        sampling={"solver": "ddim", "seed": 0},
+        sampling={"solver": "ddim", "seed": 0, "output": "log"},
         timesteps=(20, 10),
         network_evaluations=2,
-        models=(ModelRecord("digest", 12, tiny_config, prepared.metadata),),
+        models=(ModelRecord("digest", 12, config, prepared.metadata),),
         version="1",
     )
     synthetic.uns["scrdit"] = record.to_uns()
+    return synthetic
+
+
+def test_whole_donors_are_told_apart_as_in_the_training(tiny_cells, tiny_config):
+    cells = tiny_cells.copy()
+    cells.obs["donor"] = [f"P{i % 9}" for i in range(cells.n_obs)]
+    prepared = scrdit_jax.prepare(cells, preset=tiny_config, donor_key="donor")
+    synthetic = as_if_sampled(prepared, tiny_config)
+    found = compared_cells(cells, synthetic)
+    assert found.donor_key == "donor"
+    assert list(found.training.obs_names) == list(prepared.train.obs_names)
+    assert not set(found.training.obs["donor"]) & set(found.held_out.obs["donor"])
+    # Without some of the donors, too, whose shares would set the border elsewhere.
+    some = cells[cells.obs["donor"] != prepared.train.obs["donor"].iloc[0]].copy()
+    assert set(compared_cells(some, synthetic).held_out.obs_names) == set(found.held_out.obs_names)
+    del cells.obs["donor"]
+    with pytest.raises(BadInput, match="has no column 'donor' for donors"):
+        compared_cells(cells, synthetic)
+
+
+def test_the_embedded_cells_are_at_hand(tiny_config, tmp_path):
+    prepared = scrdit_jax.prepare("pbmc3k", preset=tiny_config, genes=40, cell_types=["NK cells"])
+    (tmp_path / "run").mkdir()
+    prepared.held_out.copy().write_h5ad(tmp_path / "run/held_out.h5ad")
+    synthetic = as_if_sampled(prepared, tiny_config)
     found = compared_cells(tmp_path / "run", synthetic)
     assert list(found.training.obs_names) == list(prepared.train.obs_names)
     np.testing.assert_allclose(found.training.X.toarray(), prepared.train.X.toarray(), rtol=1e-5)
@@ -118,11 +153,11 @@ def test_the_command_scores_memorisation_from_the_file_and_says_how_from_a_run(
     tiny_cells.write_h5ad(tmp_path / "counts.h5ad")
     synthetic.write_h5ad(tmp_path / "cells.h5ad")
     status, text = scrdit("evaluate", "counts.h5ad", "cells.h5ad", "--out", "of_file", "--repeats", 1)
-    found = json.loads((tmp_path / "of_file/report.json").read_text())["memorisation"]
+    found = json.loads((tmp_path / "of_file/report.json").read_text())["privacy"]["copying"]
     assert status == 0
     assert "Nearer to a training cell than 95 % of held-out cells" in text
     assert found["training_cells"] + found["held_out_cells"] == 90
     status, text = scrdit("evaluate", tiny_run.path, "cells.h5ad", "--out", "of_run", "--repeats", 1)
     assert status == 0
-    assert "Memorisation was not scored: a run does not keep its training cells; evaluate with the file" in text
-    assert json.loads((tmp_path / "of_run/report.json").read_text())["memorisation"] is None
+    assert "Privacy was not scored: a run does not keep its training cells; evaluate with the file" in text
+    assert json.loads((tmp_path / "of_run/report.json").read_text())["privacy"] is None

@@ -7,7 +7,17 @@ from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from scrdit_jax.evaluation.coverage import coverage, distinct_cells, nearer_than, recall_of_many
-from scrdit_jax.evaluation.membership import ATTACKS, roc_auc, score_membership, true_positive_rate
+from scrdit_jax.evaluation.membership import (
+    ATTACKS,
+    CONTROL,
+    FLOOR,
+    RELEASES,
+    dealt,
+    roc_auc,
+    score_membership,
+    score_releases,
+    true_positive_rate,
+)
 from scrdit_jax.evaluation.metrics.neighbours import Blocks, recall
 
 
@@ -85,3 +95,47 @@ def test_distinct_cells_and_the_sign_of_nearness():
     assert nearer_than(distances / 2, distances) == pytest.approx(ks_2samp(distances / 2, distances).statistic)
     assert nearer_than(distances * 2, distances) == pytest.approx(-ks_2samp(distances * 2, distances).statistic)
     assert nearer_than(distances, distances) == 0
+
+
+def test_floor_and_control_stand_on_either_side_of_a_generator():
+    training, held_out = cells(300, 16), cells(300, 17)
+    found = score_releases(cells(600, 18), training, held_out, repeats=10)
+    assert {name: one.released for name, one in found.items()} == dict(zip(RELEASES, (600, 100, 300), strict=True))
+    for attack in ATTACKS:
+        assert found[FLOOR].auc[attack].mean == pytest.approx(0.5, abs=0.06)
+        assert found[FLOOR].tpr[attack].mean < 0.06
+        assert found[CONTROL].auc[attack].mean > 0.99
+        assert found[CONTROL].tpr[attack].mean > 0.95
+        assert abs(found["synthetic"].auc[attack].mean - 0.5) < 0.08
+    alone = score_membership(cells(600, 18), training, held_out, repeats=10)
+    assert found["synthetic"] == alone
+    # Of many training cells only so many are released as there are synthetic ones; those are looked for.
+    few = score_releases(cells(80, 19), training, held_out, repeats=5)[CONTROL]
+    assert few.released == 80
+    assert few.auc["plain"].mean > 0.99
+
+
+def test_donors_of_held_out_cells_are_never_on_two_sides():
+    rng = np.random.default_rng(20)
+    donors = rng.choice(list("abcdefg"), 200, p=[0.4, 0.2, 0.1, 0.1, 0.1, 0.05, 0.05])
+    for parts in (2, 3):
+        rows = dealt(donors, parts, rng)
+        assert sorted(np.concatenate(rows)) == list(range(200))
+        sides = [set(donors[part]) for part in rows]
+        assert sum(map(len, sides)) == 7
+        assert min(map(len, rows)) > 20
+    assert [len(part) for part in dealt(np.repeat(["a", "b"], 30), 3, rng)] == [20, 20, 20]
+
+
+def test_donors_that_are_alike_are_no_membership():
+    """Cells of a donor lie together: a reference with the candidates' own donors would make members of all others."""
+    rng = np.random.default_rng(21)
+    centres = 3 * rng.normal(size=(60, 12))
+    of = np.repeat(np.arange(60), 20)
+    x = centres[of] + 0.5 * rng.normal(size=(1200, 12))
+    training, held_out, released = x[of < 20], x[(of >= 20) & (of < 40)], x[of >= 40]
+    names = of[(of >= 20) & (of < 40)]
+    apart = score_membership(released, training, held_out, donors=names, repeats=20).auc["calibrated"].mean
+    mixed = score_membership(released, training, held_out, repeats=20).auc["calibrated"].mean
+    assert mixed < 0.3 or mixed > 0.7
+    assert abs(apart - 0.5) < 0.15

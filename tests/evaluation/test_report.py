@@ -9,9 +9,10 @@ import re
 import pytest
 
 from scrdit_jax.errors import BadInput, DiskFull, MissingExtra, OutputExists
-from scrdit_jax.evaluation import report
+from scrdit_jax.evaluation import privacy, report
 from scrdit_jax.evaluation.cells import ComparedCells
 from scrdit_jax.evaluation.comparison import CANDIDATES
+from scrdit_jax.evaluation.membership import RELEASES
 from scrdit_jax.evaluation.metrics import all_metrics
 
 FILES = {"report.json", "report.html", "tsne.png", "violins.png", "gene_means.png", "library_sizes.png"}
@@ -59,7 +60,7 @@ def test_the_folder_holds_what_the_report_says(real, synthetic, tmp_path, monkey
     assert all((folder / name).read_bytes().startswith(PNG) for name in FILES if name.endswith("png"))
     written = json.loads((folder / "report.json").read_text())
     assert written == result.to_dict()
-    assert written["schema"] == 2
+    assert written["schema"] == 3
     assert set(written["metrics"]) == {metric.name for metric in METRICS}
     assert set(written["metrics"]["mmd_pca"]["genes shuffled"]) == {"mean", "sd"}
     assert written["provenance"] == {"solver": "ddim", "steps": 20, "eta": 0.5, "note": "<script>&"}
@@ -173,7 +174,7 @@ def test_a_missing_extra_says_what_to_install(real, synthetic, tmp_path, monkeyp
 def test_markers_and_memorisation_stand_beside_held_out_cells(real, synthetic, make_cells, tmp_path, drawn):
     result = evaluate(real, synthetic, training=make_cells(300, 5)[:, ::-1].copy(), out=tmp_path / "report", repeats=2)
     written = json.loads((tmp_path / "report/report.json").read_text())
-    markers, memorisation = written["markers"], written["memorisation"]
+    markers, memorisation = written["markers"], written["privacy"]["copying"]
     assert markers["types"] == ["B cell", "T cell"]
     assert (markers["per_type"], markers["cells_per_side"]) == (20, 50)
     assert set(markers["error"]) == set(markers["correlation"]) == set(CANDIDATES)
@@ -195,20 +196,21 @@ def test_copied_training_cells_are_found_out(real, make_cells):
     training = make_cells(300, 5)
     copies = training[:140].copy()
     assert (
-        evaluate(real, copies, training=training, repeats=1).memorisation.values["copied_share"]["synthetic"].mean == 1
+        evaluate(real, copies, training=training, repeats=1).privacy.copying.values["copied_share"]["synthetic"].mean
+        == 1
     )
 
 
 def test_without_training_cells_a_sentence_says_what_to_do(real, synthetic, make_cells, tmp_path, drawn):
     result = evaluate(real, synthetic, out=tmp_path / "report", repeats=1)
-    assert json.loads((tmp_path / "report/report.json").read_text())["memorisation"] is None
-    said = "Memorisation was not scored: the synthetic cells do not say what they were trained on"
+    assert json.loads((tmp_path / "report/report.json").read_text())["privacy"] is None
+    said = "Privacy was not scored: the synthetic cells do not say what they were trained on"
     assert any(note.startswith(said) for note in result.notes())
     assert said in str(result)
     assert "Not scored: the synthetic cells do not say" in (tmp_path / "report/report.html").read_text()
     few = evaluate(real, synthetic, training=make_cells(8, 3), repeats=1)
-    assert few.memorisation is None
-    assert "8 training cells are too few" in few.no_memorisation
+    assert few.privacy is None
+    assert "8 training cells are too few" in few.no_privacy
 
 
 def test_without_types_on_both_sides_there_are_no_markers(real, synthetic):
@@ -225,7 +227,7 @@ def test_names_from_the_files_are_escaped_wherever_they_stand(real, synthetic, t
         cells.obs["cell_type"] = cells.obs["cell_type"].map(names)
     synthetic.uns["scrdit"] = {"<i>": "</td><script>alert(1)</script>"}
     result = evaluate(real, synthetic, out=tmp_path / "report", repeats=1)
-    result = dataclasses.replace(result, no_memorisation="<u>why</u>")
+    result = dataclasses.replace(result, no_privacy="<u>why</u>")
     page = Page()
     page.feed(report.html_page(result, {"<x>.png": PNG}))
     page.close()
@@ -234,3 +236,65 @@ def test_names_from_the_files_are_escaped_wherever_they_stand(real, synthetic, t
     shown = "".join(page.text)
     for text in (*names.values(), "<i>", "</td><script>alert(1)</script>", "Not scored: <u>why</u>.", "<x>.png"):
         assert text in shown
+
+
+def with_donors(cells, prefix, donors):
+    """The cells of so many donors, in turn."""
+    cells.obs["donor"] = [f"{prefix}{i % donors}" for i in range(cells.n_obs)]
+    return cells
+
+
+def test_privacy_stands_beside_floor_and_control(real, synthetic, make_cells, tmp_path, drawn):
+    training = make_cells(300, 5)
+    result = evaluate(real, synthetic, training=training, out=tmp_path / "report", repeats=1)
+    written = json.loads((tmp_path / "report/report.json").read_text())["privacy"]
+    assert set(written) == {"copying", "membership", "donors", "notes"}
+    assert written["donors"] is None
+    for release, released in zip(RELEASES, (140, 33, 140), strict=True):
+        found = written["membership"][release]
+        assert found["released"] in (released, released + 1)
+        assert set(found["auc"]) == set(found["tpr"]) == {"plain", "calibrated"}
+    membership = written["membership"]
+    assert membership["training cells released"]["auc"]["calibrated"]["mean"] > 0.99
+    assert membership["synthetic"]["auc"]["calibrated"]["mean"] < 0.7
+    text, page = str(result), (tmp_path / "report/report.html").read_text()
+    for words in ("Privacy: which cells were trained on", "Found at 1 % false alarms, knowing other cells", *RELEASES):
+        assert words in text
+        assert words in page
+    assert "at 1 % false alarms (AUC" in result.summary()
+    assert any("140 synthetic cells give away less than more of them do" in note for note in result.notes())
+    assert any("One in a hundred of 50 cells" in note for note in result.notes())
+
+
+def test_more_cells_than_are_attacked_are_drawn_and_said(real, synthetic, make_cells, monkeypatch):
+    monkeypatch.setattr(privacy, "MOST_RELEASED", 100)
+    result = evaluate(real, synthetic, training=make_cells(300, 5), repeats=1)
+    assert result.privacy.membership["synthetic"].released == 100
+    assert any("Attacked were 100 of the 140 synthetic cells, drawn at random." in note for note in result.notes())
+
+
+def test_donors_are_attacked_where_they_are_named(real, synthetic, make_cells, tmp_path, drawn):
+    training = with_donors(make_cells(300, 5), "m", 6)
+    real = with_donors(real, "o", 5)
+    result = evaluate(real, synthetic, training=training, donor_key="donor", out=tmp_path / "report", repeats=1)
+    written = json.loads((tmp_path / "report/report.json").read_text())["privacy"]["donors"]
+    assert (written["members"], written["others"], written["left_out"]) == (6, 5, 0)
+    page = (tmp_path / "report/report.html").read_text()
+    assert "Privacy: which donors were trained on" in str(result)
+    assert "Privacy: which donors were trained on" in page
+    assert "m3" not in json.dumps(written)
+    # A model that held out whole donors has them attacked without being asked; what is amiss is then a sentence.
+    cells = ComparedCells(held_out=real, synthetic=synthetic, training=training, donor_key="donor")
+    assert report.evaluate(cells, repeats=1).privacy.donors.members == 6
+    few = dataclasses.replace(cells, training=with_donors(training.copy(), "m", 2))
+    assert "2 donors in 'donor' with 5 cells or more are trained on" in str(report.evaluate(few, repeats=1).sections())
+
+
+def test_donors_that_cannot_be_attacked_are_refused_in_a_line(real, synthetic, make_cells):
+    real = with_donors(real, "m", 5)
+    with pytest.raises(BadInput, match="donors cannot be attacked without the training cells: the synthetic cells do"):
+        evaluate(real, synthetic, donor_key="donor", repeats=1)
+    with pytest.raises(BadInput, match=r"of the same donors in 'donor' \(m0, .* train with --donor-key donor"):
+        evaluate(real, synthetic, training=with_donors(make_cells(300, 5), "m", 6), donor_key="donor", repeats=1)
+    with pytest.raises(BadInput, match="REAL has no column 'donor' for donors"):
+        evaluate(real, synthetic, training=make_cells(300, 5), donor_key="donor", repeats=1)

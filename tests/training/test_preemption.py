@@ -126,7 +126,7 @@ def test_the_best_checkpoint_is_kept_and_training_ends_when_it_gets_no_better(pr
 def test_test_cells_have_no_part_in_evaluations(prepared, tiny_config, tmp_path, monkeypatch):
     """Neither in the held-out loss nor in the scores that end a training."""
     held_out, seen = prepared.held_out, {}
-    aside = validation_mask(held_out.obs_names, prepared.metadata.settings.seed)
+    aside = validation_mask(held_out.obs, prepared.metadata.settings)
     monkeypatch.setattr(loop, "HeldOutLoss", lambda losses, batch, *_, **__: seen.update(loss=batch.cells.toarray()))
 
     def scorer(cells):
@@ -141,8 +141,8 @@ def test_test_cells_have_no_part_in_evaluations(prepared, tiny_config, tmp_path,
 
 
 def test_without_a_validation_cell_there_is_nothing_to_evaluate_on(prepared, tiny_config, tmp_path):
-    held_out = prepared.held_out.obs_names
-    test = held_out[~validation_mask(held_out, prepared.metadata.settings.seed)]
+    held_out = prepared.held_out
+    test = held_out.obs_names[~validation_mask(held_out.obs, prepared.metadata.settings)]
     kept = prepared.cells[prepared.cells.obs_names.isin([*prepared.train.obs_names, *test])].copy()
     with pytest.raises(BadConfig, match=r"no cells are held out to evaluate on .* raise --held-out"):
         train(replace(prepared, cells=kept), tiny_config.with_settings({"evaluate_every": 0.5}), tmp_path / "run")
