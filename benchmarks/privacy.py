@@ -19,11 +19,13 @@ import click
 from benchmarks.commands import as_json, command_line, one_line_errors, slug, write_files
 from benchmarks.fidelity.cell_sets import ALL_GENES, CellSet, ScoredGenes, Source
 from benchmarks.fidelity.comparing import STORE, memorisation
-from benchmarks.fidelity.generators import Generator, ours_from_run, peer
-from benchmarks.peers import Skipped
+from benchmarks.fidelity.generators import Generator, as_made, peer, sampled
+from benchmarks.peers import Made, Skipped
 from scrdit_jax.benchmarking.store import ResultStore, Row
-from scrdit_jax.data.splitting import donor_names
+from scrdit_jax.checkpoint import Model, Run
+from scrdit_jax.data.splitting import donor_names, same_split
 from scrdit_jax.devices import describe_devices, use_every_core
+from scrdit_jax.errors import BadInput
 from scrdit_jax.evaluation.comparison import Estimate, estimate_text, figure
 from scrdit_jax.evaluation.donors import AGGREGATES, DonorCells, require_donors, score_donors
 from scrdit_jax.evaluation.membership import (
@@ -39,6 +41,8 @@ from scrdit_jax.evaluation.privacy import MOST_HELD_OUT
 from scrdit_jax.evaluation.tables import markdown_table
 from scrdit_jax.extras import optional, versions
 from scrdit_jax.families import load, models_of
+from scrdit_jax.io.reading import read_cells
+from scrdit_jax.provenance import Provenance
 
 PEERS = ("copula", "knn-bootstrap-16", "knn-bootstrap-4")
 MOST_GENES = 2000
@@ -66,6 +70,36 @@ def membership_row(found: MembershipScores, copied: float | None) -> dict[str, A
         "auc": {attack: estimate.to_dict() for attack, estimate in found.auc.items()},
         "tpr": {attack: estimate.to_dict() for attack, estimate in found.tpr.items()},
     }  # fmt: skip
+
+
+def of_run(run: Path, model: Model, made: Path | None) -> Generator:
+    """The run's cells: sampled, or those of the file `made`, which must say that this model made them."""
+
+    def make(cells: CellSet, count: int, seed: int) -> Made:
+        if made is None:
+            return sampled(run, cells, count, seed, {})
+        there = read_cells(made)
+        record = Provenance.from_uns(there.uns)
+        if record is None or record.models[0].digest != model.digest:
+            raise Skipped(f"{made.name} holds no cells that this run made")
+        return as_made(there[:count], cells, run, seed, None)
+
+    return Generator("scrdit_jax", {"step": model.step, "digest": model.digest, "sampling": {}}, make)
+
+
+def require_same_cells(cells: CellSet, run: Path, model: Model) -> None:
+    """BadInput where the run was not trained on these cells, split as here. A file that was sorted since, and so has
+    another digest, holds the same where the run's own held-out cells are those that are held out here."""
+    here, there = cells.prepared.metadata, model.metadata
+    same = set(here.genes) == set(there.genes) and same_split(here.settings, there.settings)
+    counted = (here.n_train, here.n_held_out) == (there.n_train, there.n_held_out)
+    if same and counted and here.digest != there.digest and Run(run).held_out_path.is_file():
+        held_out = cells.prepared.held_out.obs_names
+        same = set(read_cells(Run(run).held_out_path).obs_names) == set(held_out)
+    elif here.digest != there.digest:
+        same = False
+    if not same:
+        raise BadInput(f"{run} was not trained on these cells ({there.source} recorded); give that file as --data")
 
 
 class Attacked:
@@ -193,23 +227,28 @@ def _donor_table(rows: Sequence[Row]) -> str:
 @click.argument("run", type=click.Path(path_type=Path, exists=True))
 @click.option("--data", required=True, help="What the run was trained on: a file, or pbmc3k.")
 @click.option("--cells", "count", type=click.IntRange(100), default=10_000, show_default=True, help="To release.")
+@click.option("--made", type=click.Path(path_type=Path), metavar="FILE", help="Cells that the run has made already.")
 @click.option("--donor-key", metavar="COLUMN", help="Attack donors, too.")
 @click.option("--genes", type=click.IntRange(2), default=MOST_GENES, show_default=True, help="To attack in, at most.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder.")
-def main(run: Path, data: str, count: int, donor_key: str | None, genes: int, seed: int, out: Path) -> None:
+def main(
+    run: Path, data: str, count: int, made: Path | None, donor_key: str | None, genes: int, seed: int, out: Path
+) -> None:
     """Measure what is missing, then write results.json and table.md."""
     use_every_core()
     with one_line_errors():
-        config = models_of(load(run))[0].config
+        model = models_of(load(run))[0]
+        config = model.config
         source = Source.parse(data)
         whole = CellSet.read(
             source, config.data, "both", multiple_of=config.network.gene_multiple, most=MOST_HELD_OUT
         )  # fmt: skip
+        require_same_cells(whole, run, model)
         there = whole.prepared.cells.n_vars
         cells = whole.on(ScoredGenes("hvg", genes) if there > genes else ScoredGenes(ALL_GENES))
         attacked = Attacked(cells, donor_key, seed)
-        generators = [ours_from_run("scrdit_jax", run, {}), *map(peer, PEERS)]
+        generators = [of_run(run, model, made), *map(peer, PEERS)]
         rows, skipped = measure(attacked, generators, count, ResultStore(out / STORE))
         about = {
             "command": command_line("benchmarks.privacy"), **describe_devices(), "versions": versions(LIBRARIES),

@@ -12,7 +12,6 @@ was stopped.
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -29,7 +28,7 @@ from benchmarks.commands import as_json, command_line, one_line_errors, slug, wr
 from benchmarks.fidelity.generators import training_seconds
 from scrdit_jax.benchmarking.store import ResultStore, Row
 from scrdit_jax.checkpoint import Run, load_model
-from scrdit_jax.config import RunConfig, load_preset
+from scrdit_jax.config import NO_NOISE, RunConfig, load_preset
 from scrdit_jax.data.preparing import Prepared
 from scrdit_jax.data.splitting import validation_mask
 from scrdit_jax.devices import describe_devices, use_every_core
@@ -55,7 +54,7 @@ def recipes(preset: str, epsilons: Sequence[float]) -> dict[str, RunConfig]:
     plain.pop("privacy", None)
     named = {f"epsilon {epsilon:g}": private.with_settings({"dp_epsilon": epsilon}) for epsilon in sorted(epsilons)}
     return named | {
-        CLIPPED: private.with_settings({"dp_epsilon": math.inf}),
+        CLIPPED: private.with_settings({"dp_epsilon": NO_NOISE}),
         ORDINARY: RunConfig.from_dict(plain),
     }
 
@@ -82,16 +81,12 @@ def measure(name: str, config: RunConfig, data: str, side: str, folder: Path) ->
     prepared = scrdit.prepare(data, preset=config)
     run = scrdit.train(data, out=folder / slug(name), preset=config)
     record = load_model(run).privacy
-    privacy = {} if record is None else record.to_dict() | {"epsilon": _plain(record.epsilon)}
+    privacy = {} if record is None else record.to_dict()
     size = sum(leaf.size for leaf in jax.tree.leaves(load_model(run).params))
     about = {"params": size, "seconds": training_seconds(run), "privacy": privacy}
     row = {"recipe": name, "on": side, **about, **score(run, prepared, side)}
     click.echo(f"{name}: AUC {row['scores']['random_forest_auc']:.3f}", err=True)
     return row
-
-
-def _plain(value: float) -> float | str:
-    return value if math.isfinite(value) else "infinite"
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -155,7 +150,7 @@ def costs(preset: str, data: str, microbatches: Sequence[int]) -> Mapping[str, A
     plain.pop("privacy", None)
     without, found = seconds_a_step(RunConfig.from_dict(plain), data), []
     for microbatch in microbatches:
-        private = config.with_settings({"dp_epsilon": math.inf, "dp_microbatch": microbatch})
+        private = config.with_settings({"dp_epsilon": NO_NOISE, "dp_microbatch": microbatch})
         seconds = seconds_a_step(private, data)
         found.append({"microbatch": microbatch, "seconds": seconds, "ratio": seconds / without})
         click.echo(
@@ -187,20 +182,13 @@ def main(
             row = store.measured(
                 f"{slug(name)}.{side}",
                 lambda name=name, config=config: measure(name, config, data, side, out / "runs"),
-                made_by=_settings(config),
+                made_by=config.to_dict(),
             )
             rows.append(row)
         text = f"{data}, {side} cells\n\n{table(rows)}\n"
         files = {"results.json": as_json(about | {"rows": rows}), "table.md": text, "curve.png": picture(rows)}
         write_files(out, files)
         click.echo(text)
-
-
-def _settings(config: RunConfig) -> dict[str, Any]:
-    values = config.to_dict()
-    if "privacy" in values:
-        values["privacy"]["dp_epsilon"] = _plain(values["privacy"]["dp_epsilon"])
-    return values
 
 
 if __name__ == "__main__":

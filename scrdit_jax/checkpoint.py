@@ -4,7 +4,7 @@ RUN/config.json       the settings        RUN/held_out.h5ad     cells never trai
 RUN/metrics.jsonl     loss and speed      RUN/checkpoints/STEP  params, averaged params, optimiser, model.json
 RUN/evaluations.jsonl held-out scores     RUN/curve.png         the same as a picture
 RUN/training.lock     who is training     RUN/cells.h5ad        prepared cells of a run whose data are streamed
-RUN/privacy_key_DO_NOT_PUBLISH.json       while a run with differential privacy is trained: what its noise follows from
+RUN/privacy_key_DO_NOT_PUBLISH.json       what noise follows from, while a run with differential privacy is trained
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from . import strict_json
 from .conditioning.table import ConditionTable
 from .config import RunConfig
 from .data.metadata import DatasetMetadata, has_derived_categories
 from .data.saved_conditions import arrays_of, conditions_of, conditions_of_format_2
-from .errors import BadConfig, RunMismatch, writing
+from .errors import BadConfig, BadInput, RunMismatch, writing
 from .io.atomic import atomic_write, require_space
+from .paths import readable_path
 from .privacy import PrivacyRecord
 
 # Orbax narrates every save, and its failures at length; those reach the user as exceptions.
@@ -82,11 +84,6 @@ class Run:
         return self.path / "cells.h5ad"
 
     @property
-    def privacy_key_path(self) -> Path:
-        """What noise and draws of a run with differential privacy follow from; deleted after its last step."""
-        return self.path / "privacy_key_DO_NOT_PUBLISH.json"
-
-    @property
     def held_out_path(self) -> Path:
         """Cells never trained on, on the model's scale and genes."""
         return self.path / "held_out.h5ad"
@@ -98,14 +95,14 @@ class Run:
 
     def config(self) -> RunConfig:
         """The run's settings; RunMismatch if there are none."""
-        if (self.path / FAMILY).is_file():
+        if (readable_path(self.path) / FAMILY).is_file():
             raise RunMismatch(f"{self.path} is a family of runs; give the folder of one of them, which lie in it")
         if not self.config_path.is_file():
             what = "is not there" if not self.path.exists() else "is no run: it has no config.json"
             raise RunMismatch(f"{self.path} {what}; give a folder made by 'scrdit train'")
         try:
-            return RunConfig.from_dict(json.loads(self.config_path.read_text()), source=str(self.config_path))
-        except (ValueError, BadConfig) as error:
+            return RunConfig.from_dict(strict_json.read(self.config_path), source=str(self.config_path))
+        except (OSError, ValueError, BadConfig) as error:
             raise RunMismatch(f"{self.config_path} cannot be read ({error}); train again into another folder") from None
 
     def write_config(self, config: RunConfig) -> None:
@@ -258,6 +255,16 @@ class Checkpoints:
     def _record(self) -> tuple[RunConfig, DatasetMetadata, Mapping[str, Any]]:
         """(settings, metadata, everything in model.json) of the newest checkpoint; format 1 had no number."""
         record = self._restore(ocp.args.Composite(model=ocp.args.JsonRestore()))["model"]
+        try:
+            return self._understood(record)
+        except (LookupError, TypeError, AttributeError, ValueError, BadConfig, BadInput) as error:
+            there, reason = self.run.checkpoints_path / str(self.latest()), " ".join(str(error).split())[:120]
+            raise RunMismatch(
+                f"what checkpoint {there} says of its model cannot be understood ({reason}); delete it to use the one "
+                "before"
+            ) from error
+
+    def _understood(self, record: Mapping[str, Any]) -> tuple[RunConfig, DatasetMetadata, Mapping[str, Any]]:
         version = record.get("format", 1)
         if version not in range(1, FORMAT + 1):
             raise RunMismatch(
@@ -269,6 +276,8 @@ class Checkpoints:
                 f"the model of {self.run.path} keeps a row of each of its training cells, as those of versions before "
                 "0.3 did, and is no longer read: train it again, and it will keep none"
             )
+        privacy = PrivacyRecord.from_dict(record["privacy"]) if "privacy" in record else None
+        record = {**record, "privacy": privacy}
         return RunConfig.from_dict(record["config"]), DatasetMetadata.from_dict(metadata), record
 
     def wait(self) -> None:
@@ -283,11 +292,7 @@ class Checkpoints:
         found = self._restore(ocp.args.Composite(**{name: ocp.args.StandardRestore()}))
         params, conditions = jax.tree.map(np.asarray, found[name]), self._conditions(metadata)
         fitted = {int(steps): tuple(taus) for steps, taus in record.get("fitted", {}).items()}
-        return Model(config, metadata, params, record["step"], conditions, fitted, _privacy_of(record))
-
-    def privacy(self) -> PrivacyRecord | None:
-        """With what differential privacy the newest checkpoint was trained."""
-        return _privacy_of(self._record()[2])
+        return Model(config, metadata, params, record["step"], conditions, fitted, record["privacy"])
 
     def conditions(self) -> ConditionTable | None:
         """What the newest checkpoint says of new cells' conditions; None for a model that was trained elsewhere."""
@@ -318,10 +323,6 @@ class Checkpoints:
 def _of_this_process(state: Any) -> Any:
     """Arrays on the host where processes train together: orbax would have those on devices be everybody's."""
     return state if jax.process_count() == 1 else jax.device_get(state)
-
-
-def _privacy_of(record: Mapping[str, Any]) -> PrivacyRecord | None:
-    return PrivacyRecord.from_dict(record["privacy"]) if "privacy" in record else None
 
 
 def _best(metrics: Mapping[str, float], *, name: str) -> float:

@@ -7,6 +7,10 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
+# What a system says of a place where nothing can be written, whatever it is.
+NOWHERE = {errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.ENODEV}
+MOST_CHARACTERS = 2000
+
 
 class ScrditError(Exception):
     """Base of every error a user can cause; the command line prints it and exits with status 2."""
@@ -65,4 +69,19 @@ def writing(path: Path | str) -> Iterator[None]:
             raise DiskFull(f"no space left while writing {path}; free some and run the same command again") from error
         if isinstance(error, PermissionError) or "Permission denied" in text:
             raise OutputExists(f"{path} cannot be written: permission denied; choose another --out") from error
+        if getattr(error, "errno", None) in NOWHERE:
+            reason = str(getattr(error, "strerror", "")).lower()
+            raise OutputExists(f"{path} cannot be written: {reason}; choose another --out") from error
         raise
+
+
+def printable(text: str) -> str:
+    """`text` as a terminal may have it: what would move its cursor, or is no character, as an escape such as \\x1b;
+    line ends stay."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def one_line(text: str) -> str:
+    """`printable`, in one line, cut where it would fill the screen."""
+    line = printable(" ".join(text.split()))
+    return line if len(line) <= MOST_CHARACTERS else line[:MOST_CHARACTERS] + "..."

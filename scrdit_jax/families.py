@@ -15,11 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
+from . import strict_json
 from .checkpoint import FAMILY, Model, Run, load_model
 from .conditioning.table import ConditionTable
 from .conditioning.variables import Variable
 from .errors import RunMismatch
 from .io.atomic import atomic_write
+from .paths import readable_path
+from .records import checked
 
 FORMAT = 2
 
@@ -47,10 +50,14 @@ class FamilyFolder:
     def read(cls, path: Path) -> FamilyFolder:
         """The family in the folder `path`; RunMismatch where it cannot be read. Format 1 had no number."""
         try:
-            values = json.loads((path / FAMILY).read_text())
+            values = strict_json.read(path / FAMILY)
             if values.get("format", 1) not in (1, FORMAT):
                 raise ValueError(f"format {values['format']}, not 1 to {FORMAT}")
-            return cls(str(values["column"]), dict(values["members"]), dict(values["left_out"]))
+            found = checked(cls(str(values["column"]), dict(values["members"]), dict(values["left_out"])))
+            folders = found.members.values()
+            if not folders or any(Path(each).name != each or each in ("", "..") for each in folders):
+                raise ValueError("it has no members, or some outside the folder")
+            return found
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunMismatch(
                 f"{path / FAMILY} is unreadable ({' '.join(str(error).split())[:90]}); train again into another folder"
@@ -91,7 +98,7 @@ def is_family(path: Path) -> bool:
 
 def load(run: Run | Path | str) -> Trained:
     """The newest model of a run, or those of every member of a family."""
-    path = run.path if isinstance(run, Run) else Path(run)
+    path = readable_path(run.path if isinstance(run, Run) else run)
     if not is_family(path):
         return load_model(path)
     folder = FamilyFolder.read(path)

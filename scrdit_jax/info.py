@@ -12,6 +12,7 @@ from .families import FamilyFolder, is_family
 from .generation import store
 from .io.checking import listed
 from .io.reading import load_cells
+from .paths import readable_path
 from .provenance import KEY, Provenance, read_uns
 
 _NETWORKS = {
@@ -22,7 +23,7 @@ _NETWORKS = {
 
 def describe(path: Path | str) -> list[str]:
     """Lines about a run folder, prepared cells or synthetic cells, in plain words."""
-    path = Path(path)
+    path = readable_path(path)
     if is_family(path):
         return _describe_family(path)
     if (path / "config.json").is_file():

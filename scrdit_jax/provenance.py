@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import anndata
-import h5py
-import zarr
-
+from . import strict_json
 from .conditioning.variables import Variable
 from .config import RunConfig
 from .data.metadata import DatasetMetadata
-from .errors import OutputExists, ScrditError
+from .errors import BadInput, OutputExists, ScrditError
+from .io.reading import read_part
+from .paths import readable_path
 from .privacy import PrivacyRecord
+from .records import checked
 
 KEY = "scrdit"
 FORMAT = 2
@@ -47,7 +47,8 @@ class ModelRecord:
         """The inverse of `to_dict`."""
         config = RunConfig.from_dict(values["config"])
         privacy = PrivacyRecord.from_dict(values["privacy"]) if "privacy" in values else None
-        return cls(values["digest"], values["step"], config, DatasetMetadata.from_dict(values["metadata"]), privacy)
+        metadata = DatasetMetadata.from_dict(values["metadata"])
+        return checked(cls(values["digest"], values["step"], config, metadata, privacy))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,23 @@ class Provenance:
             "timesteps": tuple(values["timesteps"]),
             "models": tuple(map(ModelRecord.from_dict, values["models"])),
         }
-        return cls(**{**values, **nested})
+        return checked(cls(**{**values, **nested}))._sensible()
+
+    def _sensible(self) -> Provenance:
+        """Itself; ValueError where it says what no record of this package does."""
+        if not self.models or self.cells < 0:
+            raise ValueError("no model made these cells")
+        missing = {"solver", "seed", "output"} - set(self.sampling)
+        if self.format == FORMAT and missing:
+            raise ValueError(f"sampling lacks {', '.join(sorted(missing))}")
+        for entry in self.quotas:
+            labels, cells = entry["labels"], entry["cells"]
+            whole = isinstance(labels, list | tuple) and len(labels) == len(self.variables)
+            if not whole or not all(isinstance(name, str | None) for name in labels):
+                raise ValueError("a quota has labels of no variable")
+            if not isinstance(cells, int) or cells < 0:
+                raise ValueError("a quota is no number of cells")
+        return self
 
     def to_uns(self) -> dict[str, Any]:
         """For `.uns['scrdit']`: everything as one JSON text, and beside it what people look for."""
@@ -136,9 +153,10 @@ class Provenance:
         record = uns.get(KEY)
         if not isinstance(record, Mapping):
             return None
-        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, ScrditError):
+        # Whatever is wrong with it, it is none of this program's.
+        with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, OverflowError, ScrditError):
             if "provenance" in record:
-                return cls.from_dict(json.loads(str(record["provenance"])))
+                return cls.from_dict(strict_json.parse(str(record["provenance"])))
             return _from_format_1(record)
         return None
 
@@ -165,33 +183,31 @@ def _difference(name: str, there: Any, wanted: Any) -> str:
 
 def _from_format_1(record: Mapping[str, Any]) -> Provenance:
     """Earlier versions kept JSON texts beside each other."""
-    config, metadata = (json.loads(str(record[name])) for name in ("config", "facts"))
+    config, metadata = (strict_json.parse(str(record[name])) for name in ("config", "facts"))
     model = ModelRecord(
         str(record["model"]), int(record["trained_steps"]), RunConfig.from_dict(config),
         DatasetMetadata.from_dict(metadata),
     )  # fmt: skip
-    labels: Sequence[Any] = json.loads(str(record.get("labels", "[]")))
-    return Provenance(
+    labels: Sequence[Any] = strict_json.parse(str(record.get("labels", "[]")))
+    found = Provenance(
         cells=int(record["cells"]),
         quotas=tuple({"labels": names, "cells": count} for names, count in labels),
         variables=model.metadata.variables,
-        sampling=json.loads(str(record["sampling"])),
-        timesteps=tuple(json.loads(str(record["timesteps"]))),
+        sampling=strict_json.parse(str(record["sampling"])),
+        timesteps=tuple(strict_json.parse(str(record["timesteps"]))),
         network_evaluations=int(record["network_evaluations"]),
         models=(model,),
         version=str(record["version"]),
         format=1,
     )
+    return checked(found)._sensible()
 
 
 def read_uns(path: Path) -> dict[str, Any] | None:
     """{"scrdit": its `.uns['scrdit']`} of a file of cells, without reading the cells; None where there is none."""
-    name = f"uns/{KEY}"
+    readable_path(path)
     try:
-        if path.is_dir():
-            group = zarr.open_group(path, mode="r")
-            return {KEY: anndata.io.read_elem(group[name])} if name in group else None
-        with h5py.File(path) as file:
-            return {KEY: anndata.io.read_elem(file[name])} if name in file else None
-    except (OSError, KeyError, ValueError, zarr.errors.BaseZarrError):
+        record = read_part(path, f"uns/{KEY}")
+    except BadInput:
         return None
+    return None if record is None else {KEY: record}

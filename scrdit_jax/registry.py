@@ -41,7 +41,7 @@ class Registry(Mapping[str, T], Generic[T]):
     def require(self, name: str) -> None:
         """BadConfig, with the names there are, unless there is a part called `name`."""
         if name not in self:
-            raise BadConfig(f"no {self._kind} {name!r}; there are {', '.join(self)}")
+            raise BadConfig(f"no {self._kind} {name!r:.80}; there are {', '.join(self)}")
 
     def __getitem__(self, name: str) -> T:
         """The part called `name`; BadConfig, with the names there are, for any other."""

@@ -11,7 +11,7 @@ PACKAGE = Path(scrdit_jax.__file__).parent
 # From the ground up; a room imports its own layer and those below.
 LAYERS = [
     {"errors"},
-    {"registry", "devices", "extras"},
+    {"registry", "devices", "extras", "strict_json", "paths", "records"},
     {"config", "options"},
     {"io", "cache"},
     {"conditioning"},

@@ -222,7 +222,7 @@ def test_mistakes_in_sampling_get_one_line(scrdit, tiny_run, tmp_path):
         (["--solver", "dpmpp-2m", "--steps", 21], ["21 steps", "2..20"]),
         (["--solver", "dpmpp-2m", "--steps", 1], ["1 steps", "2..20", "more"]),
         (["--solver", "dpmpp-2m", "--schedule", "one.txt"], ["1 timesteps", "at least 2"]),
-        (["--steps", 3, "--batch-size", 10**9], ["the largest that fits", "--batch-size"]),
+        (["--steps", 3, "--batch-size", 10**9], ["batch_size is 1000000000", "at most 1,048,576"]),
         (["--schedule", "ascending.txt"], ["descend", "5 follows 1"]),
         (["--schedule", "outside.txt"], ["timestep 30", "1..20"]),
         (["--schedule", "words.txt"], ["words.txt", "1000 750 500 1"]),
@@ -279,7 +279,7 @@ def test_a_fitted_schedule_is_written_and_sampled_with(scrdit, tiny_run, tmp_pat
         (fit, 21, "t.json", "21 steps cannot be fitted, only 2 to 20"),
         (fit, 4, "thesis.txt", "holds no timesteps"),
         (fit, 4, "thesis.txt/t.json", "is a file, so"),
-        (fit[:2], 0, "t.json", "0 steps cannot be fitted, only 1 to 8"),
+        (fit[:2], 0, "t.json", "steps is 0; it must be a whole number, 1 or more"),
         (fit[:2], 9, "t.json", "9 steps cannot be fitted, only 1 to 8"),
         (fit[:2], 4, "t.json", "on 40 held-out cells or more, and there are"),
         (

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from anndata import AnnData
 
 import scrdit_jax as scrdit
 from benchmarks.commands import slug
@@ -108,7 +109,7 @@ def ours_from_preset(name: str, config: RunConfig, work: Path, sampling: Mapping
         run = require_finished(
             scrdit.train(cells.prepared_for(config), out=folder, preset=config.replace({"training": training}))
         )
-        return _sampled(run.path, cells, count, seed, sampling)
+        return sampled(run.path, cells, count, seed, sampling)
 
     return Generator(name, {"settings": settings, "sampling": dict(sampling)}, make)
 
@@ -119,7 +120,7 @@ def ours_from_run(name: str, path: Path, sampling: Mapping[str, Any]) -> Generat
 
     def make(cells: CellSet, count: int, seed: int) -> Made:
         check_comparable(cells, path, model)
-        return _sampled(path, cells, count, seed, sampling)
+        return sampled(path, cells, count, seed, sampling)
 
     training_seed = model.config.training.seed
     return Generator(name, {"step": model.step, "seed": training_seed, "sampling": dict(sampling)}, make)
@@ -158,7 +159,7 @@ def runs_of(path: Path) -> list[Run]:
     return [Run(path / member) for member in (FamilyFolder.read(path).members.values() if is_family(path) else [""])]
 
 
-def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping[str, Any]) -> Made:
+def sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping[str, Any]) -> Made:
     with tempfile.TemporaryDirectory() as folder:
         if sampling.get("schedule") == FIT:
             sampling = {**sampling, "schedule": str(Path(folder) / "timesteps.json")}
@@ -167,6 +168,12 @@ def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping
         started = time.perf_counter()
         made = scrdit.sample(run, count, seed=seed, **sampling)
         seconds = time.perf_counter() - started
+    return as_made(made, cells, run, seed, count / seconds)
+
+
+def as_made(made: AnnData, cells: CellSet, run: Path, seed: int, cells_per_second: float | None) -> Made:
+    """Cells that the run made, in random order and with the genes of `cells` in theirs."""
+    count = made.n_obs
     key = cells.prepared.metadata.cell_type_key
     # Cells of a model that is conditioned on the types come type by type.
     order = np.random.default_rng([seed, 9]).permutation(count)
@@ -177,7 +184,10 @@ def _sampled(run: Path, cells: CellSet, count: int, seed: int, sampling: Mapping
     # The order of genes is that of the compared cells, whatever the network's.
     genes = made.var_names.get_indexer(cells.prepared.cells.var_names)
     return Made(
-        dense(made.X[order][:, genes]), types, sum(map(training_seconds, runs)) if logged else None, count / seconds
+        dense(made.X[order][:, genes]),
+        types,
+        sum(map(training_seconds, runs)) if logged else None,
+        cells_per_second,
     )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from ..config import load_preset
-from ..data.preparing import write_prepared
-from ..info import describe
+from .. import config, info
+from ..data import preparing
+from .arguments import checked
 from .scoring import benchmark, evaluate
 from .synthesis import Verification, assemble, fit_schedule, generate, sample, verify
 from .training import import_torch, prepare, pretrained, settings, train
+
+load_preset = checked(config.load_preset)
+write_prepared = checked(preparing.write_prepared)
+describe = checked(info.describe)
 
 __all__ = [
     "Verification",

@@ -13,12 +13,14 @@ from ..config import RunConfig
 from ..devices import use_every_core
 from ..errors import BadConfig
 from ..io.reading import Data
+from .arguments import checked
 from .training import settings
 
 if TYPE_CHECKING:
     from ..evaluation.report import Report
 
 
+@checked
 def evaluate(
     real: Run | Data,
     synthetic: AnnData | Path | str,
@@ -63,6 +65,7 @@ def evaluate(
     return report(cells, out=None if out is None else Path(out), seed=seed, repeats=repeats, donor_key=donor_key)
 
 
+@checked
 def benchmark(
     run: Run | Path | str | None = None,
     *,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -12,6 +12,7 @@ from anndata import AnnData
 from ..checkpoint import Run, load_model
 from ..conditioning.request import CellRequest, PerType, Quotas, resolve
 from ..config import SamplingConfig
+from ..config.checks import shown
 from ..devices import join_processes
 from ..errors import BadConfig
 from ..families import Trained, load
@@ -25,12 +26,15 @@ from ..generation.verify import find_damage
 from ..io.reading import Data
 from ..io.writing import SUFFIXES, check_suffix
 from ..options import SamplingOptions, with_keywords
+from ..paths import writable_path
+from .arguments import checked
 from .training import require_distributed, start_jax
 
 OnNotes = Callable[[Sequence[str]], None]
 
 
 @with_keywords(SamplingOptions)
+@checked
 def sample(
     run: Run | Path | str,
     cells: int | None = None,
@@ -95,6 +99,7 @@ def sample(
 
 
 @with_keywords(SamplingOptions)
+@checked
 def generate(
     run: Run | Path | str,
     cells: int | None = None,
@@ -169,7 +174,7 @@ def _resolved(request: CellRequest, trained: Trained, on_notes: OnNotes | None) 
 
 
 def _check_output(out: Path, *, several: bool) -> None:
-    if not out.suffix or store.is_store(out):
+    if not writable_path(out).suffix or store.is_store(out):
         store.check_folder(out)
         return
     check_suffix(out, "synthetic cells")
@@ -178,6 +183,10 @@ def _check_output(out: Path, *, several: bool) -> None:
 
 
 def _sampling(options: Mapping[str, Any]) -> SamplingConfig:
+    known = [field.name for field in fields(SamplingConfig)]
+    for name in options:
+        if name not in known:
+            raise BadConfig(f"no option is called {shown(name)}; there are {', '.join(known)}")
     return SamplingConfig(**{name: value for name, value in options.items() if value is not None})
 
 
@@ -193,6 +202,7 @@ class Verification:
     digest: str | None
 
 
+@checked
 def verify(path: Path | str, *, repair: Run | Path | str | None = None) -> Verification:
     """Compute every digest of a folder of shards again.
 
@@ -226,6 +236,7 @@ def verify(path: Path | str, *, repair: Run | Path | str | None = None) -> Verif
     return Verification(plan.cells, len(plan), problems, True, notes, digest)
 
 
+@checked
 def assemble(path: Path | str, *, out: Path | str) -> Path:
     """Write the cells of a finished folder of shards to one .h5ad or .zarr, without holding them in memory.
 
@@ -249,6 +260,7 @@ def assemble(path: Path | str, *, out: Path | str) -> Path:
     return out
 
 
+@checked
 def fit_schedule(
     run: Run | Path | str,
     steps: int,

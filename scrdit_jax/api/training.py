@@ -23,6 +23,7 @@ from ..options import SettingChanges, with_keywords
 from ..training import loop
 from ..training.family import train_family
 from ..training.fine_tuning import Base
+from .arguments import checked
 
 DEFAULT_PRESET = "base"
 # Of streamed cells' values, what the chosen genes may hold that a copy of them is made to train from.
@@ -31,6 +32,7 @@ REFERENCE_HEADS = 8  # the paper's network; nothing in its weights tells
 
 
 @with_keywords(SettingChanges)
+@checked
 def settings(preset: str | RunConfig = DEFAULT_PRESET, **changes: Unpack[SettingChanges]) -> RunConfig:
     """Give a preset with single settings changed by name.
 
@@ -52,6 +54,7 @@ def settings(preset: str | RunConfig = DEFAULT_PRESET, **changes: Unpack[Setting
 
 
 @with_keywords(SettingChanges)
+@checked
 def prepare(
     data: DataSets,
     *,
@@ -100,6 +103,7 @@ def _stored(data: DataSets, stream: bool | None) -> bool:
 
 
 @with_keywords(SettingChanges)
+@checked
 def train(
     data: DataSets | Prepared,
     *,
@@ -162,7 +166,8 @@ def train(
     Diverged
         When the loss is no longer finite, or has risen for good; the last good checkpoint is kept.
     """
-    _require_possible(max_minutes, tensorboard)
+    if tensorboard:
+        optional("tensorboardX", extra="tensorboard")
     if from_run is None:
         settings(preset, **changes)  # a mistake is said before other processes are waited for
     else:
@@ -189,19 +194,9 @@ def train(
     config = replace(config, data=prepared.metadata.settings)
     options = replace(_options(config, max_minutes, tensorboard), on_notes=on_notes)
     if per_cell_type:
-        if config.privacy.on:
-            raise BadConfig("--per-cell-type and --dp-epsilon cannot be had together: cells of each type would be told")
         on_note = (lambda note: None) if on_notes is None else (lambda note: on_notes((note,)))
         return train_family(prepared, config, out, options, on_note=on_note)
     return loop.train(source, config, out, options, base=None if base is None else base.model)
-
-
-def _require_possible(max_minutes: float | None, tensorboard: bool) -> None:
-    """BadConfig or MissingExtra where a run cannot be made so, whatever its settings."""
-    if max_minutes is not None and not max_minutes > 0:
-        raise BadConfig(f"{max_minutes:g} minutes are no time to train in; give --max-minutes above 0")
-    if tensorboard:
-        optional("tensorboardX", extra="tensorboard")
 
 
 def _require_alone(data: DataSets | Prepared, preset: str | RunConfig, per_cell_type: bool) -> None:
@@ -251,6 +246,7 @@ def _copied(prepared: Prepared, run: Run) -> Prepared:
     return replace(prepared_from(there), marginals=prepared.marginals)
 
 
+@checked
 def import_torch(
     checkpoint: Path | str,
     *,
@@ -296,6 +292,7 @@ def import_torch(
     )
 
 
+@checked
 def pretrained(name: str = "pbmc3k", *, out: Path | str) -> Run:
     """Make a run in the directory `out` with a model that ships with the package.
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import jax
 import numpy as np
@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from ..checkpoint import Model
 from ..conditioning.request import CellRequest, resolve
-from ..config import SamplingConfig
+from ..config import SAMPLING_DTYPES, SamplingConfig
+from ..config.checks import BATCH, SEVERAL, Choice, check_fields
 from ..devices import describe_devices, peak_memory, usable_cores
 from ..errors import Diverged
 from ..evaluation.comparison import (
@@ -47,10 +48,13 @@ LIBRARIES = ("scrdit_jax", "jax", "jaxlib", "flax", "numpy", "scikit-learn")
 class Settings:
     """What is measured, beside the cases. `repeats` is the least number of timed batches a row."""
 
-    dtype: str | None = None
-    batch_size: int | None = None
-    seeds: int = 3
-    repeats: int = 5
+    dtype: Annotated[str | None, Choice(SAMPLING_DTYPES)] = None
+    batch_size: Annotated[int | None, BATCH] = None
+    seeds: Annotated[int, SEVERAL] = 3
+    repeats: Annotated[int, SEVERAL] = 5
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class Sampler(Protocol):

@@ -16,7 +16,6 @@ from ..data.metadata import DatasetMetadata
 from ..data.normalizing import Normalization
 from ..data.scaling import Scaling
 from ..diffusion.predictions import is_distribution, make_prediction
-from ..errors import BadConfig
 from ..evaluation.metrics import dense
 from ..extras import optional
 from ..generation.settings import default_dtype
@@ -93,8 +92,6 @@ def run_benchmark(source: Path | RunConfig, out: Path, settings: Settings, *, pa
     settings = replace(settings, dtype=settings.dtype or default_dtype())
     draws = is_distribution(model.config.diffusion.prediction)
     cases = choose(standard_cases(model.config.diffusion.timesteps, fitted=real is not None, draws=draws), patterns)
-    if settings.seeds < 1 or settings.repeats < 1:
-        raise BadConfig(f"seeds is {settings.seeds}, repeats {settings.repeats}; both must be 1 or more")
     weights = "trained" if isinstance(source, Path) else "random"
     results = open_results(out, conditions(model, settings, weights=weights, cells=0 if real is None else len(real)))
     kept = jax.config.jax_enable_compilation_cache

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .. import strict_json
 from ..errors import OutputExists
 from ..io.atomic import atomic_write, check_parents
 
@@ -35,10 +36,10 @@ class ResultStore:
 
     def _read(self, conditions: Mapping[str, Any]) -> dict[str, Any]:
         try:
-            values = json.loads(self.path.read_text())
+            values = strict_json.read(self.path, nan=True)
             there = {name: values[name] for name in conditions}
             schema, _, _ = values["schema"], values["found"], [row["name"] for row in values["rows"]]
-        except (ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError):
             raise OutputExists(f"{self.path} is no benchmark's; choose another --out, or move it") from None
         if schema != SCHEMA:
             raise OutputExists(

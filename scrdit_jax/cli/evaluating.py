@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from ..errors import BadConfig
-from .main import examples, given, main, say
+from ..config.checks import CELLS
+from ..errors import BadConfig, one_line, printable
+from .main import PATH, WHOLE, Number, examples, given, main, say, seed_option
 from .making import dtype_option
 
 
@@ -17,11 +18,11 @@ from .making import dtype_option
         "scrdit evaluate run cells.h5ad --out report", "scrdit evaluate counts.h5ad cells.h5ad --out report"
     )
 )
-@click.argument("real", type=click.Path(path_type=Path))
-@click.argument("synthetic", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for report.html and report.json.")
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True, help="Random halves to average over.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the halves, the forest and the t-SNE.")
+@click.argument("real", type=PATH)
+@click.argument("synthetic", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder for report.html and report.json.")
+@click.option("--repeats", type=WHOLE, default=5, show_default=True, help="Random halves to average over.")
+@seed_option("Of the halves, the forest and the t-SNE.", default=0, show_default=True)
 @click.option(
     "--donor-key",
     metavar="COLUMN",
@@ -36,7 +37,7 @@ def evaluate(real: Path, synthetic: Path, out: Path, repeats: int, seed: int, do
     from .. import api
 
     report = api.evaluate(real, synthetic, out=out, repeats=repeats, seed=seed, donor_key=donor_key)
-    click.echo(str(report))
+    click.echo(printable(str(report)))
     click.echo(f"\nreport: {out / 'report.html'}")
 
 
@@ -47,14 +48,14 @@ def evaluate(real: Path, synthetic: Path, out: Path, repeats: int, seed: int, do
         "scrdit benchmark --preset paper --dtype bfloat16 --case 'dpmpp-2m-*' --out paper",
     )
 )
-@click.argument("run", type=click.Path(path_type=Path), required=False)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for results.json, table, pictures.")
+@click.argument("run", type=PATH, required=False)
+@click.option("--out", type=PATH, required=True, help="Folder for results.json, table, pictures.")
 @click.option("--preset", help="Instead of RUN: time this preset's network with random weights; nothing is scored.")
 @click.option("--case", "cases", multiple=True, metavar="NAME", help="Such as ddpm-1000 or 'unipc-*'; repeatable.")
 @dtype_option
-@click.option("--batch-size", type=int, help="Cells at once.  [default: the fastest here]")
-@click.option("--seeds", type=click.IntRange(1), help="Samples to score of each case.  [default: 3]")
-@click.option("--repeats", type=click.IntRange(1), help="Least number of timed batches a case.  [default: 5]")
+@click.option("--batch-size", type=WHOLE, help="Cells at once.  [default: the fastest here]")
+@click.option("--seeds", type=WHOLE, help="Samples to score of each case.  [default: 3]")
+@click.option("--repeats", type=WHOLE, help="Least number of timed batches a case.  [default: 5]")
 def benchmark(run: Path | None, out: Path, cases: tuple[str, ...], **options: Any) -> None:
     """Time each sampler of RUN against DDPM on this device, and score its cells against held-out ones.
 
@@ -66,11 +67,11 @@ def benchmark(run: Path | None, out: Path, cases: tuple[str, ...], **options: An
 
 
 @main.command(epilog=examples("scrdit demo", "scrdit demo --pretrained", "scrdit demo --out somewhere --cells 5000"))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("scrdit_demo"), show_default=True, help="Folder.")
-@click.option("--cells", type=int, help="How many to generate.  [default: 2000, with --pretrained 1000]")
-@click.option("--steps", type=int, help="Training steps.  [default: the demo preset's]")
+@click.option("--out", type=PATH, default=Path("scrdit_demo"), show_default=True, help="Folder.")
+@click.option("--cells", type=Number(int, CELLS), help="How many to generate.  [default: 2000, with --pretrained 1000]")
+@click.option("--steps", type=WHOLE, help="Training steps.  [default: the demo preset's]")
 @click.option("--pretrained", is_flag=True, help="Do not train: take the model that ships with the package.")
-@click.option("--seed", type=int, help="Decides everything random.")
+@seed_option("Decides everything random.")
 def demo(out: Path, cells: int | None, steps: int | None, pretrained: bool, seed: int | None) -> None:
     """Everything once on the embedded PBMC 3k: train, sample, evaluate; minutes on two CPU cores."""
     from .. import api
@@ -92,9 +93,9 @@ def demo(out: Path, cells: int | None, steps: int | None, pretrained: bool, seed
 
 
 @main.command(epilog=examples("scrdit info run", "scrdit info cells.h5ad", "scrdit info atlas"))
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=PATH)
 def info(path: Path) -> None:
     """Say what is inside a run, a file of synthetic cells or a folder of their shards, in plain words."""
     from .. import api
 
-    click.echo("\n".join(api.describe(path)))
+    click.echo("\n".join(map(one_line, api.describe(path))))

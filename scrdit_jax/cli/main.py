@@ -7,12 +7,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import click
 
 from .. import __version__
-from ..errors import BadConfig, ScrditError
+from ..config.checks import SEED, Rule, shown
+from ..errors import BadConfig, ScrditError, one_line
 from ..registry import Registry
 
 # What a shell reports of a program that SIGTERM has ended: schedulers know it, and start the program anew.
@@ -49,7 +51,7 @@ class Commands(click.Group):
             with terminable():
                 return super().invoke(context)
         except ScrditError as error:
-            click.echo(f"scrdit: {' '.join(str(error).split())}", err=True)
+            click.echo(f"scrdit: {one_line(str(error))}", err=True)
             sys.exit(2)
         except KeyboardInterrupt:
             click.echo("scrdit: interrupted; run the same command again to continue", err=True)
@@ -57,6 +59,42 @@ class Commands(click.Group):
         except Terminated:
             click.echo("scrdit: terminated; run the same command again to continue", err=True)
             sys.exit(TERMINATED)
+
+
+class Number(click.ParamType):
+    """A number, by a rule of the settings where it is given one."""
+
+    def __init__(self, kind: type[int] | type[float], rule: Rule | None = None) -> None:
+        """An `int` or a `float`."""
+        self._kind, self._rule = kind, rule
+        self.name = "integer" if kind is int else "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | float:
+        """The number; BadConfig with the option's name where it is none, or breaks the rule."""
+        name = param.opts[-1] if param is not None else "the number"
+        try:
+            number = self._kind(value)
+        except (ValueError, OverflowError):  # Python reads no whole number of more than 4,300 digits
+            raise BadConfig(f"{name} is {shown(value)}; it must be a {'whole ' * (self._kind is int)}number") from None
+        return number if self._rule is None else self._rule(name, number)
+
+
+WHOLE, REAL = Number(int), Number(float)
+
+
+class _Path(click.Path):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":  # which would be the folder at hand
+            raise BadConfig(f"{'the path' if param is None else param.opts[-1]} is empty; give a path")
+        return super().convert(value, param, ctx)
+
+
+PATH = _Path(path_type=Path)
+
+
+def seed_option(text: str, **attributes: Any) -> Callable:
+    """The option --seed, by the one rule that seeds have."""
+    return click.option("--seed", type=Number(int, SEED), help=text, **attributes)
 
 
 class Part(click.ParamType):
@@ -95,8 +133,8 @@ class Counts(click.ParamType):
             return "none", 0
         name, _, count = str(value).partition("=")
         self._registry.require(name)
-        if not count.isdecimal():
-            raise BadConfig(f"{value!r} says no number of {name}; write {name}=32, for example")
+        if not count.isdecimal() or len(count) > 20:
+            raise BadConfig(f"{shown(value)} says no number of {name}; write {name}=32, for example")
         return name, int(count)
 
 
@@ -113,7 +151,9 @@ class Weight(click.ParamType):
         try:
             return column, float(weight)
         except ValueError:
-            raise BadConfig(f"--guidance {value} says no number; write --guidance 2, or --guidance COLUMN=2") from None
+            raise BadConfig(
+                f"--guidance {value[:80]} says no number; write --guidance 2, or --guidance COLUMN=2"
+            ) from None
 
 
 def guidance(pairs: Iterable[tuple[str, float]]) -> float | tuple[tuple[str, float], ...] | None:
@@ -135,7 +175,7 @@ class Category(click.ParamType):
             return value
         column, _, name = str(value).partition("=")
         if not (column and name):
-            raise BadConfig(f"--condition {value} names no category; write --condition tissue=lung, for example")
+            raise BadConfig(f"--condition {value[:80]} names no category; write --condition tissue=lung, for example")
         return column, name
 
 
@@ -181,13 +221,13 @@ def options(*decorators: Callable) -> Callable:
 def say(notes: Iterable[str]) -> None:
     """Sentences, one a line."""
     for note in notes:
-        click.echo(f"  {note}")
+        click.echo(f"  {one_line(note)}")
 
 
 distributed_options = options(
     click.option("--distributed", is_flag=True, help="One of many processes that share the work."),
-    click.option("--processes", type=int, metavar="N", help="How many.  [default: as JAX finds out]"),
-    click.option("--process-id", type=int, metavar="I", help="Which one this is, 0 to N-1."),
+    click.option("--processes", type=WHOLE, metavar="N", help="How many.  [default: as JAX finds out]"),
+    click.option("--process-id", type=WHOLE, metavar="I", help="Which one this is, 0 to N-1."),
 )
 
 

@@ -11,7 +11,22 @@ import click
 from ..config import OUTPUTS, SAMPLING_DTYPES
 from ..errors import ScrditError
 from ..registry import SOLVERS
-from .main import Category, Part, Weight, categories, distributed_options, examples, given, guidance, main, say
+from .main import (
+    PATH,
+    REAL,
+    WHOLE,
+    Category,
+    Part,
+    Weight,
+    categories,
+    distributed_options,
+    examples,
+    given,
+    guidance,
+    main,
+    say,
+    seed_option,
+)
 
 dtype_option = click.option(
     "--dtype",
@@ -32,8 +47,8 @@ dtype_option = click.option(
         "srun scrdit sample run --cells 5000000 --out atlas --distributed",
     )
 )
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--cells", type=int, help="How many; --per-type and --match say it themselves.")
+@click.argument("run", type=PATH)
+@click.option("--cells", type=WHOLE, help="How many; --per-type and --match say it themselves.")
 @click.option("--cell-type", "cell_types", multiple=True, metavar="NAME", help="Of this type; repeat for equal shares.")
 @click.option(
     "--condition",
@@ -43,7 +58,7 @@ dtype_option = click.option(
     metavar="COLUMN=NAME",
     help="With this category; repeatable for one combination, seen in training or not.",
 )
-@click.option("--per-type", type=click.Path(path_type=Path), metavar="FILE.csv", help="How many of which: a table.")
+@click.option("--per-type", type=PATH, metavar="FILE.csv", help="How many of which: a table.")
 @click.option("--match", metavar="REAL", help="The mixture of these real cells; as many, unless --cells says.")
 @click.option(
     "--guidance",
@@ -55,28 +70,28 @@ dtype_option = click.option(
     "evaluation for each.",
 )
 @click.option("--output", type=click.Choice(OUTPUTS), help="counts: whole numbers too, as a layer.  [default: log]")
-@click.option("--depth", type=float, metavar="D", help="Every cell's library size, instead of training cells'.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="cells.h5ad, cells.zarr, or a folder.")
+@click.option("--depth", type=REAL, metavar="D", help="Every cell's library size, instead of training cells'.")
+@click.option("--out", type=PATH, required=True, help="cells.h5ad, cells.zarr, or a folder.")
 @click.option(
     "--solver",
     type=Part(SOLVERS),
     help="[default: distributional, which draws each gene from its predicted distribution; dpmpp-2m where the model "
     "predicts none]",
 )
-@click.option("--steps", type=int, help="Network evaluations a cell.  [default: the solver's own]")
-@click.option("--acceleration", type=float, metavar="R", help="Instead of --steps: every R-th timestep.")
+@click.option("--steps", type=WHOLE, help="Network evaluations a cell.  [default: the solver's own]")
+@click.option("--acceleration", type=REAL, metavar="R", help="Instead of --steps: every R-th timestep.")
 @click.option(
     "--schedule",
     metavar="uniform|quadratic|logsnr|karras|paper|interior|fitted|FILE",
     help="Which timesteps; paper: 990, 980, ..., 10, 1 for 100 of 1000; fitted: those that the run carries; a FILE "
     "lists them, descending.  [default: the fitted ones, else the solver's own]",
 )
-@click.option("--eta", type=float, help="ddim only: 0 deterministic to 1 as random as DDPM.  [default: 0]")
+@click.option("--eta", type=REAL, help="ddim only: 0 deterministic to 1 as random as DDPM.  [default: 0]")
 @click.option("--variance", metavar="beta|posterior", help="ddpm only: which sigma squared.  [default: beta]")
-@click.option("--seed", type=int, help="Cell i depends on model, seed and i alone.  [default: 0]")
-@click.option("--batch-size", type=int, help="Cells at once.  [default: the fastest here]")
+@seed_option("Cell i depends on model, seed and i alone.  [default: 0]")
+@click.option("--batch-size", type=WHOLE, help="Cells at once.  [default: the fastest here]")
 @dtype_option
-@click.option("--shard-cells", type=click.IntRange(1), help="About how many to a file in a folder.  [default: 65536]")
+@click.option("--shard-cells", type=WHOLE, help="About how many to a file in a folder.  [default: 65536]")
 @distributed_options
 @click.option("--ray", metavar="ADDRESS", help="Shards as tasks of a Ray cluster: host:port, auto, or local.")
 @click.option("--coordinator", metavar="HOST:PORT", help="Where they meet before they start; not needed.")
@@ -99,8 +114,8 @@ def _warn(notes: Iterable[str]) -> None:
 
 
 @main.command(epilog=examples("scrdit verify atlas", "scrdit verify atlas --repair run"))
-@click.argument("out", type=click.Path(path_type=Path))
-@click.option("--repair", type=click.Path(path_type=Path), metavar="RUN", help="Make anew what is missing or damaged.")
+@click.argument("out", type=PATH)
+@click.option("--repair", type=PATH, metavar="RUN", help="Make anew what is missing or damaged.")
 def verify(out: Path, repair: Path | None) -> None:
     """Check a folder of shards, byte by byte; exit status 2 if something is missing or damaged and not repaired."""
     from .. import api
@@ -117,8 +132,8 @@ def verify(out: Path, repair: Path | None) -> None:
 
 
 @main.command(epilog=examples("scrdit assemble atlas --out cells.h5ad", "scrdit assemble atlas --out cells.zarr"))
-@click.argument("shards", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="cells.h5ad or cells.zarr.")
+@click.argument("shards", type=PATH)
+@click.option("--out", type=PATH, required=True, help="cells.h5ad or cells.zarr.")
 def assemble(shards: Path, out: Path) -> None:
     """One file from a folder of shards, without holding the cells in memory."""
     from .. import api
@@ -133,11 +148,11 @@ def assemble(shards: Path, out: Path) -> None:
         "scrdit schedule run --solver unipc --steps 8 --out timesteps.json",
     )
 )
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--steps", type=int, required=True, help="Network evaluations a cell: 1 to 8, for unipc 2 to 64.")
+@click.argument("run", type=PATH)
+@click.option("--steps", type=WHOLE, required=True, help="Network evaluations a cell: 1 to 8, for unipc 2 to 64.")
 @click.option("--solver", metavar="NAME", help="distributional or unipc.  [default: as 'scrdit sample' would]")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A file for sample --schedule.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the cells the fit is made with.")
+@click.option("--out", type=PATH, required=True, help="A file for sample --schedule.")
+@seed_option("Of the cells the fit is made with.", default=0, show_default=True)
 def schedule(run: Path, steps: int, solver: str | None, out: Path, seed: int) -> None:
     """Fit the timesteps to RUN's own model, so that few steps miss least; seconds to a minute.
 

@@ -10,7 +10,22 @@ import click
 
 from ..config import CONDITIONS, DTYPES, GENE_ORDERS, GENE_SELECTIONS, NORMALIZATIONS, PRESET_FOLDER, preset_names
 from ..registry import DERIVED, NETWORKS, OBJECTIVES, PREDICTIONS
-from .main import TERMINATED, Counts, Part, counts, distributed_options, examples, given, main, options, say
+from .main import (
+    PATH,
+    REAL,
+    TERMINATED,
+    WHOLE,
+    Counts,
+    Part,
+    counts,
+    distributed_options,
+    examples,
+    given,
+    main,
+    options,
+    say,
+    seed_option,
+)
 
 PRESET_HELP = (
     f"Settings as data: {', '.join(preset_names())}, each a file under {PRESET_FOLDER}, or a .json file of your own."
@@ -29,7 +44,7 @@ data_options = options(
         "--derive", multiple=True, type=Counts(DERIVED), metavar="NAME=N",
         help="Condition on numbers found in the cells, such as pc-scores=12; repeatable.  none: on none.",
     ),
-    click.option("--genes", type=int, help="How many genes to model.  [default: the preset's]"),
+    click.option("--genes", type=WHOLE, help="How many genes to model.  [default: the preset's]"),
     click.option(
         "--gene-selection",
         type=click.Choice(GENE_SELECTIONS),
@@ -38,14 +53,14 @@ data_options = options(
     click.option(
         "--gene-order", type=click.Choice(GENE_ORDERS), help="coexpression: a token has genes that go together."
     ),
-    click.option("--min-cells", type=int, help="Leave out genes expressed in fewer training cells."),
+    click.option("--min-cells", type=WHOLE, help="Leave out genes expressed in fewer training cells."),
     click.option("--no-zero-negation", is_flag=True, help="Leave zeros as they are (the ablation of scRDiT table 2)."),
     click.option("--normalize", type=click.Choice(NORMALIZATIONS), help="auto recognises raw counts."),
-    click.option("--target-sum", type=float, help="Counts a cell is scaled to before log1p."),
-    click.option("--held-out", type=float, help="Share of cells kept for evaluation, never trained on."),
+    click.option("--target-sum", type=REAL, help="Counts a cell is scaled to before log1p."),
+    click.option("--held-out", type=REAL, help="Share of cells kept for evaluation, never trained on."),
     click.option("--donor-key", metavar="COLUMN", help="Hold out whole donors, as this column of obs names them."),
     click.option("--transpose", is_flag=True, help="Rows of the text file or .npy are genes, columns are cells."),
-    click.option("--seed", type=int, help="Decides the split, the initial weights and every random number."),
+    seed_option("Decides the split, the initial weights and every random number."),
 )  # fmt: skip
 network_option = click.option("--network", "architecture", type=Part(NETWORKS), help="What predicts.")
 stream_option = click.option(
@@ -60,7 +75,7 @@ preset_option = click.option("--preset", default="base", show_default=True, help
     )
 )
 @click.argument("data", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Prepared cells, .h5ad or .zarr.")
+@click.option("--out", type=PATH, required=True, help="Prepared cells, .h5ad or .zarr.")
 @preset_option
 @network_option
 @data_options
@@ -73,7 +88,9 @@ def prepare(
     DATA: see 'scrdit train --help'. 'train' does this by itself; prepare only to look first or to train often.
     """
     from .. import api
+    from ..io.writing import check_suffix
 
+    check_suffix(out, "prepared cells")  # before the work, not after it
     prepared = api.prepare(data, preset=preset, transpose=transpose, stream=stream, **_settings(**changes))
     path = api.write_prepared(prepared, out)
     say(prepared.metadata.notes)
@@ -94,7 +111,7 @@ def prepare(
     + DATA_HELP
 )
 @click.argument("data", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The run directory, new or to continue.")
+@click.option("--out", type=PATH, required=True, help="The run directory, new or to continue.")
 @preset_option
 @network_option
 @data_options
@@ -105,9 +122,9 @@ def prepare(
     help="Train this run's model further, on new cells of its genes; new categories are added.",
 )
 @click.option("--per-cell-type", is_flag=True, help="A model for each cell type (the paper's way), in one folder.")
-@click.option("--steps", type=int, help="Training steps.")
-@click.option("--batch-size", type=int, help="Cells a step, over all devices.")
-@click.option("--learning-rate", type=float, help="Peak learning rate of AdamW.")
+@click.option("--steps", type=WHOLE, help="Training steps.")
+@click.option("--batch-size", type=WHOLE, help="Cells a step, over all devices.")
+@click.option("--learning-rate", type=REAL, help="Peak learning rate of AdamW.")
 @click.option("--prediction", type=Part(PREDICTIONS), help="What the network predicts.")
 @click.option("--loss", type=Part(OBJECTIVES), help="likelihood: of the predicted distribution.")
 @click.option(
@@ -117,30 +134,30 @@ def prepare(
 )
 @click.option(
     "--column-dropout",
-    type=float,
+    type=REAL,
     metavar="P",
     help="Withhold each column, and the states, from so many cells by itself: 0.1 for --guidance COLUMN=W and for "
     "combinations that no cell has.  [default: the preset's]",
 )
 @click.option("--teacher", metavar="RUN", help="A run that the loss learns from, where it has a teacher.")
 @click.option("--dtype", type=click.Choice(DTYPES), help="What the network computes in; weights stay float32.")
-@click.option("--accumulate", type=int, metavar="N", help="Take a batch in N parts, for less memory.")
+@click.option("--accumulate", type=WHOLE, metavar="N", help="Take a batch in N parts, for less memory.")
 @click.option(
     "--dp-epsilon",
-    type=float,
+    type=REAL,
     metavar="E",
     help="Train with differential privacy, for each cell or with --donor-key each donor: the less, the more private.",
 )
-@click.option("--dp-delta", type=float, metavar="D", help="[default: 1e-5, or 0.1 / cells if that is less]")
-@click.option("--dp-clip", type=float, metavar="C", help="Greatest norm of one's gradient.  [default: 0.1]")
-@click.option("--dp-cells", type=int, metavar="K", help="Cells that a donor gives a step at most.  [default: 16]")
-@click.option("--dp-microbatch", type=int, metavar="N", help="Gradients in memory at once.")
-@click.option("--checkpoint-every", type=int, help="Steps between checkpoints.")
-@click.option("--keep", type=int, help="How many of the newest checkpoints stay, beside the best.  [default: 3]")
-@click.option("--evaluate-every", type=float, metavar="EPOCHS", help="Score validation cells; see evaluations.jsonl.")
-@click.option("--patience", type=int, metavar="N", help="End after N evaluations that were no better.")
+@click.option("--dp-delta", type=REAL, metavar="D", help="[default: 1e-5, or 0.1 / cells if that is less]")
+@click.option("--dp-clip", type=REAL, metavar="C", help="Greatest norm of one's gradient.  [default: 0.1]")
+@click.option("--dp-cells", type=WHOLE, metavar="K", help="Cells that a donor gives a step at most.  [default: 16]")
+@click.option("--dp-microbatch", type=WHOLE, metavar="N", help="Gradients in memory at once.")
+@click.option("--checkpoint-every", type=WHOLE, help="Steps between checkpoints.")
+@click.option("--keep", type=WHOLE, help="How many of the newest checkpoints stay, beside the best.  [default: 3]")
+@click.option("--evaluate-every", type=REAL, metavar="EPOCHS", help="Score validation cells; see evaluations.jsonl.")
+@click.option("--patience", type=WHOLE, metavar="N", help="End after N evaluations that were no better.")
 @stream_option
-@click.option("--max-minutes", type=float, help="Save and end after so long; the same command continues.")
+@click.option("--max-minutes", type=REAL, help="Save and end after so long; the same command continues.")
 @click.option("--tensorboard", is_flag=True, help="Write RUN/tensorboard, too.")
 @distributed_options
 @click.option("--coordinator", metavar="HOST:PORT", help="Where they meet, if JAX does not find out.")
@@ -166,14 +183,14 @@ def train(data: tuple[str, ...], out: Path, preset: str, transpose: bool, **chan
         "scrdit sample run --cells 2000 --solver ddim --eta 1 --acceleration 10 --schedule paper --out cells.h5ad",
     ),
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The run directory, new.")
-@click.option("--genes", type=click.Path(path_type=Path), help="Gene names in order: one a line, or a file of cells.")
-@click.option("--heads", type=int, default=8, show_default=True, help="Attention heads; weights do not tell.")
+@click.argument("checkpoint", type=PATH)
+@click.option("--out", type=PATH, required=True, help="The run directory, new.")
+@click.option("--genes", type=PATH, help="Gene names in order: one a line, or a file of cells.")
+@click.option("--heads", type=WHOLE, default=8, show_default=True, help="Attention heads; weights do not tell.")
 @click.option("--no-zero-negation", is_flag=True, help="It was trained with zeros left as they are.")
 @click.option(
     "--first-timestep",
-    type=click.IntRange(0, 1),
+    type=WHOLE,
     default=0,
     show_default=True,
     help="What its timesteps count from: 0 to 999 as that program, or 1 to 1000 as the paper.",

@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..config import checks
+from ..config.checks import shown
 from ..errors import BadConfig, BadInput, UnknownCellType
 from ..io.checking import listed
 from ..io.reading import Data, load_cells
+from ..paths import readable_path
 from .table import Codes, ConditionTable, grouped
 from .variables import Variable
 
 CELLS = "cells"
+MOST_BYTES = 100_000_000
 PerType = Mapping[str, int] | pd.DataFrame | Path | str
 
 
@@ -47,13 +51,7 @@ class CellRequest:
         if self.per_type is None and self.match is None:
             _asked(self)
         if self.cells is not None:
-            require_cells(self.cells)
-
-
-def require_cells(cells: int) -> None:
-    """BadConfig unless at least one cell is asked for."""
-    if cells < 1:
-        raise BadConfig(f"{cells} cells were asked for; ask for at least 1")
+            object.__setattr__(self, CELLS, checks.CELLS(CELLS, self.cells))
 
 
 @dataclass(frozen=True)
@@ -67,10 +65,13 @@ class Quotas:
     codes: tuple[Codes, ...]
     counts: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        for count in (*self.counts, sum(self.counts)):
+            checks.CELLS(CELLS, count)
+
     @classmethod
     def unlabelled(cls, cells: int) -> Quotas:
         """`cells` cells without labels."""
-        require_cells(cells)
         return cls(((),), (cells,))
 
     @classmethod
@@ -162,7 +163,7 @@ def _named(conditions: Mapping[str, str], table: ConditionTable) -> dict[int, in
         if column not in places:
             near = get_close_matches(column, places, n=1)
             hint = f"did you mean {near[0]}?" if near else f"its columns are {listed(places)}"
-            raise BadInput(f"the model is not conditioned on {column!r}; {hint}")
+            raise BadInput(f"the model is not conditioned on {shown(column)}; {hint}")
     return {places[column]: table.variables[places[column]].code(str(name)) for column, name in conditions.items()}
 
 
@@ -202,9 +203,9 @@ def _from_table(request: CellRequest, per_type: PerType, table: ConditionTable) 
         except UnknownCellType as error:
             raise UnknownCellType(f"{source}, {where}: {error}") from None
         label = ", ".join(labels.values())
-        count = _whole(row[CELLS], f"{source}, {where}: the cells of {label!r}")
+        count = _whole(row[CELLS], f"{source}, {where}: the cells of {shown(label)}")
         if tuple(fixed.items()) in seen:
-            raise BadInput(f"{source}, {where}: {label!r} is there twice; give each label one row")
+            raise BadInput(f"{source}, {where}: {shown(label)} is there twice; give each label one row")
         seen.add(tuple(fixed.items()))
         runs += _spread(fixed, count, table)
     total = sum(count for _, count in runs)
@@ -222,7 +223,7 @@ def _read_table(table: PerType, known: ConditionTable) -> tuple[str, Iterable[tu
     columns = [variable.name for variable in known.variables]
     if isinstance(table, pd.DataFrame):
         source, header = "the table", [str(name) for name in table.columns]
-        rows = [(f"row {i}", ["" if pd.isna(v) else str(v) for v in values])
+        rows = [(f"row {i}", ["" if pd.api.types.is_scalar(v) and pd.isna(v) else str(v) for v in values])
                 for i, values in enumerate(table.itertuples(index=False), 1)]  # fmt: skip
     elif isinstance(table, Mapping):
         source, header = "per_type", [columns[known.type_place], CELLS]
@@ -232,9 +233,9 @@ def _read_table(table: PerType, known: ConditionTable) -> tuple[str, Iterable[tu
     expected = f"the columns are {CELLS!r} and one or more of {listed(columns)}"
     unknown = [name for name in header if name not in (*columns, CELLS)]
     if unknown:
-        raise BadInput(f"{source} has a column {unknown[0]!r}; {expected}")
+        raise BadInput(f"{source} has a column {shown(unknown[0])}; {expected}")
     if CELLS not in header or len(header) < 2 or len(set(header)) < len(header):
-        raise BadInput(f"{source} has the columns {listed(header) or 'of an empty file'}; {expected}")
+        raise BadInput(f"{source} has the columns {listed(header)[:200] if header else 'of an empty file'}; {expected}")
     if not rows:
         raise BadInput(f"{source} has a header and no rows; {expected}")
     for where, values in rows:
@@ -244,9 +245,11 @@ def _read_table(table: PerType, known: ConditionTable) -> tuple[str, Iterable[tu
 
 
 def _read_file(path: Path) -> tuple[str, list[str], list[tuple[str, list[str]]]]:
-    if not path.is_file():
+    if not readable_path(path).is_file():
         raise BadInput(f"{path} {'is no file' if path.exists() else 'is not there'}; give a .csv of labels and cells")
     try:
+        if path.stat().st_size > MOST_BYTES:
+            raise BadInput(f"{path} is larger than {MOST_BYTES / 1e6:.0f} MB; give a .csv of labels and cells")
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
             rows = [(f"line {reader.line_num}", [value.strip() for value in row]) for row in reader if any(row)]
@@ -260,8 +263,8 @@ def _whole(value: str, what: str) -> int:
         number = float(value)
     except ValueError:
         number = -1.0
-    if not (number >= 0 and number.is_integer() and number < 2**53):
-        raise BadInput(f"{what} are {value!r}; it must be a whole number, 0 or more")
+    if not (number.is_integer() and 0 <= number <= checks.CELLS.high):
+        raise BadInput(f"{what} are {shown(value)}; it must be a whole number, 0 to {checks.CELLS.high:,}")
     return int(number)
 
 

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..config.checks import shown
 from ..errors import BadInput, UnknownCellType
 from ..io.backed import Cells, make_cells
 from ..io.checking import listed
+from ..records import checked
 
 # One cell shows what it is, not what its category has in common.
 LEAST_CELLS = 2
@@ -40,7 +42,7 @@ class Variable:
                 known for known in self.categories if category.casefold() in known.casefold()
             ]
             hint = f"did you mean {listed(near)}?" if near else f"there are {listed(self.categories)}"
-            raise UnknownCellType(f"the model knows no {category!r} in {self.name!r}; {hint}")
+            raise UnknownCellType(f"the model knows no {shown(category)} in {self.name!r}; {hint}")
         return self._codes[category]
 
     def to_dict(self) -> dict[str, Any]:
@@ -50,7 +52,7 @@ class Variable:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Variable:
         """The inverse of `to_dict`."""
-        return cls(values["name"], tuple(values["categories"]), tuple(values["counts"]))
+        return checked(cls(values["name"], tuple(values["categories"]), tuple(values["counts"])))
 
 
 def categorical(cells: Cells, columns: Iterable[str], source: str, *, known: Sequence[Variable] = ()) -> Cells:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from ..errors import BadConfig
 from ..registry import DERIVED
-from .checks import require, require_choice, require_real, require_whole
+from .checks import SEED, Choice, Real, Whole, check_fields, plain, shown
 
 NORMALIZATIONS = ("auto", "log1p", "none")
-MOST_QUANTILES = 64
+MOST_GENES = 1_000_000
 GENE_SELECTIONS = ("hvg", "cv", "detected", "all")
 GENE_ORDERS = ("file", "coexpression")
 
@@ -27,6 +27,27 @@ class GeneGroups(NamedTuple):
         """How many of so many genes are not rare: whole groups, where there are rare ones behind them."""
         groups = -(-(genes - int(self.rare_share * genes)) // self.size)
         return min(genes, groups * self.size)
+
+
+def _pairs(derive: Any) -> tuple[tuple[str, int], ...]:
+    pairs = derive.items() if isinstance(derive, Mapping) else derive
+    try:
+        if not isinstance(derive, Mapping | list | tuple):
+            raise TypeError
+        return tuple((str(kind), plain(count)) for kind, count in pairs)
+    except (TypeError, ValueError):
+        raise BadConfig(f'derive is {shown(derive)}; write it as {{"pc-scores": 12, "detected-genes": 1}}') from None
+
+
+def _derive(name: str, value: Any) -> tuple[tuple[str, int], ...]:
+    """Numbers found in the cells, each kind once, with how many of them."""
+    pairs = _pairs(value)
+    for kind, count in pairs:
+        Choice(DERIVED)(name, kind)
+        Whole(1, DERIVED[kind].most)(f"{name} of {kind}", count)
+    if len(dict(pairs)) < len(pairs):
+        raise BadConfig(f"{name} names a kind twice ({shown(value)}); name each once")
+    return pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,65 +66,34 @@ class DataConfig:
     that the model has not seen; `held_out` is then nearly their share of the cells.
     """
 
-    normalize: str = "auto"
-    target_sum: float = 10_000.0
-    genes: int = 2000
-    gene_selection: str = "hvg"
-    min_cells: int = 10
-    gene_order: str = "file"
-    zero_value: float | None = -10.0
+    normalize: Annotated[str, Choice(NORMALIZATIONS)] = "auto"
+    target_sum: Annotated[float, Real(0, 1e12, open_low=True)] = 10_000.0
+    genes: Annotated[int, Whole(1, MOST_GENES)] = 2000
+    gene_selection: Annotated[str, Choice(GENE_SELECTIONS)] = "hvg"
+    min_cells: Annotated[int, Whole(0, 2**32)] = 10
+    gene_order: Annotated[str, Choice(GENE_ORDERS)] = "file"
+    zero_value: Annotated[float | None, Real(-1e6, 0)] = -10.0
     standardize: bool = True
-    held_out: float = 0.2
+    held_out: Annotated[float, Real(0, 0.9)] = 0.2
     donor_key: str | None = None
     cell_type_key: str | None = None
     cell_types: tuple[str, ...] = ()
     condition_on: tuple[str, ...] = ()
-    derive: Mapping[str, int] | tuple[tuple[str, int], ...] = ()
-    least_reproduced: float = 0.0
+    derive: Annotated[Mapping[str, int] | tuple[tuple[str, int], ...], _derive] = ()
+    least_reproduced: Annotated[float, Real(0, 1)] = 0.0
     clip: bool = False
-    quantiles: int = 0
-    seed: int = 0
+    quantiles: Annotated[int, Whole(0, 64)] = 0
+    seed: Annotated[int, SEED] = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "cell_types", tuple(self.cell_types))
-        object.__setattr__(self, "condition_on", tuple(self.condition_on))
-        object.__setattr__(self, "derive", _pairs(self.derive))
-        require_choice("normalize", self.normalize, NORMALIZATIONS)
-        require_choice("gene_selection", self.gene_selection, GENE_SELECTIONS)
-        require_choice("gene_order", self.gene_order, GENE_ORDERS)
-        require_real("target_sum", self.target_sum, 0, open_low=True)
-        require_whole("genes", self.genes, 1)
-        require_whole("min_cells", self.min_cells, 0)
-        for kind, count in _pairs(self.derive):
-            require_choice("derive", kind, DERIVED)
-            require_whole(f"derive of {kind}", count, 1)
-            if count > DERIVED[kind].most:
-                raise BadConfig(f"derive asks for {count} {kind}; there are {DERIVED[kind].most} at most")
-        require_real("least_reproduced", self.least_reproduced, 0, 1)
-        require(isinstance(self.clip, bool), "clip", self.clip, "true or false")
-        require_whole("quantiles", self.quantiles, 0)
-        require(self.quantiles <= MOST_QUANTILES, "quantiles", self.quantiles, f"{MOST_QUANTILES} or less")
-        require_whole("seed", self.seed, 0)
-        if self.zero_value is not None:
-            require_real("zero_value", self.zero_value, -1e6, 0)
-        require_real("held_out", self.held_out, 0, 0.9)
-        named = self.donor_key is None or (isinstance(self.donor_key, str) and bool(self.donor_key))
-        require(named, "donor_key", self.donor_key, "the name of a column of obs, or null")
+        check_fields(self)
         if len(set(self.condition_on)) < len(self.condition_on):
-            raise BadConfig(f"condition_on names a column twice ({', '.join(self.condition_on)}); name each once")
+            raise BadConfig(f"condition_on names a column twice ({shown(self.condition_on)}); name each once")
 
     @classmethod
     def from_saved(cls, values: Mapping[str, Any]) -> DataConfig:
         """From plain values as metadata hold them, those of format 1 included."""
         return cls(**upgraded(values))
-
-
-def _pairs(derive: Any) -> tuple[tuple[str, int], ...]:
-    pairs = derive.items() if isinstance(derive, Mapping) else derive
-    try:
-        return tuple((str(kind), count) for kind, count in pairs)
-    except (TypeError, ValueError):
-        raise BadConfig(f'derive is {derive!r}; write it as {{"pc-scores": 12, "detected-genes": 1}}') from None
 
 
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:

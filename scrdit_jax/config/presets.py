@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 from pathlib import Path
 
+from .. import strict_json
 from ..errors import BadConfig
+from .checks import shown, text
 from .run_config import RunConfig
 
+MOST_BYTES = 10_000_000
 PRESET_FOLDER = Path(__file__).parents[1] / "presets"
 
 
@@ -16,22 +19,25 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESET_FOLDER.glob("*.json"))
 
 
-def preset_path(name_or_path: str) -> Path:
+def preset_path(name_or_path: str | Path) -> Path:
     """Where a preset lies: a shipped name, or the path of a JSON file of the same form."""
-    shipped = PRESET_FOLDER / f"{name_or_path}.json"
-    if shipped.is_file():
-        return shipped
-    path = Path(name_or_path)
-    if path.suffix == ".json" and path.is_file():
-        return path
-    raise BadConfig(f"no preset {name_or_path!r}; there are {', '.join(preset_names())}, or give a .json file")
+    name = text("preset", str(name_or_path) if isinstance(name_or_path, Path) else name_or_path)
+    if name in preset_names():
+        return PRESET_FOLDER / f"{name}.json"
+    path = Path(name)
+    with contextlib.suppress(OSError):  # a name that is too long, for example
+        if path.suffix == ".json" and path.exists():
+            return path
+    raise BadConfig(f"no preset {shown(name)}; there are {', '.join(preset_names())}, or give a .json file")
 
 
-def load_preset(name_or_path: str) -> RunConfig:
+def load_preset(name_or_path: str | Path) -> RunConfig:
     """The preset as a checked RunConfig."""
     path = preset_path(name_or_path)
     try:
-        values = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        values = strict_json.read(path, most_bytes=MOST_BYTES)
+    except OSError as error:
+        raise BadConfig(f"{path} cannot be read ({error.strerror}); see {preset_path('base')} for the form") from None
+    except ValueError as error:
         raise BadConfig(f"{path} is not JSON ({error}); see {preset_path('base')} for the form") from None
     return RunConfig.from_dict(values, source=str(path))

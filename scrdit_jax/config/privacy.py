@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Annotated, Any
 
 from ..errors import BadConfig
-from .checks import require, require_real, require_whole
+from .checks import Real, Whole, check_fields, plain
 from .data import DataConfig
+
+# An epsilon that promises nothing: all of it but the noise.
+NO_NOISE = 1e6
+# Less cannot be told from a little less in float64; more takes long to work out and promises nothing.
+_EPSILON = Real(0.01, 1000)
+
+
+def _epsilon(name: str, value: Any) -> float:
+    return NO_NOISE if not isinstance(value, bool) and plain(value) == NO_NOISE else _EPSILON(name, value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,32 +26,21 @@ class PrivacyConfig:
 
     The unit of privacy is a cell, or with `data.donor_key` a donor, who gives at most `dp_cells` cells a step. Each
     unit's gradient is clipped to the norm `dp_clip`; `dp_microbatch` units' gradients are in memory at once on a
-    device (None: what is fastest there). Without `dp_delta` it is `delta_of` the number of units. An infinite
-    `dp_epsilon` is all of it but the noise: no privacy, to see what the noise costs.
+    device (None: what is fastest there). Without `dp_delta` it is `delta_of` the number of units. With a `dp_epsilon`
+    of NO_NOISE there is all of it but the noise: no privacy, to see what the noise costs.
     """
 
-    dp_epsilon: float | None = None
-    dp_delta: float | None = None
-    dp_clip: float = 0.1
-    dp_cells: int = 16
-    dp_microbatch: int | None = None
+    dp_epsilon: Annotated[float | None, _epsilon] = None
+    dp_delta: Annotated[float | None, Real(1e-20, 0.5)] = None
+    dp_clip: Annotated[float, Real(0, 1e30, open_low=True)] = 0.1
+    dp_cells: Annotated[int, Whole(1, 2**20)] = 16
+    dp_microbatch: Annotated[int | None, Whole(1, 2**20)] = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         given = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
         if self.dp_epsilon is None and given:
             raise BadConfig(f"{given[0]} is of training with differential privacy; say how much of it as --dp-epsilon")
-        if self.dp_epsilon is not None and self.dp_epsilon != math.inf:
-            # Below, the noise that gives it cannot be told from that of a little less in float64.
-            require_real("dp_epsilon", self.dp_epsilon, 0.01, 1000)
-        if self.dp_delta is not None:
-            require_real("dp_delta", self.dp_delta, 1e-20, open_low=True)
-            require(
-                self.dp_delta < 1, "dp_delta", self.dp_delta, "a number below 1, and had better be far below 1/cells"
-            )
-        require_real("dp_clip", self.dp_clip, 0, open_low=True)
-        require_whole("dp_cells", self.dp_cells, 1)
-        if self.dp_microbatch is not None:
-            require_whole("dp_microbatch", self.dp_microbatch, 1)
 
     @property
     def on(self) -> bool:

@@ -6,17 +6,21 @@ import dataclasses
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 from ..errors import BadConfig
 from ..registry import NETWORKS, OBJECTIVES, PREDICTIONS
-from .checks import DTYPES, require, require_choice, require_real, require_whole
+from .checks import BATCH, DTYPES, SEED, Choice, Real, Whole, check_fields, require, shown
 from .data import DataConfig, GeneGroups, upgraded
 from .privacy import PrivacyConfig
+from .sampling import MOST_TIMESTEPS
 
 # Bins of each gene, for a prediction that chooses among them, unless the settings of the data say how many.
 QUANTILES = 12
 LEARNING_RATE_SCHEDULES = ("constant", "cosine")
+MOST_STEPS = 10**9
+STEPS = Whole(1, MOST_STEPS)
+ARCHITECTURE = Choice(NETWORKS)
 # Of to_dict's JSON. Format 1, which has no such number, had the settings of all networks in one section.
 FORMAT = 3
 CONDITIONS = ("prior", "bootstrap")
@@ -51,7 +55,7 @@ def make_network_config(values: Mapping[str, Any], *, source: str = "network", s
     values = dict(values)
     architecture = values.pop("architecture", "dit")
     try:
-        require_choice("architecture", architecture, NETWORKS)
+        ARCHITECTURE("architecture", architecture)
     except BadConfig as error:
         raise BadConfig(f"{source}: {error}") from None
     if not strict:
@@ -60,21 +64,25 @@ def make_network_config(values: Mapping[str, Any], *, source: str = "network", s
     return _section(NETWORKS[architecture].config, values, source)
 
 
+def _network(name: str, value: Any) -> NetworkConfig:
+    architecture = getattr(value, "architecture", None)
+    found = NETWORKS[architecture] if isinstance(architecture, str) and architecture in NETWORKS else None
+    require(found is not None and isinstance(value, found.config), name, value, "the settings of a network")
+    return value
+
+
 @dataclass(frozen=True, kw_only=True)
 class DiffusionConfig:
     """The forward process (eq. 2 to 5): `timesteps` T, linear betas, and what the network predicts."""
 
-    timesteps: int = 1000
-    beta_start: float = 1e-4
-    beta_end: float = 0.02
-    prediction: str = "epsilon"
+    timesteps: Annotated[int, Whole(2, MOST_TIMESTEPS)] = 1000
+    beta_start: Annotated[float, Real(1e-6, 0.999)] = 1e-4  # below, 1 - abar_1 is lost in float32
+    beta_end: Annotated[float, Real(0, 0.999, open_low=True)] = 0.02
+    prediction: Annotated[str, Choice(PREDICTIONS)] = "epsilon"
 
     def __post_init__(self) -> None:
-        require_whole("timesteps", self.timesteps, 2)
-        require_real("beta_start", self.beta_start, 1e-6)  # below, 1 - abar_1 is lost in float32
-        require_real("beta_end", self.beta_end, 0, 0.999, open_low=True)
+        check_fields(self)
         require(self.beta_start < self.beta_end, "beta_start", self.beta_start, f"below beta_end ({self.beta_end})")
-        require_choice("prediction", self.prediction, PREDICTIONS)
         rise = (self.beta_end - self.beta_start) / (self.timesteps - 1)
         last = math.prod(1 - self.beta_start - t * rise for t in range(self.timesteps))
         if not 1e-10 < last < 0.1:
@@ -103,63 +111,40 @@ class TrainingConfig:
     the newest checkpoints stay, beside the best.
     """
 
-    steps: int = 10_000
-    batch_size: int = 64
-    loss: str = "squared-error"
+    steps: Annotated[int, STEPS] = 10_000
+    batch_size: Annotated[int, BATCH] = 64
+    loss: Annotated[str, Choice(OBJECTIVES)] = "squared-error"
     teacher: str | None = None
-    learning_rate: float = 3e-4
-    learning_rate_schedule: str = "constant"
-    warmup_steps: int = 0
-    weight_decay: float = 0.01
-    gradient_clip: float | None = None
-    ema_decay: float | None = None
-    log_snr_mean: float | None = None
-    log_snr_std: float | None = None
+    learning_rate: Annotated[float, Real(0, 1e30, open_low=True)] = 3e-4
+    learning_rate_schedule: Annotated[str, Choice(LEARNING_RATE_SCHEDULES)] = "constant"
+    warmup_steps: Annotated[int, Whole(0, MOST_STEPS)] = 0
+    weight_decay: Annotated[float, Real(0, 1e6)] = 0.01
+    gradient_clip: Annotated[float | None, Real(0, 1e30, open_low=True)] = None
+    ema_decay: Annotated[float | None, Real(0, 0.999999)] = None
+    log_snr_mean: Annotated[float | None, Real(-100, 100)] = None
+    log_snr_std: Annotated[float | None, Real(1e-3, 1000)] = None
     stratified_levels: bool = False
-    label_dropout: float = 0.1
-    column_dropout: float = 0.0
-    state_noise: float = 0.2
-    conditions: str = "prior"
-    dtype: str = "float32"
-    accumulate: int = 1
-    evaluate_every: float | None = None
-    patience: int | None = None
-    checkpoint_every: int = 1000
-    keep: int = 3
-    log_every: int = 50
-    seed: int = 0
+    label_dropout: Annotated[float, Real(0, 1)] = 0.1
+    column_dropout: Annotated[float, Real(0, 1)] = 0.0
+    state_noise: Annotated[float, Real(0, 10)] = 0.2
+    conditions: Annotated[str, Choice(CONDITIONS)] = "prior"
+    dtype: Annotated[str, Choice(DTYPES)] = "float32"
+    accumulate: Annotated[int, BATCH] = 1
+    evaluate_every: Annotated[float | None, Real(0, 1e9, open_low=True)] = None
+    patience: Annotated[int | None, STEPS] = None
+    checkpoint_every: Annotated[int, STEPS] = 1000
+    keep: Annotated[int, STEPS] = 3
+    log_every: Annotated[int, STEPS] = 50
+    seed: Annotated[int, SEED] = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulate", "checkpoint_every", "keep", "log_every"):
-            require_whole(name, getattr(self, name), 1)
-        for name in ("warmup_steps", "seed"):
-            require_whole(name, getattr(self, name), 0)
-        require_real("learning_rate", self.learning_rate, 0, open_low=True)
-        require_choice("loss", self.loss, OBJECTIVES)
-        require_choice("learning_rate_schedule", self.learning_rate_schedule, LEARNING_RATE_SCHEDULES)
-        require_real("weight_decay", self.weight_decay, 0)
-        require_real("label_dropout", self.label_dropout, 0, 1)
-        require_real("column_dropout", self.column_dropout, 0, 1)
-        require_real("state_noise", self.state_noise, 0, 10)
-        require_choice("conditions", self.conditions, CONDITIONS)
-        if self.gradient_clip is not None:
-            require_real("gradient_clip", self.gradient_clip, 0, open_low=True)
-        if self.ema_decay is not None:
-            require_real("ema_decay", self.ema_decay, 0, 0.999999)
-        require_choice("dtype", self.dtype, DTYPES)
+        check_fields(self)
         if self.batch_size % self.accumulate:
             raise BadConfig(f"a batch of {self.batch_size} cells cannot be taken in {self.accumulate} equal parts")
-        if self.evaluate_every is not None:
-            require_real("evaluate_every", self.evaluate_every, 0, open_low=True)
-        if self.patience is not None:
-            require_whole("patience", self.patience, 1)
-            if self.evaluate_every is None:
-                raise BadConfig("patience counts evaluations; say how often they are made with --evaluate-every")
+        if self.patience is not None and self.evaluate_every is None:
+            raise BadConfig("patience counts evaluations; say how often they are made with --evaluate-every")
         if (self.log_snr_mean is None) != (self.log_snr_std is None):
             raise BadConfig("log_snr_mean and log_snr_std go together; give both, or neither for uniform timesteps")
-        if self.log_snr_std is not None:
-            require_real("log_snr_mean", self.log_snr_mean, -100, 100)
-            require_real("log_snr_std", self.log_snr_std, 0, open_low=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,13 +157,14 @@ class RunConfig:
     """
 
     data: DataConfig = field(default_factory=DataConfig)
-    network: NetworkConfig = field(default_factory=lambda: make_network_config({}))
+    network: Annotated[NetworkConfig, _network] = field(default_factory=lambda: make_network_config({}))
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     origin: str | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         loss, prediction = self.training.loss, self.diffusion.prediction
         if PREDICTIONS[prediction].needs_quantiles and not self.data.quantiles:
             object.__setattr__(self, "data", dataclasses.replace(self.data, quantiles=QUANTILES))
@@ -214,16 +200,20 @@ class RunConfig:
         require_mapping(values, source)
         values = dict(values)
         version, origin = values.pop("format", 1), values.pop("origin", None)
-        require(origin is None or isinstance(origin, str), f"{source}: origin", origin, "the digest of a model")
         if type(version) is not int or not 1 <= version <= FORMAT:
-            raise BadConfig(f"{source}: format {version!r} is not known here (1 to {FORMAT} are); update scrdit_jax")
+            raise BadConfig(
+                f"{source}: format {shown(version)} is not known here (1 to {FORMAT} are); update scrdit_jax"
+            )
         _require_known(values, SECTIONS, source)
         network = values.pop("network", {})
         if version < FORMAT and isinstance(values.get("data"), Mapping):
             values["data"] = upgraded(values["data"])
         sections = {n: _section(SECTIONS[n], section, f"{source}: {n}") for n, section in values.items()}
         network = make_network_config(network, source=f"{source}: network", strict=version > 1)
-        return cls(network=network, origin=origin, **sections)
+        try:
+            return cls(network=network, origin=origin, **sections)
+        except BadConfig as error:
+            raise BadConfig(f"{source}: {error}") from None
 
     def replace(self, changes: Mapping[str, Mapping[str, Any]]) -> RunConfig:
         """A copy with `{"training": {"steps": 5}, ...}` changed; unknown names raise BadConfig.
@@ -233,7 +223,7 @@ class RunConfig:
         merged = self.to_dict()
         architecture = changes.get("network", {}).get("architecture", self.network.architecture)
         if architecture != self.network.architecture:
-            require_choice("architecture", architecture, NETWORKS)
+            ARCHITECTURE("architecture", architecture)
             kept = settings_of(NETWORKS[architecture].config)
             merged["network"] = {name: value for name, value in merged["network"].items() if name in kept}
         for section, values in changes.items():
@@ -243,13 +233,13 @@ class RunConfig:
     def with_settings(self, changes: Mapping[str, Any]) -> RunConfig:
         """A copy with settings changed by bare name, in every section that has the name (`seed` is in two)."""
         architecture = changes.get("architecture", self.network.architecture)
-        require_choice("architecture", architecture, NETWORKS)
+        ARCHITECTURE("architecture", architecture)
         network = ("architecture", *settings_of(NETWORKS[architecture].config))
         names = {n: network if n == "network" else settings_of(section) for n, section in SECTIONS.items()}
         for name in changes:
             if not any(name in section for section in names.values()):
                 known = sorted({known for section in names.values() for known in section})
-                raise BadConfig(f"no setting is called {name!r}; there are {', '.join(known)}")
+                raise BadConfig(f"no setting is called {shown(name)}; there are {', '.join(known)}")
         return self.replace({s: {n: v for n, v in changes.items() if n in section} for s, section in names.items()})
 
     def differences_to(self, earlier: RunConfig) -> list[str]:
@@ -302,7 +292,7 @@ def _require_known(values: Any, known: Collection[str], source: str) -> None:
     require_mapping(values, source)
     for name in values:
         if name not in known:
-            raise BadConfig(f"{source}: unknown name {name!r}; there are {', '.join(known)}")
+            raise BadConfig(f"{source}: unknown name {shown(name)}; there are {', '.join(known)}")
 
 
 def _section(config: Any, values: Any, source: str) -> Any:

@@ -4,16 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from ..errors import BadConfig
 from ..registry import SOLVERS
-from .checks import SAMPLING_DTYPES, require_choice, require_real, require_whole
+from .checks import BATCH, SAMPLING_DTYPES, SEED, Choice, Real, Whole, check_fields, plain, shown, text
 
+MOST_TIMESTEPS = 100_000
 OUTPUTS = ("log", "counts")
 # (column, weight) for each column of conditions that is guided by itself, in the columns' alphabetical order.
 ByColumn = tuple[tuple[str, float], ...]
-MOST_GUIDANCE = 100.0
+WEIGHT = Real(0, 100)
+
+
+def _solver(name: str, value: Any) -> str:
+    SOLVERS.require(text(name, value))
+    return value
+
+
+def _guidance(name: str, given: Any) -> float | ByColumn:
+    """A number, or a pair for each column that is guided; pairs and lists of them come back from JSON.
+
+    A column of weight 1 is as one that is not named, and none as guidance 1.
+    """
+    if not isinstance(given, Mapping | list | tuple):
+        return WEIGHT(name, given)
+    pairs: list[Any] = list(given.items() if isinstance(given, Mapping) else given)
+    if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
+        raise BadConfig(f"{name} is {shown(given)}; it must be a number, or a number for each of some columns")
+    columns = [text(f"a column of {name}", plain(column)) for column, _ in pairs]
+    weights = [WEIGHT(f"{name} of {shown(column)}", weight) for column, (_, weight) in zip(columns, pairs, strict=True)]
+    for column in columns:
+        if columns.count(column) > 1:
+            raise BadConfig(f"{name} names {shown(column)} twice; give each column one weight")
+    return tuple(sorted((c, float(w)) for c, w in zip(columns, weights, strict=True) if w != 1)) or 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,57 +57,22 @@ class SamplingConfig:
     model must have been trained with `column_dropout`.
     """
 
-    solver: str | None = None
-    steps: int | None = None
-    acceleration: float | None = None
+    solver: Annotated[str | None, _solver] = None
+    steps: Annotated[int | None, Whole(1, MOST_TIMESTEPS)] = None
+    acceleration: Annotated[float | None, Real(1, MOST_TIMESTEPS)] = None
     schedule: str | None = None
-    eta: float | None = None
+    eta: Annotated[float | None, Real(0, 1)] = None
     variance: str | None = None
-    seed: int = 0
-    batch_size: int | None = None
-    dtype: str | None = None
-    guidance: float | ByColumn = 1.0
-    output: str = "log"
-    depth: float | None = None
+    seed: Annotated[int, SEED] = 0
+    batch_size: Annotated[int | None, BATCH] = None
+    dtype: Annotated[str | None, Choice(SAMPLING_DTYPES)] = None
+    guidance: Annotated[float | ByColumn, _guidance] = 1.0
+    output: Annotated[str, Choice(OUTPUTS)] = "log"
+    depth: Annotated[float | None, Real(0, 1e9, open_low=True)] = None
 
     def __post_init__(self) -> None:
-        if self.solver is not None:
-            SOLVERS.require(self.solver)
-        if self.steps is not None:
-            require_whole("steps", self.steps, 1)
-            if self.acceleration is not None:
-                raise BadConfig("steps and acceleration both say how many evaluations to use; give one of them")
-        if self.acceleration is not None:
-            require_real("acceleration", self.acceleration, 1)
-        if self.eta is not None:
-            require_real("eta", self.eta, 0, 1)
-        require_whole("seed", self.seed, 0)
-        if self.batch_size is not None:
-            require_whole("batch_size", self.batch_size, 1)
-        if self.dtype is not None:
-            require_choice("dtype", self.dtype, SAMPLING_DTYPES)
-        object.__setattr__(self, "guidance", _guidance(self.guidance))
-        require_choice("output", self.output, OUTPUTS)
-        if self.depth is not None:
-            require_real("depth", self.depth, 0, 1e9, open_low=True)
-            if self.output != "counts":
-                raise BadConfig("a depth is for counts; add --output counts")
-
-
-def _guidance(given: Any) -> float | ByColumn:
-    """A number, or a pair for each column that is guided; pairs and lists of them come back from JSON.
-
-    A column of weight 1 is as one that is not named, and none as guidance 1.
-    """
-    if not isinstance(given, Mapping | list | tuple):
-        require_real("guidance", given, 0, MOST_GUIDANCE)
-        return given
-    pairs: list[Any] = list(given.items() if isinstance(given, Mapping) else given)
-    if not all(isinstance(pair, list | tuple) and len(pair) == 2 for pair in pairs):
-        raise BadConfig(f"guidance is {given!r}; it must be a number, or a number for each of some columns")
-    names = [name for name, _ in pairs]
-    for name, weight in pairs:
-        require_real(f"guidance of {name!r}", weight, 0, MOST_GUIDANCE)
-        if names.count(name) > 1:
-            raise BadConfig(f"guidance names {name!r} twice; give each column one weight")
-    return tuple(sorted((str(name), float(weight)) for name, weight in pairs if weight != 1)) or 1.0
+        check_fields(self)
+        if self.steps is not None and self.acceleration is not None:
+            raise BadConfig("steps and acceleration both say how many evaluations to use; give one of them")
+        if self.depth is not None and self.output != "counts":
+            raise BadConfig("a depth is for counts; add --output counts")

@@ -10,6 +10,7 @@ from ..conditioning.state import StateColumn
 from ..conditioning.variables import Variable
 from ..config import DataConfig
 from ..errors import BadInput
+from ..records import checked
 from .normalizing import Normalization
 from .scaling import Scaling
 
@@ -81,8 +82,8 @@ class DatasetMetadata:
             raise BadInput(f"metadata of format {version}, not 1 to {FORMAT}: install a newer scrdit_jax to read it")
         columns, _ = _columns(values, version)
         variables = tuple(map(Variable.from_dict, columns))
-        state = tuple(StateColumn(**column) for column in values.get("state", ()))
-        return cls(
+        state = tuple(checked(StateColumn(**column)) for column in values.get("state", ()))
+        found = cls(
             **values
             | {
                 "genes": tuple(values["genes"]),
@@ -96,6 +97,7 @@ class DatasetMetadata:
                 "gene_order": tuple(values.get("gene_order", ())),
             }
         )
+        return checked(found)
 
 
 def has_derived_categories(values: Mapping[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from ..config import DataConfig
 from ..errors import BadInput
 from ..io.backed import BackedMatrix, Cells, make_cells, to_log_scale
 from ..io.checking import locate, value_at
+from ..records import checked
 from .statistics import CellStatistics
 
 
@@ -33,7 +34,7 @@ class Normalization:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Normalization:
         """The inverse of `to_dict`."""
-        return cls(**values)
+        return checked(cls(**values))
 
 
 def target_sum_of(config: DataConfig, statistics: CellStatistics) -> float | None:

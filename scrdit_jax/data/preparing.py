@@ -12,6 +12,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from .. import strict_json
 from ..conditioning.state import LIBRARY_SIZE, StateSpace, no_axes
 from ..conditioning.variables import Variable, find_variables
 from ..config import DataConfig, GeneGroups
@@ -176,9 +177,11 @@ def is_prepared(adata: Cells) -> bool:
 def prepared_from(adata: Cells) -> Prepared:
     """The Prepared that was written; BadInput where the cells or genes were changed since."""
     try:
-        metadata = DatasetMetadata.from_dict(json.loads(str(adata.uns[METADATA_KEY])))
-    except (KeyError, TypeError, ValueError, BadConfig) as error:
-        raise BadInput(f"uns[{METADATA_KEY!r}] cannot be understood ({error!r}); prepare the cells again") from error
+        metadata = DatasetMetadata.from_dict(strict_json.parse(str(adata.uns[METADATA_KEY])))
+        axes = np.asarray(adata.uns.get(AXES_KEY, no_axes(adata.n_vars)), np.float32)
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError, BadConfig) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise BadInput(f"uns[{METADATA_KEY!r}] cannot be understood ({reason}); prepare the cells again") from error
     cells = make_cells(as_rows(adata.X), adata.obs.copy(), adata.var.copy())
     split = cells.obs["split"].value_counts() if "split" in cells.obs else {}
     found = (split.get("train", 0), split.get("held_out", 0))
@@ -191,8 +194,9 @@ def prepared_from(adata: Cells) -> Prepared:
             f"prepared cells were changed since: {found[0]} training and {found[1]} held-out cells x {cells.n_vars} "
             f"genes, {metadata.n_train} and {metadata.n_held_out} x {len(metadata.genes)} recorded; prepare them again"
         )
-    axes = adata.uns.get(AXES_KEY, no_axes(cells.n_vars))
-    return Prepared(cells, metadata, np.asarray(axes, np.float32))
+    if axes.ndim != 3 or axes.shape[1] != cells.n_vars + 1:
+        raise BadInput(f"uns[{AXES_KEY!r}] has the shape {axes.shape}, not that of the genes; prepare them again")
+    return Prepared(cells, metadata, axes)
 
 
 def write_prepared(prepared: Prepared, path: str | Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..io.checking import Matrix
+from ..records import checked
 from .statistics import GeneStatistics
 
 
@@ -100,6 +101,12 @@ class Scaling:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scaling:
-        """The inverse of `to_dict`, also after a trip through JSON."""
+        """The inverse of `to_dict`, also after a trip through JSON; TypeError or ValueError where it is none."""
         tables = {name: values.get(name) for name in ("ranges", "quantiles")}
-        return cls(**{**values, **{name: table and tuple(map(tuple, table)) for name, table in tables.items()}})
+        for name, table in tables.items():
+            if table and np.asarray(table, np.float64).ndim != 2:
+                raise ValueError(f"{name} is no table of numbers")
+        found = cls(**{**values, **{name: table and tuple(map(tuple, table)) for name, table in tables.items()}})
+        if not checked(found, but=tables).std > 0:
+            raise ValueError(f"std is {found.std}, not above 0")
+        return found

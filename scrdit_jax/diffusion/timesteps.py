@@ -7,7 +7,6 @@ timestep to t = 0 is the sampler's, so len(tau) is the exact number of network e
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .. import strict_json
 from ..errors import BadTimesteps
+from ..paths import readable_path
 from .schedule import NoiseSchedule
 
 KARRAS_RHO = 7.0
@@ -115,15 +116,15 @@ class TimestepsFile(NamedTuple):
 def read_timesteps(path: Path | str) -> TimestepsFile:
     """A file of `scrdit schedule`; or a JSON list, or whole numbers parted by spaces, commas or line ends."""
     try:
-        text = Path(path).read_text()
+        text = readable_path(path).read_text()
         solver = model = None
         if text.lstrip().startswith("{"):
-            record = json.loads(text)
+            record = strict_json.parse(text)
             if record["format"] != FORMAT:
                 raise ValueError(f"format {record['format']}, not {FORMAT}")
             values, solver, model = record["timesteps"], str(record["solver"]), str(record["model"])
         else:
-            values = json.loads(text) if text.lstrip().startswith("[") else text.replace(",", " ").split()
+            values = strict_json.parse(text) if text.lstrip().startswith("[") else text.replace(",", " ").split()
         numbers = [int(value) for value in values if not isinstance(value, bool)]
         if any(float(value) != number for value, number in zip(values, numbers, strict=True)):
             raise ValueError("a timestep is no whole number")

@@ -14,6 +14,7 @@ from ..data.splitting import split_cells
 from ..errors import BadInput
 from ..io.backed import Cells
 from ..io.reading import EMBEDDED, Data, embedded_pbmc3k, load_cells, open_cells, read_cells
+from ..paths import readable_path
 from ..provenance import KEY, Provenance
 
 HELD_OUT, STREAMED, CONFIG = "held_out.h5ad", "cells.h5ad", "config.json"
@@ -45,7 +46,7 @@ def compared_cells(real: Data, synthetic: AnnData | Path | str) -> ComparedCells
     if not isinstance(synthetic, AnnData):
         synthetic = read_cells(synthetic)
     record = _record_of(synthetic)
-    if not isinstance(real, AnnData) and (Path(real) / HELD_OUT).is_file():
+    if not isinstance(real, AnnData) and (readable_path(real) / HELD_OUT).is_file():
         training, why = _training_of_run(Path(real), record)
         held_out = read_cells(Path(real) / HELD_OUT)
         key = None if record is None else record.metadata.settings.donor_key

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..errors import OutputExists
+from ..errors import BadInput, OutputExists
 from ..io.append import CellDigest, new_cell_file, read_blocks
 from ..io.atomic import atomic_write, require_space
+from ..io.damage import FILE_ERRORS
 from .store import Store
 
 
@@ -35,7 +36,7 @@ def assemble(store: Store, out: Path) -> None:
                         cells.append(piece, shard.first + digest.cells)
                         digest.update(piece)
                         bar.update(piece.cells.shape[0])
-                except (OSError, KeyError, ValueError) as error:
+                except (BadInput, MemoryError, *FILE_ERRORS) as error:
                     if "No space left" in str(error):
                         raise
                     raise _damaged(store, shard.index) from error

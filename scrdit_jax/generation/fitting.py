@@ -150,7 +150,7 @@ def _best_ends(model: Model, steps: int, real: np.ndarray, seed: int) -> tuple[t
     def scores(timesteps: np.ndarray) -> np.ndarray:
         table, found = distributional(noise_levels(schedule, timesteps)), []
         for sample in range(SAMPLES):
-            engine = make_engine(model, _sampling(seed + sample, batch), quotas, coefficients=table)
+            engine = make_engine(model, _sampling((seed + sample) % 2**32, batch), quotas, coefficients=table)
             found.append(_distance(real, np.concatenate(list(dense_batches(engine, cells)))))
         return np.array(found)
 

@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import BadConfig, BadInput, OutputExists
+from .. import strict_json
+from ..errors import OutputExists, ScrditError
 from ..io.atomic import atomic_write, write_if_absent
 from ..provenance import Provenance
+from ..records import checked
 from .plan import Plan
 
 FORMAT = 2
@@ -40,15 +42,18 @@ class Manifest:
     def read(cls, path: Path) -> Manifest:
         """OutputExists where it cannot be read."""
         try:
-            record = json.loads(path.read_text())
+            record = strict_json.read(path)
             if record.pop("digest") != _digest(record):
                 raise ValueError("it was changed after it was written")
             if record["format"] != FORMAT:
                 raise ValueError(f"format {record['format']}, of another version of scrdit_jax, not {FORMAT}")
-            return cls(
+            found = cls(
                 Provenance.from_dict(record["provenance"]), Plan.from_dict(record["plan"]), dict(record["device"])
             )
-        except (OSError, ValueError, KeyError, TypeError, BadConfig, BadInput) as error:
+            if found.plan.cells != found.provenance.cells or not {"devices", "kind"} <= set(found.device):
+                raise ValueError("its parts do not belong together")
+            return found
+        except (OSError, LookupError, ValueError, TypeError, AttributeError, RecursionError, ScrditError) as error:
             raise OutputExists(
                 f"{path} cannot be read ({' '.join(str(error).split())[:200]}); choose another --out, or delete the "
                 "folder to begin anew"
@@ -80,5 +85,5 @@ class ShardRecord:
     def read(cls, path: Path) -> ShardRecord | None:
         """None where there is none that can be read."""
         with contextlib.suppress(OSError, ValueError, TypeError):
-            return cls(**json.loads(path.read_text()))
+            return checked(cls(**strict_json.read(path)))
         return None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from ..conditioning.request import require_cells
+from ..config.checks import BATCH, CELLS, check_fields
 from ..errors import BadConfig
+from ..records import checked
 
 SHARD_CELLS = 65_536
+MOST_SHARDS = 1_000_000
 
 
 class Shard(NamedTuple):
@@ -34,14 +36,19 @@ class Shard(NamedTuple):
 class Plan:
     """`cells` in shards of `shard_cells`, a multiple of the batch size: batch k is the same whatever the shards."""
 
-    cells: int
-    batch_size: int
-    shard_cells: int
+    cells: Annotated[int, CELLS]
+    batch_size: Annotated[int, BATCH]
+    shard_cells: Annotated[int, CELLS]
 
     def __post_init__(self) -> None:
-        require_cells(self.cells)
-        if self.batch_size < 1 or self.shard_cells < 1 or self.shard_cells % self.batch_size:
+        check_fields(self)
+        if self.shard_cells % self.batch_size:
             raise BadConfig(f"a shard of {self.shard_cells} cells is no multiple of the batch of {self.batch_size}")
+        if len(self) > MOST_SHARDS:
+            raise BadConfig(
+                f"{self.cells} cells in shards of {self.shard_cells} are {len(self)} files, more than {MOST_SHARDS:,}; "
+                f"use --shard-cells {-(-self.cells // MOST_SHARDS)} or more"
+            )
 
     @classmethod
     def make(cls, cells: int, batch_size: int, *, near: int = SHARD_CELLS) -> Plan:
@@ -73,4 +80,4 @@ class Plan:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
         """The inverse of `to_dict`."""
-        return cls(**values)
+        return checked(cls(**values))

@@ -8,14 +8,18 @@ import pandas as pd
 from anndata import AnnData
 from tqdm import tqdm
 
-from ..devices import usable_cores
-from ..families import Trained
+from ..devices import free_host_memory, usable_cores
+from ..errors import BadConfig
+from ..families import Trained, models_of
 from ..io.append import COUNTS, CellBlock
 from ..provenance import KEY
 from .composition import collect, dispatch_ahead, make_sampler
 from .plan import Shard
 from .request import SampleRequest
 from .store import layout_of
+
+# The least that a cell takes: its name and labels, and of its genes a hundredth with a value and an index.
+BYTES_A_CELL, BYTES_A_GENE = 100, 0.08
 
 
 def sample(trained: Trained, request: SampleRequest, *, progress: bool = True) -> AnnData:
@@ -25,6 +29,7 @@ def sample(trained: Trained, request: SampleRequest, *, progress: bool = True) -
     Observed conditions are categories in obs, counts are a layer.
     """
     provenance = request.provenance(trained)
+    _require_memory(request.cells, len(models_of(trained)[0].metadata.genes))
     sampler, blocks = make_sampler(trained, request), []
     with (
         ThreadPoolExecutor(usable_cores(), thread_name_prefix="packer") as packers,
@@ -40,3 +45,13 @@ def sample(trained: Trained, request: SampleRequest, *, progress: bool = True) -
     synthetic = AnnData(block.cells, obs=layout.obs(block, 0), var=var, layers=layers)
     synthetic.uns[KEY] = provenance.to_uns() | {"batch_size": sampler.batch_size}
     return synthetic
+
+
+def _require_memory(cells: int, genes: int) -> None:
+    """BadConfig, naming the most, where the cells cannot lie in memory however sparse they are."""
+    each, free = BYTES_A_CELL + BYTES_A_GENE * genes, free_host_memory()
+    if cells * each > free:
+        raise BadConfig(
+            f"{cells:,} cells of {genes:,} genes take {cells * each / 1e9:,.0f} GB or more in memory, of which "
+            f"{free / 1e9:,.1f} GB are free; ask for {int(free / each):,} at most, or have them written: give --out"
+        )

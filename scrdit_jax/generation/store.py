@@ -21,6 +21,7 @@ from ..io.append import ROWS_AT_ONCE, CellBlock, CellDigest, CellLayout, CellWri
 from ..io.atomic import atomic_write, check_parents, remove, stale_temporaries
 from ..io.locks import FileLocks
 from ..io.memory_file import MemoryFile
+from ..paths import readable_path
 from ..provenance import Provenance
 from .manifest import Manifest, ShardRecord
 from .plan import Shard
@@ -56,7 +57,7 @@ class Store:
 
     def __init__(self, path: Path, manifest: Manifest | None = None) -> None:
         """Open the folder `path`, or begin one with `manifest`; of several beginners one manifest remains."""
-        self.path = path
+        self.path = readable_path(path)
         if manifest is None and not is_store(path):
             raise OutputExists(f"{path} holds no shards of synthetic cells; give a folder made by 'scrdit sample'")
         if manifest is None:

@@ -6,7 +6,9 @@ import hashlib
 
 from tqdm import tqdm
 
+from ..errors import ScrditError
 from ..io.append import CellDigest, read_blocks
+from ..io.damage import FILE_ERRORS
 from .plan import Shard
 from .store import Store
 
@@ -37,7 +39,7 @@ def _damage(store: Store, shard: Shard) -> str | None:
         digest = CellDigest(shard.first)
         for piece in read_blocks(path, store.layout):
             digest.update(piece)
-    except (OSError, KeyError, ValueError) as error:
+    except (ScrditError, MemoryError, *FILE_ERRORS) as error:
         return f"{path.name} cannot be read ({' '.join(str(error).split())[:100]})"
     found = (shard.index, shard.first, digest.cells, digest.nonzeros, path.stat().st_size, digest.hexdigest())
     if found != (record.index, record.first, record.cells, record.nonzeros, record.bytes, record.content):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import BadInput
 from ..io.reading import read_cells
+from ..paths import readable_path
 
 # What stands beside or around a name where a table was meant.
 NO_PART_OF_A_NAME = re.compile('[\t,;"]')
@@ -15,7 +16,7 @@ LINES = {".txt", ".tsv", ".csv", ".list", ".genes", ""}
 
 def read_gene_names(path: Path) -> tuple[str, ...]:
     """Names from a text file with one a line, or of the genes of a file of cells, in their order."""
-    if path.is_dir() or path.suffix.lower() not in LINES:
+    if readable_path(path).is_dir() or path.suffix.lower() not in LINES:
         return tuple(read_cells(path).var_names)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import BadInput
 from ..extras import optional
+from ..paths import readable_path
 
 SAFETENSORS = ".safetensors"
 # What torch.save's files begin with, and before version 1.6 began with.
@@ -35,7 +36,7 @@ def read_tensors(path: Path | str, *, key: str | None = None) -> dict[str, np.nd
 
 def _first_bytes(path: Path) -> bytes:
     try:
-        if not path.is_file():
+        if not readable_path(path).is_file():
             raise BadInput(f"{path} is {'a folder' if path.is_dir() else 'not there'}; give a .pt or .safetensors file")
         with path.open("rb") as file:
             begins = file.read(2)

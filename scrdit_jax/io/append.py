@@ -23,6 +23,8 @@ from ..devices import usable_cores
 from .backed import BackedCells
 from .checking import row_blocks
 from .columns import column
+from .damage import foreign
+from .hierarchy import require_readable
 
 Group = h5py.Group | zarr.Group
 
@@ -265,7 +267,8 @@ def write_backed(cells: BackedCells, path: Path, *, compress: bool = False) -> N
 
 def read_blocks(path: Path, layout: CellLayout) -> Iterator[CellBlock]:
     """The cells of an .h5ad, so many at a time that memory does not grow with the file."""
-    with h5py.File(path) as file:
+    with h5py.File(path) as file, foreign():
+        require_readable(file, path, in_memory=False)
         matrix, obs = anndata.io.sparse_dataset(file["X"]), file["obs"]
         counts = anndata.io.sparse_dataset(file["layers"][COUNTS]) if layout.counts else None
         for first in range(0, matrix.shape[0], ROWS_AT_ONCE):

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DiskFull, OutputExists, writing
+from ..paths import writable_path
 
 
 @contextlib.contextmanager
@@ -95,8 +96,10 @@ def _flush_one(path: Path) -> None:
 
 
 def check_parents(path: Path) -> None:
-    """OutputExists where something above `path` is a file, so that nothing can be written there."""
-    above = next((parent for parent in path.absolute().parents if parent.exists()), None)
+    """OutputExists where something above `path` is a file, so that nothing can be written there, or where `path` or its
+    name is nothing that can be written."""
+    writable_path(path)
+    above = next((parent for parent in path.absolute().parents if os.path.lexists(parent)), None)
     if above is not None and not above.is_dir():
         raise OutputExists(f"{above} is a file, so {path} cannot be written in it; choose another --out")
 

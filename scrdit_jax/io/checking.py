@@ -56,6 +56,15 @@ def check_cells(adata: Cells, source: str, *, values: bool = True) -> Cells:
     return with_notes(checked, notes)
 
 
+def require_alike(shape: tuple[int, ...], cells: int, genes: int, source: str) -> None:
+    """BadInput unless X of this `shape` has a row for each of so many `cells` and a column for each of the `genes`."""
+    for count, names, what, table in ((shape[0], cells, "cells", "obs"), (shape[1], genes, "genes", "var")):
+        if count != names:
+            raise BadInput(
+                f"{source}: X has {count:,} {what}, but {table} has {names:,}; they must be the same, in the same order"
+            )
+
+
 def notes_of(adata: Cells) -> tuple[str, ...]:
     """The sentences that reading and checking left about these cells."""
     return tuple(str(note) for note in adata.uns.get(NOTES_KEY, ()))

@@ -7,15 +7,20 @@ import difflib
 import warnings
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
+import h5py
 from anndata import AnnData
 
 from ..errors import BadInput
+from ..paths import readable_path
 from ..registry import READERS
 from .backed import BackedCells
 from .checking import check_cells
 from .damage import reading
+from .readers._anndata_store import part_of
 from .readers._reader import Reader
+from .readers.zarr import open_store
 
 EMBEDDED = "pbmc3k"
 Data = AnnData | Path | str
@@ -27,7 +32,7 @@ def read_cells(path: str | Path, *, transpose: bool = False) -> AnnData:
     `transpose` says that the file's rows are genes. obs and var columns are kept, and of .uns what this package wrote;
     layers, .raw and the like are not read. Whatever cannot be used raises BadInput.
     """
-    path = Path(path)
+    path = readable_path(path)
     if not path.exists():
         raise BadInput(f"{path} does not exist; {_suggestion(path)}")
     reader = _reader_of(path)
@@ -65,7 +70,7 @@ def load_cells(data: Data, *, transpose: bool = False) -> tuple[AnnData, str]:
 
 def open_cells(path: Path) -> BackedCells | None:
     """The cells of a file with X left on the disk, its values unchecked; None where X cannot be read by rows."""
-    reader = _reader_of(path)
+    reader = _reader_of(readable_path(path))
     if reader is None or reader.open is None:
         return None
     with warnings.catch_warnings(action="ignore", category=UserWarning), reading(path, reader.formats):
@@ -73,9 +78,19 @@ def open_cells(path: Path) -> BackedCells | None:
     return None if cells is None else check_cells(cells, str(path), values=False)
 
 
+def read_part(path: Path, name: str) -> Any | None:
+    """What an .h5ad or .zarr stores as `name` ("uns/scrdit"), without the rest; None where there is nothing of that
+    name, BadInput where it cannot be read."""
+    with reading(readable_path(path)):
+        if path.is_dir():
+            return part_of(open_store(path), name, path)
+        with h5py.File(path) as file:
+            return part_of(file, name, path)
+
+
 def files_in(folder: Path) -> list[Path]:
     """The .h5ad and .zarr in a folder, by name; none where it is a format itself, or no folder."""
-    if not folder.is_dir() or _reader_of(folder) is not None:
+    if not readable_path(folder).is_dir() or _reader_of(folder) is not None:
         return []
     with reading(folder):
         inside = sorted(child for child in folder.iterdir() if not child.name.startswith("."))
@@ -85,7 +100,7 @@ def files_in(folder: Path) -> list[Path]:
 def bytes_in_memory(path: Path) -> int | None:
     """What X of a file would take, float32, in CSR where it is sparse; None where that is not known."""
     with contextlib.suppress(BadInput):
-        reader = _reader_of(path) if path.exists() else None
+        reader = _reader_of(path) if readable_path(path).exists() else None
         if reader is not None and reader.bytes_in_memory is not None:
             with reading(path, reader.formats):
                 return reader.bytes_in_memory(path)

@@ -7,14 +7,14 @@ modulations. Training calls both per cell; sampling, where all cells share t, co
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ..config import GeneGroups
-from ..config.checks import require, require_choice, require_real, require_whole
+from ..config.checks import Choice, Real, Whole, check_fields, require
 from ._attention import attend, attend_parts, padded_tokens
 from ._embeddings import Conditioning, sincos_positions
 from ._network import ConditionedNetwork, Network
@@ -45,18 +45,18 @@ class DiTConfig:
     """
 
     architecture: str = field(default="dit", init=False)
-    genes_per_token: int = 10
+    genes_per_token: Annotated[int, Whole(1, 1_000_000)] = 10
     fill_tokens: bool = False
-    rare_share: float = 0.0
-    genes_per_rare_token: int | None = None
-    width: int = 768
-    depth: int = 3
-    heads: int = 8
-    mlp_ratio: float = 4.0
+    rare_share: Annotated[float, Real(0, 0.95)] = 0.0
+    genes_per_rare_token: Annotated[int | None, Whole(1, 1_000_000)] = None
+    width: Annotated[int, Whole(1, 65_536)] = 768
+    depth: Annotated[int, Whole(1, 1024)] = 3
+    heads: Annotated[int, Whole(1, 1024)] = 8
+    mlp_ratio: Annotated[float, Real(0, 64, open_low=True)] = 4.0
     summary_token: bool = False
-    summary_rank: int | None = None
-    positions: str = "sincos"
-    first_timestep: int = 1
+    summary_rank: Annotated[int | None, Whole(1, 65_536)] = None
+    positions: Annotated[str, Choice(POSITIONS)] = "sincos"
+    first_timestep: Annotated[int, Whole(0, 1)] = 1
 
     @property
     def gene_multiple(self) -> int:
@@ -69,18 +69,14 @@ class DiTConfig:
         return GeneGroups(self.genes_per_token, self.rare_share, self.genes_per_rare_token or 1)
 
     def __post_init__(self) -> None:
-        require(isinstance(self.fill_tokens, bool), "fill_tokens", self.fill_tokens, "true or false")
-        require_real("rare_share", self.rare_share, 0, 0.95)
+        check_fields(self)
         if self.rare_share:
             require(self.fill_tokens, "fill_tokens", self.fill_tokens, "true where there is a rare_share")
-            require_whole("genes_per_rare_token", self.genes_per_rare_token, 1)
-        require_choice("positions", self.positions, POSITIONS)
-        require(self.first_timestep in (0, 1), "first_timestep", self.first_timestep, "0 or 1")
-        for name in ("genes_per_token", "width", "depth", "heads"):
-            require_whole(name, getattr(self, name), 1)
-        if self.summary_rank is not None:
-            require_whole("summary_rank", self.summary_rank, 1)
-        require_real("mlp_ratio", self.mlp_ratio, 0, open_low=True)
+            rare = self.genes_per_rare_token
+            require(rare is not None, "genes_per_rare_token", rare, "a number where there is a rare_share")
+        # A hidden layer has one unit at least.
+        least = 1 / self.width
+        require(self.mlp_ratio >= least, "mlp_ratio", self.mlp_ratio, f"{least:g} or more for width {self.width}")
         require(self.width % self.heads == 0, "width", self.width, f"a multiple of heads ({self.heads})")
         require(self.width % 2 == 0, "width", self.width, "even (half sines, half cosines)")
 

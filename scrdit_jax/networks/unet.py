@@ -8,14 +8,14 @@ Convolutions take neighbouring genes for related, which nothing but the order of
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from ..config import GeneGroups
-from ..config.checks import require, require_whole
+from ..config.checks import Whole, check_fields, require
 from ..errors import BadConfig
 from ._embeddings import TIMESTEP_FEATURES, Conditioning
 from ._network import ConditionedNetwork, Network
@@ -36,9 +36,9 @@ class UNetConfig:
     """
 
     architecture: str = field(default="unet", init=False)
-    channels: int = 64
-    heads: int = 8
-    first_timestep: int = 1
+    channels: Annotated[int, Whole(1, 8192)] = 64
+    heads: Annotated[int, Whole(1, 1024)] = 8
+    first_timestep: Annotated[int, Whole(0, 1)] = 1
 
     @property
     def gene_multiple(self) -> int:
@@ -51,9 +51,7 @@ class UNetConfig:
         return GeneGroups(2**HALVINGS)
 
     def __post_init__(self) -> None:
-        require(self.first_timestep in (0, 1), "first_timestep", self.first_timestep, "0 or 1")
-        for name in ("channels", "heads"):
-            require_whole(name, getattr(self, name), 1)
+        check_fields(self)
         shared = 2 * self.channels % self.heads == 0
         require(shared, "channels", self.channels, f"such that heads ({self.heads}) divide twice as many")
 

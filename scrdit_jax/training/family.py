@@ -35,6 +35,8 @@ def train_family(
     BadInput without types, BadConfig for cells on a disk, and as `loop.train` does.
     """
     path, metadata = Path(out), prepared.metadata
+    if config.privacy.on:
+        raise BadConfig("--per-cell-type and --dp-epsilon cannot be had together: each type's number would be told")
     if prepared.on_disk:
         raise BadConfig("a family is trained from memory, and these cells are streamed; leave --per-cell-type out")
     if metadata.cell_type_key is None:

@@ -35,5 +35,5 @@ def trained(monkeypatch):
         return generators.Made(made.astype(np.float32), None, 1.5, 100.0)
 
     monkeypatch.setattr(generators.scrdit, "train", train)
-    monkeypatch.setattr(generators, "_sampled", sampled)
+    monkeypatch.setattr(generators, "sampled", sampled)
     return folders

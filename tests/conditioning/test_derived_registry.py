@@ -32,7 +32,10 @@ def test_a_file_in_the_folder_is_a_condition_of_the_command_line(scrdit, tiny_ce
     assert "no derived number 'first'; there are detected-genes, library-size, pc-scores" in printed
     add_part(package, "first", TOY)
     assert scrdit(*words, "--derive", "first=many")[1].strip().endswith("write first=32, for example")
-    assert "asks for 5 first; there are 4 at most" in scrdit(*words, "--derive", "first=5")[1]
+    assert (
+        "derive of first is 5; it must be a whole number, 1 or more and at most 4"
+        in scrdit(*words, "--derive", "first=5")[1]
+    )
     status, printed = scrdit(*words, "--derive", "first=3", "--derive", "detected-genes=1")
     assert status == 0, printed
     assert "conditioned on 3 first values, number of detected genes" in printed

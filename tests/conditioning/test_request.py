@@ -131,7 +131,7 @@ def test_requests_that_contradict_themselves_are_refused(tmp_path):
         CellRequest(cell_types=("T",))
     with pytest.raises(BadConfig, match="names a type twice"):
         CellRequest(cells=3, cell_types=("T", "T"))
-    with pytest.raises(BadConfig, match="0 cells were asked for"):
+    with pytest.raises(BadConfig, match="cells is 0; it must be a whole number, 1 or more"):
         CellRequest(cells=0)
     with pytest.raises(BadConfig, match="--cells asks for 5 cells, per_type for 4; leave --cells out"):
         counts(CellRequest(cells=5, per_type={"T": 4}), TYPES)

@@ -143,5 +143,7 @@ def test_cells_on_a_disk_have_the_same_states(cells, tiny_config, tmp_path, monk
 def test_what_cannot_be_derived_is_refused(tiny_config):
     with pytest.raises(BadConfig, match="derive is 'moods'; it must be one of detected-genes, library-size, pc-scores"):
         tiny_config.with_settings({"derive": {"moods": 3}})
-    with pytest.raises(BadConfig, match="asks for 51 pc-scores; there are 50 at most"):
+    with pytest.raises(
+        BadConfig, match="derive of pc-scores is 51; it must be a whole number, 1 or more and at most 50"
+    ):
         tiny_config.with_settings({"derive": {"pc-scores": 51}})

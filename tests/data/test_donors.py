@@ -88,7 +88,7 @@ def test_other_mistakes():
     with pytest.raises(BadInput, match="donor_key is 'split', a column that scrdit writes itself"):
         split_cells(table(["a", "b"]).assign(split="a"), replace(CONFIG, donor_key="split"), "x")
     for value in ("", 3, ["donor"]):
-        with pytest.raises(BadConfig, match=r"donor_key is .*; it must be the name of a column"):
+        with pytest.raises(BadConfig, match=r"donor_key is .*; it must be a text of 1 to"):
             DataConfig(donor_key=value)
 
 

@@ -86,7 +86,7 @@ def as_if_sampled(prepared, config):
         cells=synthetic.n_obs,
         quotas=(),
         variables=(),
-        sampling={"solver": "ddim", "seed": 0},
+        sampling={"solver": "ddim", "seed": 0, "output": "log"},
         timesteps=(20, 10),
         network_evaluations=2,
         models=(ModelRecord("digest", 12, config, prepared.metadata),),

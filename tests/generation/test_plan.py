@@ -46,7 +46,7 @@ def test_a_plan_survives_json():
 
 
 def test_what_is_no_plan_is_refused():
-    with pytest.raises(BadConfig, match="0 cells were asked for"):
+    with pytest.raises(BadConfig, match="cells is 0; it must be a whole number, 1 or more"):
         Plan.make(0, 8)
     with pytest.raises(BadConfig, match="a shard of 10 cells is no multiple of the batch of 4"):
         Plan(cells=10, batch_size=4, shard_cells=10)

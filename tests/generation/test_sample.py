@@ -86,7 +86,7 @@ def test_synthetic_cells_are_sparse_non_negative_and_carry_their_recipe(model, t
 
 
 def test_no_cells_and_wrong_options_are_refused(tiny_run):
-    with pytest.raises(BadConfig, match="0 cells were asked for; ask for at least 1"):
+    with pytest.raises(BadConfig, match="cells is 0; it must be a whole number, 1 or more"):
         scrdit.sample(tiny_run, 0)
     with pytest.raises(BadConfig, match=r"dpmpp-2m takes no eta \(it was 0\.5\)"):
         scrdit.sample(tiny_run, 1, solver="dpmpp-2m", eta=0.5)

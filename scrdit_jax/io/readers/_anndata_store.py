@@ -2,67 +2,144 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import anndata
 import h5py
 import numpy as np
-import zarr
-from scipy import sparse
+import pandas as pd
 
 from ...errors import BadInput
 from ..backed import BackedCells, BackedMatrix, Cells, FileStore, StoredRows, make_cells
-from ..checking import notes_of, with_notes
+from ..checking import notes_of, require_alike, with_notes
 from ..damage import foreign
+from ..hierarchy import Array, Group, require_readable, shape_of_matrix
+from ..rows import require_numbers, require_parts
 
-Group = h5py.Group | zarr.Group
+BY_ROWS, BY_COLUMNS, DENSE = "csr_matrix", "csc_matrix", "array"
 
 
 def cells_of(group: Group, path: Path, *, backed: bool = False) -> Cells:
-    """X, obs, var and this package's own .uns; the rest can be large and is not needed. `backed` leaves X there."""
-    missing = [name for name in ("obs", "var") if name not in group]
-    if missing:
-        raise BadInput(f"{path} is no AnnData: it lacks {' and '.join(missing)}; write it with adata.write_h5ad(...)")
-    if "X" not in group:
-        raise BadInput(f"{path} has no matrix X; put the values of the cells in adata.X")
-    if backed:
-        dense = group["X"].attrs["encoding-type"] == "array"
-        with foreign():
-            matrix = group["X"] if dense else StoredRows(group["X"])
-        matrix = BackedMatrix(FileStore(matrix, path), np.arange(matrix.shape[0]))
-    else:
-        matrix = _element(group["X"])
-    if sparse.issparse(matrix):
-        matrix.check_format(full_check=True)
-    uns = {k: _element(group[f"uns/{k}"]) for k in group.get("uns", {}) if k.startswith("scrdit")}
-    cells = make_cells(matrix, _element(group["obs"]), _element(group["var"]), uns)
+    """X, obs, var and this package's own .uns; the rest can be large and is not needed. `backed` leaves X there.
+
+    What is read is checked first by what the file says of it: sizes, lengths and links.
+    """
+    with foreign():
+        missing = [name for name in ("obs", "var") if name not in group]
+        if missing:
+            lacks = " and ".join(missing)
+            raise BadInput(f"{path} is no AnnData: it lacks {lacks}; write it with adata.write_h5ad(...)")
+        if "X" not in group:
+            raise BadInput(f"{path} has no matrix X; put the values of the cells in adata.X")
+        matrix = _stored_matrix(group["X"], path) if backed else _matrix(group["X"], path)
+    obs, var = (_table(group, name, path) for name in ("obs", "var"))
+    require_alike(matrix.shape, len(obs), len(var), str(path))
+    inside = _inside(group, "uns")
+    uns = {key: _element(group[f"uns/{key}"], path) for key in inside if key.startswith("scrdit")}
+    cells = make_cells(matrix, obs, var, uns)
     notes = list(notes_of(cells))
-    if others := [f"layers[{name!r}]" for name in group.get("layers", {})] + [".raw"] * ("raw/X" in group):
+    if others := [f"layers[{name!r}]" for name in _inside(group, "layers")] + [".raw"] * ("raw/X" in group):
         notes.append(f"the file also holds {', '.join(others)}, not used: X was read")
     return with_notes(cells, notes)
 
 
+def part_of(group: Group, name: str, path: Path) -> Any | None:
+    """What lies there under this name; None where nothing does."""
+    with foreign():
+        there = name in group
+    return _element(group[name], path) if there else None
+
+
 def backed_cells_of(group: Group, path: Path) -> BackedCells | None:
     """The cells with X left on the disk; None where it is not stored by rows."""
-    if "X" not in group or isinstance(group.get("obs"), h5py.Dataset):
-        return None
-    encoding, shape = group["X"].attrs.get("encoding-type"), getattr(group["X"], "shape", None)
-    dense = encoding == "array" and shape is not None and len(shape) == 2
-    if not dense and (encoding != "csr_matrix" or shape is not None):
-        return None  # what is wrong, if anything is, comes out as it is read whole
-    return cells_of(group, path, backed=True)
+    with foreign():
+        if "X" not in group or isinstance(group.get("obs"), h5py.Dataset):
+            return None
+        by_columns = encoding_of(group["X"]) == BY_COLUMNS
+    return None if by_columns else cells_of(group, path, backed=True)
 
 
 def bytes_of(group: Group) -> int:
     """What X would take in memory: float32, in CSR where it is sparse."""
-    matrix = group["X"]
-    if hasattr(matrix, "shape"):
-        return 4 * int(np.prod(matrix.shape))
-    return 8 * len(matrix["data"])
+    with foreign():
+        matrix = group["X"]
+        if hasattr(matrix, "shape"):
+            return 4 * math.prod(matrix.shape)
+        return 8 * math.prod(matrix["data"].shape)
 
 
-def _element(stored: Group | h5py.Dataset | zarr.Array) -> Any:
+def encoding_of(stored: Group | Array) -> str:
+    """How X is stored; files from before anndata 0.7 do not say it as later ones do."""
+    if hasattr(stored, "shape"):
+        return DENSE
+    encoding = stored.attrs.get("encoding-type", stored.attrs.get("h5sparse_format"))
+    return {"csr": BY_ROWS, "csc": BY_COLUMNS}.get(str(encoding), str(encoding))
+
+
+def _matrix(stored: Group | Array, path: Path) -> Any:
+    """X in memory, dense or CSR."""
+    require_readable(stored, path)
+    encoding = encoding_of(stored)
+    if encoding in (BY_ROWS, BY_COLUMNS):
+        require_parts(stored, path)
+        shape = shape_of_matrix(stored, path)
+        if encoding == BY_ROWS:
+            return StoredRows(stored, shape, path)[:]
+        return StoredRows(stored, shape[::-1], path)[:].T.tocsr()
+    if encoding != DENSE:
+        raise _no_matrix(encoding, path)
+    _require_two(stored, path)
+    return _element(stored, path)
+
+
+def _stored_matrix(stored: Group | Array, path: Path) -> BackedMatrix:
+    """X left on the disk."""
+    require_readable(stored, path, in_memory=False)
+    encoding = encoding_of(stored)
+    if encoding == DENSE:
+        _require_two(stored, path)
+        require_numbers(stored.dtype, path)
+        matrix: Any = stored
+    elif encoding != BY_ROWS:
+        raise _no_matrix(encoding, path)
+    else:
+        require_parts(stored, path)
+        require_readable(stored["indptr"], path)
+        matrix = StoredRows(stored, shape_of_matrix(stored, path), path)
+    return BackedMatrix(FileStore(matrix, path), np.arange(matrix.shape[0]))
+
+
+def _no_matrix(encoding: str, path: Path) -> BadInput:
+    return BadInput(f"{path}: X is stored as {encoding!r}, which is no matrix; write the file again with anndata")
+
+
+def _require_two(matrix: Any, path: Path) -> None:
+    if len(matrix.shape) != 2:
+        raise BadInput(f"{path}: X has the shape {tuple(matrix.shape)}; it must be one matrix of cells x genes")
+
+
+def _table(group: Group, name: str, path: Path) -> pd.DataFrame:
+    """obs or var."""
+    table = _element(group[name], path)
+    if not isinstance(table, pd.DataFrame):
+        raise BadInput(f"{path}: {name} is no table but {type(table).__name__}; write the file again with anndata")
+    for column in table.select_dtypes("category"):
+        codes = table[column].cat.codes
+        if codes.max() >= len(table[column].cat.categories) or codes.min() < -1:
+            raise BadInput(f"{path}: {name}[{column!r}] has categories that it does not list; write the file again")
+    return table
+
+
+def _inside(group: Group, name: str) -> list[str]:
+    """What is in a group, where there is one."""
+    found = group.get(name)
+    return list(found) if isinstance(found, Group) else []
+
+
+def _element(stored: Group | Array, path: Path) -> Any:
     """What anndata makes of a part of the store."""
     with foreign():
+        require_readable(stored, path)
         return anndata.io.read_elem(stored)

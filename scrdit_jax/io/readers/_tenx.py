@@ -18,6 +18,11 @@ EXPRESSION = "Gene Expression"
 
 def assemble(matrix: sparse.csr_matrix, barcodes, names, columns: dict, path: Path) -> AnnData:
     """The cells x genes of `matrix`, with the features of type "Gene Expression" only and names that are unique."""
+    for count, given, what in zip(matrix.shape, (barcodes, names), ("barcodes", "features"), strict=True):
+        if len(given) != count:
+            raise BadInput(
+                f"{path}: the matrix has {count} {what}, but {len(given)} are named; fetch or write it again"
+            )
     columns = {name: np.asarray(column) for name, column in columns.items() if column is not None}
     obs, var = pd.DataFrame(index=list(barcodes)), pd.DataFrame(columns, index=list(names))
     notes = []

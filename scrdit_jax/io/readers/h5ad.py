@@ -11,18 +11,19 @@ from anndata import AnnData
 
 from ..backed import BackedCells
 from ..damage import foreign
+from ..hierarchy import require_readable
 from ._anndata_store import backed_cells_of, bytes_of, cells_of
 from ._reader import Reader, has_suffix
 
 
 def _read(path: Path) -> AnnData:
-    with h5py.File(path) as file:
+    with h5py.File(path) as file, foreign():
         # Files from before anndata 0.7 keep obs as one structured array, which only read_h5ad knows.
         legacy = isinstance(file.get("obs"), h5py.Dataset)
         if not legacy:
             return cells_of(file, path)
-        with foreign():
-            return anndata.read_h5ad(path)
+        require_readable(file, path)
+        return anndata.read_h5ad(path)
 
 
 def _open(path: Path) -> BackedCells | None:

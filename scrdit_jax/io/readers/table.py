@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +10,19 @@ import pandas as pd
 from anndata import AnnData
 
 from ...errors import BadInput
+from ..limits import STREAM, lines_of, opened, require_memory, size_unpacked
 from ._reader import Reader, has_suffix
 
+# As a column of a table float64, and in the matrix float32.
+BYTES_A_VALUE, BYTES_A_NAME = 12, 100
+# pandas takes more than a minute for a row of a million.
+MOST_COLUMNS = 100_000
 SUFFIXES = tuple(suffix + gz for suffix in (".csv", ".tsv", ".txt") for gz in ("", ".gz"))
 
 
 def _read(path: Path) -> AnnData:
     """Column names in the first row (with or without a corner), row names in the first column."""
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig") as file:
-        first = file.readline()
+    first = _checked_first_line(path)
     if not first.strip():
         raise BadInput(f"{path} is empty; its first row must hold the gene names, its first column the cell names")
     separator = max("\t,;", key=first.count)
@@ -27,11 +30,17 @@ def _read(path: Path) -> AnnData:
         "sep": separator if separator in first else r"\s+",
         "header": None,
         "encoding": "utf-8-sig",
-        "compression": "gzip" if opened is gzip.open else None,
     }
-    header = pd.read_csv(path, nrows=1, dtype=str, keep_default_na=False, **layout).iloc[0].tolist()
+    if first.count(separator) > MOST_COLUMNS:
+        raise BadInput(
+            f"{path} has {first.count(separator):,} columns, and a text table may have {MOST_COLUMNS:,}; give its "
+            "rows as columns with --transpose, or write it as .h5ad"
+        )
+    with opened(path) as file:
+        header = pd.read_csv(file, nrows=1, dtype=str, keep_default_na=False, **layout).iloc[0].tolist()
     try:
-        body = pd.read_csv(path, skiprows=1, converters={0: str}, low_memory=False, **layout)
+        with opened(path) as file:
+            body = pd.read_csv(file, skiprows=1, converters={0: str}, low_memory=False, **layout)
     except pd.errors.EmptyDataError:
         raise BadInput(f"{path} is empty: no rows follow the first; give at least two cells") from None
     rows, values = body.pop(0), body
@@ -43,6 +52,19 @@ def _read(path: Path) -> AnnData:
     columns = header[len(header) - values.shape[1] :]
     _refuse_words(values, rows, columns, path)
     return AnnData(values.to_numpy(np.float32), obs=pd.DataFrame(index=list(rows)), var=pd.DataFrame(index=columns))
+
+
+def _checked_first_line(path: Path) -> str:
+    """The first line; BadInput where a line has no end, or the values would not fit into memory."""
+    with opened(path) as file:
+        lines = list(itertools.islice(lines_of(file, path), 2))
+    if len(lines) == 2:
+        fields = max(lines[1].count(separator) for separator in (b"\t", b",", b";", b" ")) + 1
+        rows = size_unpacked(path) / len(lines[1])
+        values = rows * min(fields, len(lines[1]) / 2)
+        needed = int(values * BYTES_A_VALUE + rows * BYTES_A_NAME)
+        require_memory(needed, f"the table {path}, about {values:.2g} values,", STREAM)
+    return lines[0].decode("utf-8-sig") if lines else ""
 
 
 def _refuse_words(values: pd.DataFrame, rows: pd.Series, columns: list[str], path: Path) -> None:

@@ -10,13 +10,18 @@ from anndata import AnnData
 from scipy import sparse
 
 from ...errors import BadInput
+from ..backed import StoredRows
 from ..checking import listed
+from ..damage import foreign
+from ..hierarchy import require_readable, two_counts
+from ..rows import require_parts
 from ._reader import Reader, has_suffix
 from ._tenx import assemble
 
 
 def _read(path: Path) -> AnnData:
-    with h5py.File(path) as file:
+    with h5py.File(path) as file, foreign():
+        require_readable(file, path)
         if "matrix" in file:
             return _version_3(file["matrix"], path)
         genomes = [group for group in file.values() if isinstance(group, h5py.Group) and "gene_names" in group]
@@ -31,7 +36,7 @@ def _version_3(group: h5py.Group, path: Path) -> AnnData:
     columns = {"gene_ids": _text(features["id"]), "feature_types": _text(features["feature_type"])}
     if "genome" in features:
         columns["genome"] = _text(features["genome"])
-    return assemble(_matrix(group), _text(group["barcodes"]), _text(features["name"]), columns, path)
+    return assemble(_matrix(group, path), _text(group["barcodes"]), _text(features["name"]), columns, path)
 
 
 def _version_2(genomes: list[h5py.Group], path: Path) -> AnnData:
@@ -39,7 +44,7 @@ def _version_2(genomes: list[h5py.Group], path: Path) -> AnnData:
     if any(not np.array_equal(_text(genome["barcodes"]), barcodes) for genome in genomes):
         named = listed(genome.name.strip("/") for genome in genomes)
         raise BadInput(f"{path} holds genomes with different cells ({named}); split it into one file a genome")
-    matrix = sparse.hstack([_matrix(genome) for genome in genomes], format="csr")
+    matrix = sparse.hstack([_matrix(genome, path) for genome in genomes], format="csr")
     columns = {
         "gene_ids": np.concatenate([_text(genome["genes"]) for genome in genomes]),
         "genome": np.concatenate([np.repeat(genome.name.strip("/"), len(genome["genes"])) for genome in genomes]),
@@ -48,15 +53,16 @@ def _version_2(genomes: list[h5py.Group], path: Path) -> AnnData:
     return assemble(matrix, barcodes, names, columns, path)
 
 
-def _matrix(group: h5py.Group) -> sparse.csr_matrix:
+def _matrix(group: h5py.Group, path: Path) -> sparse.csr_matrix:
     # Stored genes x cells by columns, which is cells x genes by rows.
-    n_genes, n_cells = (int(n) for n in group["shape"][:])
-    matrix = sparse.csr_matrix((group["data"][:], group["indices"][:], group["indptr"][:]), shape=(n_cells, n_genes))
-    matrix.check_format(full_check=True)
-    return matrix
+    n_genes, n_cells = two_counts(group["shape"][:], f"{path}: the shape of {group.name}")
+    require_parts(group, path)
+    return StoredRows(group, (n_cells, n_genes), path)[:]
 
 
 def _text(dataset: h5py.Dataset) -> np.ndarray:
+    if not isinstance(dataset, h5py.Dataset) or len(dataset.shape) != 1:
+        raise ValueError(f"{dataset.name} is no list of names")
     return np.array([value.decode() if isinstance(value, bytes) else str(value) for value in dataset[:]], dtype=object)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import itertools
 import zlib
 from collections import Counter
@@ -29,6 +30,7 @@ from tqdm import tqdm
 
 from ...errors import BadInput
 from ..checking import listed, with_notes
+from ..limits import Unpacked, lines_of
 from ._reader import Reader
 
 MALIGNANT, UNCLASSIFIED = "malignant", "unclassified"
@@ -232,7 +234,7 @@ def _opened(path: Path) -> Iterator[tuple]:
 
     def counted(stream) -> Iterator[str]:
         nonlocal count
-        for line in stream:
+        for line in lines_of(stream, path):
             # Not by a TextIOWrapper: while that is read by lines, nobody can tell how far it has come.
             yield line.decode("utf-8" if count else "utf-8-sig")
             count += 1
@@ -243,7 +245,7 @@ def _opened(path: Path) -> Iterator[tuple]:
         stack.enter_context(bar)
         stream = raw = stack.enter_context(path.open("rb"))
         if path.suffix.lower() == ".gz":
-            stream = stack.enter_context(gzip.open(raw))
+            stream = stack.enter_context(io.BufferedReader(Unpacked(path, raw)))
         try:
             yield counted(stream), lambda: bar.update(raw.tell() - bar.n)
         except UNREADABLE as error:

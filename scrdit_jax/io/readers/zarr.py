@@ -9,8 +9,10 @@ from pathlib import Path
 import zarr
 from anndata import AnnData
 
+from ... import strict_json
 from ...errors import BadInput
 from ..backed import BackedCells
+from ..damage import foreign
 from ._anndata_store import backed_cells_of, bytes_of, cells_of
 from ._reader import Reader
 
@@ -22,24 +24,26 @@ def _sniff(path: Path) -> bool:
     return any((path / name).is_file() for name in METADATA)
 
 
-def _group(path: Path) -> zarr.Group:
-    """A zarr array may name a codec that unpickles: BadInput for a store that does."""
+def open_store(path: Path) -> zarr.Group:
+    """The group at `path`, to read. BadInput for a store that is no plain folder of files, or with an array that names
+    a codec that unpickles: zarr would open it."""
     for metadata in (file for name in METADATA for file in path.rglob(name)):
-        if PICKLE_CODEC.search(json.dumps(json.loads(metadata.read_text()))):
+        if PICKLE_CODEC.search(json.dumps(strict_json.read(metadata))):
             raise BadInput(f"{metadata} asks for pickled objects, which are never opened; write it again with anndata")
-    return zarr.open_group(path, mode="r")
+    with foreign():
+        return zarr.open_group(path, mode="r")
 
 
 def _read(path: Path) -> AnnData:
-    return cells_of(_group(path), path)
+    return cells_of(open_store(path), path)
 
 
 def _open(path: Path) -> BackedCells | None:
-    return backed_cells_of(_group(path), path)
+    return backed_cells_of(open_store(path), path)
 
 
 def _bytes_in_memory(path: Path) -> int:
-    return bytes_of(_group(path))
+    return bytes_of(open_store(path))
 
 
 READER = Reader(formats=".zarr", sniff=_sniff, read=_read, open=_open, bytes_in_memory=_bytes_in_memory, priority=2)
