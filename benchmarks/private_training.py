@@ -2,6 +2,7 @@
 
     python -m benchmarks.private_training --out DIR
     python -m benchmarks.private_training --epsilon 2 --epsilon 10 --on test --out DIR
+    python -m benchmarks.private_training --from PUBLIC_RUN --out DIR      the same, begun with a model of public cells
     python -m benchmarks.private_training --cost --preset demo --out DIR      how long a step takes, with and without
 
 Beside the epsilons stands the same recipe clipped but without noise, and without either. Scores are of as many cells as
@@ -12,11 +13,10 @@ was stopped.
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from benchmarks.commands import as_json, command_line, one_line_errors, slug, wr
 from benchmarks.fidelity.generators import training_seconds
 from scrdit_jax.benchmarking.store import ResultStore, Row
 from scrdit_jax.checkpoint import Run, load_model
-from scrdit_jax.config import RunConfig, load_preset
+from scrdit_jax.config import NO_NOISE, RunConfig, load_preset
 from scrdit_jax.data.preparing import Prepared
 from scrdit_jax.data.splitting import validation_mask
 from scrdit_jax.devices import describe_devices, use_every_core
@@ -41,10 +41,13 @@ from scrdit_jax.evaluation.tables import markdown_table
 from scrdit_jax.extras import optional
 from scrdit_jax.io.reading import EMBEDDED
 from scrdit_jax.training import loop
+from scrdit_jax.training.fine_tuning import Base
 from scrdit_jax.training.private.session import begin
 
 SCORES = {"random_forest_auc": "AUC", "mmd_pca": "PCA-50 MMD", "gene_mean_correlation": "r of gene means"}
-ORDINARY, CLIPPED = "without differential privacy", "clipped, no noise"
+ORDINARY, CLIPPED, PUBLIC = "without differential privacy", "clipped, no noise", "the public run, no private cells"
+# What a run that is begun with another model has of the preset, its rate lower by so much.
+KEPT, LOWER_RATE = ("steps", "batch_size", "learning_rate", "warmup_steps", "ema_decay"), 3
 STEPS_TIMED = 10
 
 
@@ -55,7 +58,7 @@ def recipes(preset: str, epsilons: Sequence[float]) -> dict[str, RunConfig]:
     plain.pop("privacy", None)
     named = {f"epsilon {epsilon:g}": private.with_settings({"dp_epsilon": epsilon}) for epsilon in sorted(epsilons)}
     return named | {
-        CLIPPED: private.with_settings({"dp_epsilon": math.inf}),
+        CLIPPED: private.with_settings({"dp_epsilon": NO_NOISE}),
         ORDINARY: RunConfig.from_dict(plain),
     }
 
@@ -77,21 +80,30 @@ def score(run: Run, prepared: Prepared, side: str) -> dict[str, Any]:
     }
 
 
-def measure(name: str, config: RunConfig, data: str, side: str, folder: Path) -> dict[str, Any]:
-    """One row: trained into `folder` unless it is there already."""
-    prepared = scrdit.prepare(data, preset=config)
-    run = scrdit.train(data, out=folder / slug(name), preset=config)
+def trained(config: RunConfig, data: str, out: Path, public: Path | None) -> tuple[Run, Prepared]:
+    """(the run in `out`, trained unless it is there already, its cells); `public` is what it is begun with."""
+    if public is None:
+        return scrdit.train(data, out=out, preset=config), scrdit.prepare(data, preset=config)
+    changes = {name: getattr(config.training, name) for name in KEPT} | {"held_out": config.data.held_out}
+    changes["learning_rate"] /= LOWER_RATE
+    changes |= asdict(config.privacy) if config.privacy.on else {}
+    base = Base.load(public, out)
+    prepared = base.prepare(data, base.settings(changes), transpose=False, stored=False)
+    return scrdit.train(data, out=out, from_run=public, **changes), prepared
+
+
+def measure(name: str, config: RunConfig, source: tuple[str, Path | None], side: str, folder: Path) -> dict[str, Any]:
+    """One row, of a run in `folder`."""
+    data, public = source
+    run, prepared = trained(config, data, folder / slug(ORDINARY if name == PUBLIC else name), public)
+    run = Run(public) if name == PUBLIC else run
     record = load_model(run).privacy
-    privacy = {} if record is None else record.to_dict() | {"epsilon": _plain(record.epsilon)}
+    privacy = {} if record is None else record.to_dict()
     size = sum(leaf.size for leaf in jax.tree.leaves(load_model(run).params))
     about = {"params": size, "seconds": training_seconds(run), "privacy": privacy}
     row = {"recipe": name, "on": side, **about, **score(run, prepared, side)}
     click.echo(f"{name}: AUC {row['scores']['random_forest_auc']:.3f}", err=True)
     return row
-
-
-def _plain(value: float) -> float | str:
-    return value if math.isfinite(value) else "infinite"
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -155,7 +167,7 @@ def costs(preset: str, data: str, microbatches: Sequence[int]) -> Mapping[str, A
     plain.pop("privacy", None)
     without, found = seconds_a_step(RunConfig.from_dict(plain), data), []
     for microbatch in microbatches:
-        private = config.with_settings({"dp_epsilon": math.inf, "dp_microbatch": microbatch})
+        private = config.with_settings({"dp_epsilon": NO_NOISE, "dp_microbatch": microbatch})
         seconds = seconds_a_step(private, data)
         found.append({"microbatch": microbatch, "seconds": seconds, "ratio": seconds / without})
         click.echo(
@@ -168,12 +180,20 @@ def costs(preset: str, data: str, microbatches: Sequence[int]) -> Mapping[str, A
 @click.option("--data", default=EMBEDDED, show_default=True, help="Cells to train on.")
 @click.option("--preset", default="private", show_default=True)
 @click.option("--epsilon", "epsilons", type=float, multiple=True, default=(2, 10, 50), show_default=True)
+@click.option("--from", "public", type=click.Path(path_type=Path), help="A run to begin with.")
 @click.option("--on", "side", type=click.Choice(["validation", "test"]), default="validation", show_default=True)
 @click.option("--cost", is_flag=True, help="Time steps instead.")
 @click.option("--microbatch", "microbatches", type=int, multiple=True, default=(1, 4, 16), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder.")
 def main(
-    data: str, preset: str, epsilons: tuple[float, ...], side: str, cost: bool, microbatches: tuple[int, ...], out: Path
+    data: str,
+    preset: str,
+    epsilons: tuple[float, ...],
+    public: Path | None,
+    side: str,
+    cost: bool,
+    microbatches: tuple[int, ...],
+    out: Path,
 ) -> None:
     """Measure, and write what was found."""
     use_every_core()
@@ -183,24 +203,20 @@ def main(
             write_files(out, {"cost.json": as_json(about | {"cost": costs(preset, data, microbatches)})})
             return
         store, rows = ResultStore(out / "rows.json", {"data": data, "preset": preset}), []
-        for name, config in recipes(preset, epsilons).items():
+        wanted = recipes(preset, epsilons)
+        if public is not None:
+            wanted = {PUBLIC: wanted[ORDINARY], **wanted}
+        for name, config in wanted.items():
             row = store.measured(
                 f"{slug(name)}.{side}",
-                lambda name=name, config=config: measure(name, config, data, side, out / "runs"),
-                made_by=_settings(config),
+                lambda name=name, config=config: measure(name, config, (data, public), side, out / "runs"),
+                made_by=config.to_dict(),
             )
             rows.append(row)
         text = f"{data}, {side} cells\n\n{table(rows)}\n"
         files = {"results.json": as_json(about | {"rows": rows}), "table.md": text, "curve.png": picture(rows)}
         write_files(out, files)
         click.echo(text)
-
-
-def _settings(config: RunConfig) -> dict[str, Any]:
-    values = config.to_dict()
-    if "privacy" in values:
-        values["privacy"]["dp_epsilon"] = _plain(values["privacy"]["dp_epsilon"])
-    return values
 
 
 if __name__ == "__main__":

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from .records import checked
 
 
+def key_path(run: Path) -> Path:
+    """The file in the folder of a run that its noise and draws follow from; deleted after the last step."""
+    return run / "privacy_key_DO_NOT_PUBLISH.json"
+
+
 @dataclass(frozen=True, kw_only=True)
 class PrivacyRecord:
     """The (`epsilon`, `delta`)-differential privacy of a model's weights, add or remove one `unit` ("cell" or
-    "donor"), after `steps` steps.
+    "donor"), after `steps` steps; an epsilon of None is infinite: there was no noise.
 
     A step draws each of `units` with probability `sampling_probability`, at most `cells_a_unit` of its cells; clips
     its gradient to the norm `clip`; and adds normal noise of deviation `noise_multiplier` * `clip` to their sum.
@@ -22,7 +27,7 @@ class PrivacyRecord:
     the model or goes with it, and that the noise does not hide.
     """
 
-    epsilon: float
+    epsilon: float | None
     delta: float
     unit: str
     units: int
@@ -37,18 +42,18 @@ class PrivacyRecord:
     not_covered: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, which has no infinite number."""
-        return asdict(self) | ({"epsilon": str(self.epsilon)} if math.isinf(self.epsilon) else {})
+        """Plain values for JSON."""
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> PrivacyRecord:
         """The inverse of `to_dict`, also after a trip through JSON."""
-        read = {"epsilon": float(values["epsilon"]), "not_covered": tuple(values["not_covered"])}
-        return checked(cls(**{**values, **read}))
+        return checked(cls(**{**values, "not_covered": tuple(values["not_covered"])}))
 
     def sentences(self) -> list[str]:
         """For the user."""
-        spent = f"epsilon {self.epsilon:.4g} at delta {self.delta:.2g}"
+        epsilon = "infinite" if self.epsilon is None else f"{self.epsilon:.4g}"
+        spent = f"epsilon {epsilon} at delta {self.delta:.2g}"
         drawn = f"each of {self.units} {self.unit}s is drawn with probability {self.sampling_probability:.4g} a step"
         return [
             f"differential privacy of the weights, for each {self.unit}: {spent} after {self.steps} steps",

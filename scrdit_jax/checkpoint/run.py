@@ -58,11 +58,6 @@ class Run:
         return self.path / "cells.h5ad"
 
     @property
-    def privacy_key_path(self) -> Path:
-        """What noise and draws of a run with differential privacy follow from; deleted after its last step."""
-        return self.path / "privacy_key_DO_NOT_PUBLISH.json"
-
-    @property
     def held_out_path(self) -> Path:
         """Cells never trained on, on the model's scale and genes."""
         return self.path / "held_out.h5ad"

@@ -3,7 +3,7 @@
 from .checks import DTYPES, SAMPLING_DTYPES
 from .data import GENE_ORDERS, GENE_SELECTIONS, NORMALIZATIONS, DataConfig, GeneGroups
 from .presets import PRESET_FOLDER, load_preset, preset_names, preset_path
-from .privacy import PrivacyConfig
+from .privacy import NO_NOISE, PrivacyConfig
 from .run_config import (
     CONDITIONS,
     OPERATIONAL,
@@ -20,6 +20,7 @@ __all__ = [
     "GENE_ORDERS",
     "GENE_SELECTIONS",
     "NORMALIZATIONS",
+    "NO_NOISE",
     "OPERATIONAL",
     "OUTPUTS",
     "PRESET_FOLDER",

@@ -13,6 +13,7 @@ from ..errors import OutputExists, RunMismatch, ScrditError, writing
 from ..io.atomic import check_parents
 from ..io.locks import FileLocks
 from ..io.writing import write_cells
+from ..privacy import key_path
 from .multihost import broadcast_text, is_primary
 
 
@@ -113,6 +114,6 @@ def _require_continuable(run: Run, config: RunConfig) -> None:
                 remedy = "a cosine rate depends on how many steps there are, so a run cannot be lengthened: " + remedy
             raise RunMismatch(f"{run.path} holds a run of other settings ({differences[0]}); {remedy}")
         return
-    known = {run.lock_path, run.cells_path, run.privacy_key_path}
+    known = {run.lock_path, run.cells_path, key_path(run.path)}
     if run.path.is_dir() and any(path not in known and not path.name.startswith(".") for path in run.path.iterdir()):
         raise OutputExists(f"{run.path} holds something that is no run; give an empty or new folder as --out")

@@ -16,13 +16,13 @@ from scipy.stats import norm
 
 import scrdit_jax as scrdit
 from scrdit_jax.checkpoint import Checkpoints, Run, load_model
-from scrdit_jax.config import PrivacyConfig, RunConfig
+from scrdit_jax.config import NO_NOISE, PrivacyConfig, RunConfig
 from scrdit_jax.data.batches import Batch
 from scrdit_jax.data.scaling import Scaling
 from scrdit_jax.errors import BadConfig, MissingExtra, RunMismatch
 from scrdit_jax.info import describe
 from scrdit_jax.networks.dit import DiT
-from scrdit_jax.privacy import PrivacyRecord
+from scrdit_jax.privacy import PrivacyRecord, key_path
 from scrdit_jax.provenance import Provenance
 from scrdit_jax.training import loop
 from scrdit_jax.training.fine_tuning import Base
@@ -172,7 +172,7 @@ def test_the_noise_is_the_least_that_keeps_to_epsilon(marginals):
     assert (found.marginals is not None) == marginals
     if marginals:
         assert found._replace(marginals=None).epsilon(20, 1e-5) < 0.99
-    assert calibrated(math.inf, 1e-5, 0.1, 50, marginals=marginals).epsilon(50, 1e-5) == math.inf
+    assert calibrated(NO_NOISE, 1e-5, 0.1, 50, marginals=marginals).epsilon(50, 1e-5) == math.inf
 
 
 def test_delta_is_small_beside_one_cell():
@@ -323,7 +323,7 @@ def test_the_key_is_its_owners_and_is_gone_at_the_end(
     prepared = scrdit.prepare(tiny_cells, preset=config)
     config = replace(config, data=prepared.metadata.settings)
     loop.train(prepared, config, run.path, stop)
-    assert stat.S_IMODE(run.privacy_key_path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(key_path(run.path).stat().st_mode) == 0o600
     spent = load_model(run).privacy
     assert spent.steps == 5
     assert spent.epsilon < load_model(whole).privacy.epsilon
@@ -333,13 +333,13 @@ def test_the_key_is_its_owners_and_is_gone_at_the_end(
     assert params_of(run)[0] == params_of(whole)[0]
     for folder in (run, whole):
         files = [path for path in folder.path.rglob("*") if path.is_file()]
-        assert folder.privacy_key_path not in files
+        assert key_path(folder.path) not in files
         held = b"".join(path.read_bytes() for path in files)
         assert SECRET not in held
         assert SECRET.hex().encode() not in held
     monkeypatch.undo()
     loop.train(prepared, config, run.path)  # complete: nothing is left to do
-    assert not run.privacy_key_path.exists()
+    assert not key_path(run.path).exists()
 
 
 def test_one_device_with_all_cells_on_it_and_larger_microbatches_makes_the_same_run(
@@ -420,6 +420,9 @@ def test_from_a_public_run_nothing_but_weights_and_sizes_is_of_the_cells(labelle
         ({"dp_epsilon": 0.0}, "dp_epsilon is 0.0"),
         ({"dp_epsilon": -1.0}, "dp_epsilon is -1.0"),
         ({"dp_epsilon": math.nan}, "dp_epsilon is nan"),
+        ({"dp_epsilon": math.inf}, "dp_epsilon is inf"),
+        ({"dp_epsilon": "10"}, "dp_epsilon is '10'"),
+        ({"dp_epsilon": True}, "dp_epsilon is True"),
         ({"dp_delta": 1.0}, "dp_delta is 1.0"),
         ({"dp_clip": 0.0}, "dp_clip is 0.0"),
         ({"dp_cells": 0}, "dp_cells is 0"),
@@ -444,10 +447,10 @@ def test_runs_that_cannot_be_had_with_it_are_refused(private_run, tiny_cells, co
     prepared = scrdit.prepare(tiny_cells, preset=config)
     config, run = replace(config, data=prepared.metadata.settings), Run(tmp_path / "b")
     loop.train(prepared, config, run.path, loop.TrainingOptions(stop_after=5))
-    run.privacy_key_path.write_text("{}")
+    key_path(run.path).write_text("{}")
     with pytest.raises(RunMismatch, match="cannot be read"):
         loop.train(prepared, config, run.path)
-    run.privacy_key_path.unlink()
+    key_path(run.path).unlink()
     with pytest.raises(RunMismatch, match="is gone, without which"):
         loop.train(prepared, config, run.path)
 

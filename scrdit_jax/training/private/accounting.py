@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ...config import NO_NOISE
 from ...extras import optional
 
 ACCOUNTANT = "accounted for by privacy loss distributions (Poisson-sampled Gaussian, add or remove one)"
@@ -26,7 +26,7 @@ class Mechanism(NamedTuple):
     marginals: float | None = None
 
     def epsilon(self, steps: int, delta: float) -> float:
-        """What so many steps spend at `delta`; infinite without noise."""
+        """What so many steps spend at `delta`; infinity without noise."""
         return _accountant().compose(self._event(steps)).get_epsilon(delta)
 
     def _event(self, steps: int) -> Any:
@@ -40,7 +40,7 @@ class Mechanism(NamedTuple):
 
 def calibrated(epsilon: float, delta: float, probability: float, steps: int, *, marginals: bool) -> Mechanism:
     """The mechanism of least noise of which so many steps spend `epsilon` at most, those `marginals` with them."""
-    if epsilon == math.inf:
+    if epsilon == NO_NOISE:
         return Mechanism(0.0, probability, 0.0 if marginals else None)
     of_marginals = None
     if marginals:

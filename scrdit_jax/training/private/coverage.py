@@ -51,8 +51,7 @@ def not_covered(
         earlier = (
             "the cells of the model that was trained further, which are taken to be public"
             if known is None
-            else f"the cells of the model that was trained further (for each {known.unit} of them, epsilon is "
-            f"{known.epsilon:.4g} at delta {known.delta:.2g})"
+            else f"the cells of the model that was trained further ({known.sentences()[0]})"
         )
         own_table = [] if base.conditions is not None else _of_conditions(conditions)
         return (earlier, *sizes, *own_table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -18,7 +19,7 @@ from ...data.preparing import Prepared
 from ...data.splitting import donor_names
 from ...errors import BadConfig, RunMismatch
 from ...extras import optional, versions
-from ...privacy import PrivacyRecord
+from ...privacy import PrivacyRecord, key_path
 from ..step import Step
 from .accounting import ACCOUNTANT, LIBRARIES, Mechanism, calibrated
 from .coverage import not_covered, record_without_cells
@@ -53,8 +54,8 @@ class Begun:
 
     def keep_key(self) -> None:
         """For the next call, should this one be interrupted."""
-        if not self.run.privacy_key_path.exists():
-            self.key.write(self.run.privacy_key_path)
+        if not key_path(self.run.path).exists():
+            self.key.write(key_path(self.run.path))
 
 
 def begin(run: Run, config: RunConfig) -> Begun:
@@ -63,16 +64,16 @@ def begin(run: Run, config: RunConfig) -> Begun:
     optional("jax_privacy", extra="privacy")
     if jax.process_count() > 1:
         raise BadConfig("differential privacy is for training in one process; leave --distributed or --dp-epsilon out")
-    key, record = PrivacyKey.read(run.privacy_key_path), None
+    key, record = PrivacyKey.read(key_path(run.path)), None
     if run.checkpoints_path.is_dir():
         with Checkpoints(run) as checkpoints:
-            record = checkpoints.privacy() if checkpoints.latest() is not None else None
+            record = None if checkpoints.latest() is None else checkpoints.load().privacy
     if record is not None and record.steps == config.training.steps:
-        run.privacy_key_path.unlink(missing_ok=True)
+        key_path(run.path).unlink(missing_ok=True)
         return Begun(run, key or PrivacyKey.new(), record, complete=True)
     if key is None and record is not None:
         raise RunMismatch(
-            f"{run.privacy_key_path} is gone, without which the run cannot be continued; train into another --out"
+            f"{key_path(run.path)} is gone, without which the run cannot be continued; train into another --out"
         )
     return Begun(run, key or PrivacyKey.new(), record)
 
@@ -115,7 +116,7 @@ class PrivateTraining:
     def finish(self, checkpoints: Checkpoints) -> None:
         """After the last step, once it is saved: nothing will need the key again."""
         checkpoints.wait()
-        self.run.privacy_key_path.unlink(missing_ok=True)
+        key_path(self.run.path).unlink(missing_ok=True)
 
     def make_step(self, network: nn.Module, scaling: Any, axis_name: str) -> Step:
         """The training step."""
@@ -155,9 +156,9 @@ class PrivateTraining:
 
     def record(self, steps: int) -> PrivacyRecord:
         """What so many steps have come to."""
-        privacy, mechanism = self.config.privacy, self.mechanism
+        privacy, mechanism, epsilon = self.config.privacy, self.mechanism, self._epsilon(steps)
         return PrivacyRecord(
-            epsilon=self._epsilon(steps),
+            epsilon=epsilon if math.isfinite(epsilon) else None,
             delta=self.delta,
             unit=self.unit,
             units=len(self.units),
