@@ -16,7 +16,8 @@ _EPSILON = Real(0.01, 1000)
 
 
 def _epsilon(name: str, value: Any) -> float:
-    return NO_NOISE if not isinstance(value, bool) and plain(value) == NO_NOISE else _EPSILON(name, value)
+    value = plain(value)
+    return NO_NOISE if isinstance(value, int | float) and value == NO_NOISE else _EPSILON(name, value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -186,7 +186,7 @@ class RunConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, ready for JSON."""
-        values = {"format": FORMAT} | dataclasses.asdict(self) | {"privacy": self.privacy.to_dict()}
+        values = {"format": FORMAT} | dataclasses.asdict(self)
         if self.origin is None:
             del values["origin"]
         if not self.privacy.on:
