@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -209,13 +212,35 @@ class Checkpoints:
         if step is None:
             raise RunMismatch(f"{self.run.path} has no checkpoint yet; run 'scrdit train' with the same settings first")
         try:
-            return self._manager.restore(step, args=args)
+            with _late_reads_ignored():
+                return self._manager.restore(step, args=args)
         except Exception as error:
             first = str(error).strip().splitlines()[:1]
             raise RunMismatch(
                 f"checkpoint {step} of {self.run.path} cannot be read ({' '.join(first)[:200]}); "
                 f"delete {self.run.checkpoints_path / str(step)} to use the one before"
             ) from error
+
+
+@contextlib.contextmanager
+def _late_reads_ignored() -> Iterator[None]:
+    """Around a reading: where one of its arrays cannot be read, orbax closes its event loop, and the threads that read
+    the others would each print a traceback about that, some of them after this ends."""
+    before = sys.unraisablehook
+    if not isinstance(before, _LateReadsIgnored):
+        sys.unraisablehook = _LateReadsIgnored(before)
+    yield
+    sys.unraisablehook = before
+
+
+@dataclass
+class _LateReadsIgnored:
+    otherwise: Callable[[Any], Any]
+
+    def __call__(self, unraisable: Any) -> None:
+        """Report what has nothing to do with it."""
+        if str(unraisable.exc_value) != "Event loop is closed":
+            self.otherwise(unraisable)
 
 
 def _of_this_process(state: Any) -> Any:

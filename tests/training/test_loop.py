@@ -1,5 +1,7 @@
 import json
 import shutil
+import sys
+import time
 from types import SimpleNamespace
 
 import jax
@@ -103,6 +105,19 @@ def test_a_damaged_checkpoint_is_named(tiny_run, tmp_path):
     shutil.rmtree(tmp_path / "run/checkpoints/12/ema")
     with pytest.raises(RunMismatch, match=r"checkpoint 12 .* cannot be read .* to use the one before"):
         load_model(tmp_path / "run")
+
+
+def test_reads_that_end_after_the_first_that_failed_say_nothing(tiny_run, tmp_path, monkeypatch):
+    shutil.copytree(tiny_run.path, tmp_path / "run")
+    for part in (tmp_path / "run/checkpoints/12/ema").rglob("d/*"):
+        part.unlink()
+    said = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    for _ in range(10):
+        with pytest.raises(RunMismatch, match="checkpoint 12 .* cannot be read"):
+            load_model(tmp_path / "run")
+    time.sleep(0.2)
+    assert said == []
 
 
 def test_a_full_disk_is_found_before_a_checkpoint_is_begun(prepared, tiny_config, tmp_path, monkeypatch):
