@@ -114,7 +114,7 @@ def test_reads_that_end_after_the_first_that_failed_say_nothing(tiny_run, tmp_pa
     said = []
     monkeypatch.setattr(sys, "unraisablehook", said.append)
     for _ in range(10):
-        with pytest.raises(RunMismatch, match="checkpoint 12 .* cannot be read"):
+        with pytest.raises(RunMismatch, match=r"checkpoint 12 .* cannot be read"):
             load_model(tmp_path / "run")
     time.sleep(0.2)
     assert said == []
