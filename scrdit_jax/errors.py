@@ -59,6 +59,10 @@ class Diverged(ScrditError):
     """Training or sampling produced numbers that are not finite."""
 
 
+class OutOfMemory(ScrditError):
+    """The host or the device has less memory than was needed."""
+
+
 class DiskFull(ScrditError):
     """There was no space left to write to."""
 
@@ -99,6 +103,21 @@ def writing(path: Path | str) -> Iterator[None]:
             reason = str(getattr(error, "strerror", "")).lower()
             raise OutputExists(f"{path} cannot be written: {reason}; choose another --out") from error
         raise
+
+
+@contextlib.contextmanager
+def enough_memory(remedy: str) -> Iterator[None]:
+    """Around work, or a function that does it: OutOfMemory with `remedy` where the host or a device has too little."""
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        # XLA's exceptions have no type of their own for it; the second is what a CPU says.
+        of_xla = any(word in text for word in ("RESOURCE_EXHAUSTED", "Out of memory allocating"))
+        if isinstance(error, ScrditError) or not (isinstance(error, MemoryError) or of_xla):
+            raise
+        reason = text.rpartition("RESOURCE_EXHAUSTED: ")[2].strip().splitlines()[:1]
+        raise OutOfMemory(f"there is not enough memory ({' '.join(reason).rstrip('.')[:200]}); {remedy}") from error
 
 
 def printable(text: str) -> str:

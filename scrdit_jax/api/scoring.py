@@ -11,7 +11,7 @@ from anndata import AnnData
 from ..checkpoint import Run
 from ..config import RunConfig
 from ..devices import use_every_core
-from ..errors import BadConfig
+from ..errors import BadConfig, enough_memory
 from ..io.reading import Data
 from .arguments import checked
 from .training import settings
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 
 @checked
+@enough_memory("give it fewer cells")
 def evaluate(
     real: Run | Data,
     synthetic: AnnData | Path | str,
@@ -66,6 +67,7 @@ def evaluate(
 
 
 @checked
+@enough_memory("lower --batch-size")
 def benchmark(
     run: Run | Path | str | None = None,
     *,

@@ -14,7 +14,7 @@ from ..conditioning.request import CellRequest, PerType, Quotas, resolve
 from ..config import SamplingConfig
 from ..config.checks import shown
 from ..devices import join_processes
-from ..errors import BadConfig
+from ..errors import BadConfig, enough_memory
 from ..families import Trained, load
 from ..generation import fill, fitting, outputs, store
 from ..generation.assemble import assemble as assemble_shards
@@ -35,6 +35,7 @@ OnNotes = Callable[[Sequence[str]], None]
 
 @with_keywords(SamplingOptions)
 @checked
+@enough_memory("lower --batch-size, or ask for fewer cells")
 def sample(
     run: Run | Path | str,
     cells: int | None = None,
@@ -100,6 +101,7 @@ def sample(
 
 @with_keywords(SamplingOptions)
 @checked
+@enough_memory("lower --batch-size")
 def generate(
     run: Run | Path | str,
     cells: int | None = None,
@@ -261,6 +263,7 @@ def assemble(path: Path | str, *, out: Path | str) -> Path:
 
 
 @checked
+@enough_memory("give it fewer cells")
 def fit_schedule(
     run: Run | Path | str,
     steps: int,

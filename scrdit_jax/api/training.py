@@ -14,7 +14,7 @@ from ..config import DataConfig, RunConfig, load_preset
 from ..data.preparing import Prepared, prepared_from, write_prepared
 from ..data.sources import DataSets, load_prepared, too_large
 from ..devices import bind_processes, use_every_core
-from ..errors import BadConfig, BadInput
+from ..errors import BadConfig, BadInput, enough_memory
 from ..extras import optional
 from ..generation.fitting import fit_carried
 from ..generation.scoring import ModelScorer
@@ -55,6 +55,7 @@ def settings(preset: str | RunConfig = DEFAULT_PRESET, **changes: Unpack[Setting
 
 @with_keywords(SettingChanges)
 @checked
+@enough_memory("give --stream, or fewer cells or genes")
 def prepare(
     data: DataSets,
     *,
@@ -104,6 +105,7 @@ def _stored(data: DataSets, stream: bool | None) -> bool:
 
 @with_keywords(SettingChanges)
 @checked
+@enough_memory("lower --batch-size, or raise --accumulate")
 def train(
     data: DataSets | Prepared,
     *,

@@ -36,7 +36,7 @@ from .parallel import DEVICES, ParallelStep, parallelise, require_even_shares
 from .prefetch import prefetched
 from .private.session import Begun, PrivateTraining, begin, gather_drawn
 from .run_directory import initialise, locked, raise_everywhere
-from .state import TrainState, initial_state, sampled_params
+from .state import TrainState, initial_state, require_memory, sampled_params
 from .step import make_losses, make_step
 from .stopping import Stopper
 from .teacher import load_teacher
@@ -129,8 +129,7 @@ class _Session:
         base: Model | None,
         begun: Begun | None,
     ) -> None:
-        """`known` is what a checkpoint of the run says of the conditions, None for a new run; `begun` is of a run with
-        differential privacy."""
+        """`known`: conditions by a checkpoint of the run, None if it is new; `begun`: with differential privacy."""
         self.run, self.prepared, self.config, self.options, self.base = run, prepared, config, options, base
         self.metadata, settings = prepared.metadata, config.training
         training = prepared.train
@@ -143,6 +142,7 @@ class _Session:
             labels=self.metadata.categories,
             states=self.metadata.conditioned_states,
         )
+        require_memory(self.network, config)
         conditions = conditions_of(training.obs, self.metadata, self.prediction)
         self.conditions = (known or fit_table(prepared, config, base=base)) if is_primary() else None
         self.batches = Batches(training.X, settings.batch_size, settings.seed, *conditions)

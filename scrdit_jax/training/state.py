@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..config import TrainingConfig
+from ..config import RunConfig, TrainingConfig
+from ..devices import free_memory
+from ..errors import BadConfig
+from ..networks import attention_shape
 
 
 class TrainState(NamedTuple):
@@ -46,6 +49,31 @@ def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
     if config.gradient_clip is None:
         return adamw
     return optax.chain(optax.clip_by_global_norm(config.gradient_clip), adamw)
+
+
+def require_memory(network: nn.Module, config: RunConfig) -> None:
+    """BadConfig where the state of training, or one layer of a batch, takes more than is free on a device.
+
+    The least that it can be: what is refused could not have been trained, and what passes may still be too much.
+    """
+    training, free = config.training, free_memory(jax.local_devices()[0])
+    cells, timesteps = jax.ShapeDtypeStruct((1, network.genes), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), cells, timesteps)
+    params = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    needed = 4 * params * (4 + (training.ema_decay is not None))  # with its gradient and the two averages of Adam
+    if needed > free:
+        raise BadConfig(
+            f"a network of {params:,} params takes {needed / 1e9:,.1f} GB or more to train, of which "
+            f"{free / 1e9:,.1f} GB are free; choose a smaller network, by its width or its depth"
+        )
+    tokens, heads, size = attention_shape(network)
+    each = 4 * network.genes * 2 + 2 * tokens * heads * size * 4  # the cell and its noise; what attention is given
+    needed = each * (training.batch_size // training.accumulate // jax.device_count())
+    if needed > free and not config.privacy.on:  # whose gradients are taken a few at once
+        raise BadConfig(
+            f"a batch of {training.batch_size:,} cells takes {needed / 1e9:,.1f} GB or more, of which "
+            f"{free / 1e9:,.1f} GB are free; lower --batch-size, or raise --accumulate"
+        )
 
 
 def initial_state(
