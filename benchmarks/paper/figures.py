@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.commands import slug
 from benchmarks.panels import tsne_panels
-from benchmarks.paper.tables import LABELS, accelerated_rows, main_rows, mean_score
+from benchmarks.paper.tables import LABELS, accelerated_rows, drawn_rows, main_rows, mean_score
 from scrdit_jax.benchmarking.store import Row
 from scrdit_jax.evaluation import metrics, plots
 from scrdit_jax.extras import optional
@@ -35,6 +35,7 @@ def pictures(rows: list[Row], work: Path) -> dict[str, bytes]:
     found["figure_3b.png"] = curves(rows, names, ("dit-zn",), "epochs", main_rows)
     found["figure_4a.png"] = curves(rows, names, ("dit-zn", "dit", "unet"), "epochs", main_rows)
     found["figure_4c.png"] = curves(rows, names, (1, 0), "acceleration", accelerated_rows)
+    found["evaluations.png"] = evaluations(rows, names)
     return found
 
 
@@ -68,6 +69,32 @@ def curves(
         scale.set_major_formatter(ticker.FormatStrFormatter("%g"))
         scale.set_minor_formatter(ticker.NullFormatter() if scale is axis.xaxis else ticker.FormatStrFormatter("%g"))
     axis.legend(frameon=False, fontsize=8)
+    return plots.to_png(figure)
+
+
+def evaluations(rows: list[Row], names: list[str]) -> bytes:
+    """Distance to held-out cells against network evaluations a cell: DDIM on the paper's timesteps, and drawn genes."""
+    figure, axes = plots.blank_figure(1, len(names), width=4.6 * len(names) + 0.8, height=3.6)
+    for axis, name in zip(axes, names, strict=True):
+        of = [row for row in rows if row["cells"] == name]
+        ddim = accelerated_rows(of)
+        lines = [
+            (f"DDPM and DDIM, eta = {eta:g}", ddim[eta], plots.GREY, style) for eta, style in ((1, "-"), (0, "--"))
+        ]
+        for label, stages, colour, style in [*lines, ("genes drawn", drawn_rows(of), plots.SYNTHETIC, "-")]:
+            places = [stage["evaluations"] for stage in stages]
+            means = [mean_score(stage, "mmd_pca_held_out") for stage in stages]
+            axis.plot(places, means, style, marker="o", markersize=4, color=colour, label=label)
+        floor = next(row for row in of if "system" not in row)
+        axis.axhline(mean_score(floor, "mmd_pca_held_out"), color=plots.REAL, linewidth=0.8, label="training cells")
+        ticker = optional("matplotlib.ticker")
+        axis.set(title=name, xlabel="network evaluations a cell", xscale="log", yscale="log")
+        axis.set_xticks(sorted({stage["evaluations"] for stages in ddim.values() for stage in stages}))
+        axis.xaxis.set_minor_formatter(ticker.NullFormatter())
+        for scale in (axis.xaxis, axis.yaxis):
+            scale.set_major_formatter(ticker.FormatStrFormatter("%g"))
+    axes[0].set_ylabel("MMD to held-out cells")
+    axes[0].legend(frameon=False, fontsize=8)
     return plots.to_png(figure)
 
 

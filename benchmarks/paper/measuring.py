@@ -17,7 +17,7 @@ import numpy as np
 import scrdit_jax as scrdit
 from benchmarks.commands import slug
 from benchmarks.fidelity.generators import require_finished
-from benchmarks.paper.plan import SYSTEMS, CellSource, Plan, Sampler, config_of, main_sampler, samplers
+from benchmarks.paper.plan import DRAWN, SYSTEMS, CellSource, Plan, Sampler, config_of, main_sampler, samplers
 from scrdit_jax.benchmarking.store import ResultStore
 from scrdit_jax.checkpoint import load_model
 from scrdit_jax.config import RunConfig, SamplingConfig
@@ -157,12 +157,13 @@ class Bench:
             if system == "dit-zn":
                 yield self.store.measured(f"{self.name}.floor", lambda t=training, h=held_out: self._floor(t, h))
             stages = self.plan.unet_epochs if system == "unet" else self.plan.epochs
+            stages = stages[-1:] if system == DRAWN else stages
             for epochs in stages:
                 model = Model(
                     system=system, epochs=epochs, last=stages[-1], config=config, prepared=prepared,
                     training=training, held_out=held_out,
                 )  # fmt: skip
-                chosen = [main_sampler(self.plan)]
+                chosen = [] if system == DRAWN else [main_sampler(self.plan)]
                 if epochs == stages[-1]:
                     chosen = list(dict.fromkeys(chosen + samplers(system, self.plan)))
                 for sampler in chosen:

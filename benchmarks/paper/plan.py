@@ -9,14 +9,18 @@ from typing import Any
 import scrdit_jax as scrdit
 from scrdit_jax.config import RunConfig
 
-ACCELERATIONS = (1, 10, 20, 50, 100)
+# The paper's, and two more.
+ACCELERATIONS = (1, 10, 20, 50, 100, 250, 500)
 COLLAPSED = 100
+# Not in the paper: a DiT of the same size that learns the distribution of each gene, sampled by drawing from it.
+DRAWN = "dit-drawn"
 SYSTEMS = {
     "dit-zn": {},
     "dit": {"zero_value": None},
     "unet": {"architecture": "unet", "zero_value": None},
     # Not in the paper: what the collapse is explained with.
     "dit-zn-standardised": {"standardize": True},
+    DRAWN: {},
 }
 
 
@@ -47,9 +51,13 @@ QUICK = Plan(
 )  # fmt: skip
 
 
+OWN = "own"
+
+
 @dataclass(frozen=True)
 class Sampler:
-    """How cells are drawn. Acceleration 1 with eta 1 is DDPM's own sampling, sigma^2 = beta.
+    """How cells are drawn. Acceleration 1 with eta 1 is DDPM's own sampling, sigma^2 = beta. The schedule OWN is what
+    the model is sampled with where nothing is asked for, solver and timesteps.
 
     `from_real` begins with training cells under the first timestep's noise instead of with pure noise: what is wrong
     then is not the start's fault.
@@ -65,6 +73,8 @@ class Sampler:
         """For `scrdit.sample`."""
         if self.acceleration == 1 and self.eta == 1:
             return {"solver": "ddpm", "schedule": "uniform"}
+        if self.schedule == OWN:
+            return {"acceleration": self.acceleration}
         return {"solver": "ddim", "eta": self.eta, "schedule": self.schedule, "acceleration": self.acceleration}
 
     def __str__(self) -> str:
@@ -98,16 +108,21 @@ def samplers(system: str, plan: Plan) -> list[Sampler]:
     starts += [Sampler(COLLAPSED, eta, schedule, True) for eta in plan.etas for schedule in ("paper", "uniform")]
     if system == "dit-zn-standardised":
         return starts
+    # Two evaluations at least.
+    accelerated = [r for r in ACCELERATIONS[1:] if 2 * r <= plan.settings.get("timesteps", 1000)]
+    if system == DRAWN:
+        return [Sampler(r, 1.0, OWN) for r in accelerated]
     if system != "dit-zn":
         return []
     table = [Sampler(1, eta, "paper") for eta in plan.etas]
-    table += [Sampler(r, eta, s) for r in ACCELERATIONS[1:] for s in ("paper", "quadratic") for eta in plan.etas]
+    table += [Sampler(r, eta, s) for r in accelerated for s in ("paper", "quadratic") for eta in plan.etas]
     return list(dict.fromkeys([*table, *starts]))
 
 
 def config_of(system: str, cells: CellSource, plan: Plan) -> RunConfig:
-    """The `paper` preset with what the system and the plan change; the steps are set once the cells are counted."""
+    """The `paper` preset with what the system and the plan change, `demo` for the one whose genes are drawn; the steps
+    are set once the cells are counted."""
     changes = {**plan.settings, **SYSTEMS[system], **(plan.unet if system == "unet" else plan.dit)}
     if cells.cell_type is not None:
         changes |= {"cell_type_key": cells.cell_type_key, "cell_types": [cells.cell_type]}
-    return scrdit.settings("paper", **changes)
+    return scrdit.settings("demo" if system == DRAWN else "paper", **changes)

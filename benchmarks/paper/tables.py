@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.paper.plan import DRAWN
 from scrdit_jax.benchmarking.store import Row
 from scrdit_jax.evaluation.comparison import Estimate, estimate_text
 from scrdit_jax.evaluation.tables import markdown_table
@@ -16,7 +17,10 @@ from scrdit_jax.evaluation.tables import markdown_table
 # What scRDiT prints, by cell type: (KL divergence, Wasserstein distance, MMD) after so many "epochs" (table 1) and at
 # each "acceleration" (table 3), MMD of its "networks" (table 2). Its cells are GSE103322 and GSE181297.
 PUBLISHED = json.loads((Path(__file__).parent / "published.json").read_text())
-LABELS = {"dit-zn": "DiT with zero-negation", "dit": "DiT", "unet": "UNet", "dit-zn-standardised": "standardised"}
+LABELS = {
+    "dit-zn": "DiT with zero-negation", "dit": "DiT", "unet": "UNet", "dit-zn-standardised": "standardised",
+    DRAWN: "DiT, genes drawn",
+}  # fmt: skip
 SHOWN = {
     "zero_fraction": "zeros",
     "kl": "KL",
@@ -71,6 +75,11 @@ def accelerated_rows(rows: Iterable[Row]) -> dict[float, list[Row]]:
     last = max(row["epochs"] for row in of)
     of = sorted((row for row in of if row["epochs"] == last), key=lambda row: row["acceleration"])
     return {eta: [row for row in of if row["eta"] == eta] for eta in {row["eta"] for row in of}}
+
+
+def drawn_rows(rows: Iterable[Row]) -> list[Row]:
+    """Table 3's rows of the model whose genes are drawn, by acceleration."""
+    return sorted((row for row in rows if row.get("system") == DRAWN), key=lambda row: row["acceleration"])
 
 
 def _seconds(rows: list[Row]) -> float:
@@ -128,20 +137,30 @@ def _table_2(name: str, rows: list[Row], floor: Row) -> str:
 def _table_3(name: str, rows: list[Row], floor: Row) -> str:
     printed = published(name, "acceleration")
     last = main_rows(rows)["dit-zn"][-1]["epochs"]
-    chosen = [r for r in rows if (r["system"], r["epochs"]) == ("dit-zn", last) and r["schedule"] != "uniform"]
+    chosen = [
+        r for r in rows if r["system"] in ("dit-zn", DRAWN) and r["epochs"] == last and r["schedule"] != "uniform"
+    ]
     chosen = [row for row in chosen if not row.get("from_real")]
-    chosen.sort(key=lambda row: (row["acceleration"], row["schedule"], row["eta"]))
+    chosen.sort(key=lambda row: (row["acceleration"], row["system"] == DRAWN, row["schedule"], row["eta"]))
     lines = [
         [
-            f"{row['acceleration']}x", row["schedule"] if row["acceleration"] > 1 else "every", f"{row['eta']:g}",
+            f"{row['acceleration']}x", str(row["evaluations"]), *_sampler(row),
             *(_score(row, score) for score in SHOWN), f"{np.mean(row['sampling_seconds']):.1f}",
             _paper(printed.get(str(row["acceleration"])) if row["eta"] == 1 and row["schedule"] == "paper" else None),
         ]
         for row in chosen
     ]  # fmt: skip
-    header = ["acceleration", "timesteps", "eta", *SHOWN.values(), "seconds", "paper: KL / Wasserstein / MMD"]
-    real = _real(floor, "*real*", "", "")
+    header = ["acceleration", "evaluations", "timesteps", "eta", *SHOWN.values(), "seconds"]
+    header += ["paper: KL / Wasserstein / MMD"]
+    real = _real(floor, "*real*", "", "", "")
     return _titled("Table 3: acceleration", header, [*lines, [*real[:-1], "", real[-1]]])
+
+
+def _sampler(row: Row) -> tuple[str, str]:
+    """(timesteps, eta) of a row of table 3, in words."""
+    if row["system"] == DRAWN:
+        return LABELS[DRAWN], ""
+    return row["schedule"] if row["acceleration"] > 1 else "every", f"{row['eta']:g}"
 
 
 def _collapse(rows: list[Row]) -> str:

@@ -70,6 +70,7 @@ def test_it_measures_every_row_once_and_writes_tables_and_figures(trained, cells
     assert all(row["training_seconds"] > 0.05 for row in rows if "system" in row)
     assert table_3 == {(r, eta) for r in (1, 10, 20, 50, 100) for eta in (0.0, 1.0)}
     assert {system for system, *_ in measured} == set(plan.SYSTEMS)
+    assert {r for system, _, r, *_ in measured if system == plan.DRAWN} == {10, 20, 50, 100}
     for row in rows:
         for scores in row["scores"]:
             assert scores["mmd"] >= 0
@@ -77,8 +78,8 @@ def test_it_measures_every_row_once_and_writes_tables_and_figures(trained, cells
             assert 0 <= scores["zero_fraction"] <= 1
     text = (out / "tables.md").read_text()
     assert all(title in text for title in ("Table 1", "Table 2", "Table 3", "Why 100x collapses", "*real*"))
-    for name in ("3a", "3b", "3c", "4a", "4b", "4c"):
-        assert (out / f"figure_{name}.png").read_bytes().startswith(b"\x89PNG")
+    for name in (*(f"figure_{name}" for name in ("3a", "3b", "3c", "4a", "4b", "4c")), "evaluations"):
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
     refused = runner.invoke(paper.main, ["--quick", "--set", f"{cells_path}:B cell", "--out", str(out)])
     assert refused.exit_code == 2
@@ -91,6 +92,12 @@ def test_it_measures_every_row_once_and_writes_tables_and_figures(trained, cells
 def test_ddpm_is_what_eta_1_with_every_timestep_asks_for():
     assert plan.Sampler(1, 1.0, "paper").options == {"solver": "ddpm", "schedule": "uniform"}
     assert plan.Sampler(10, 1.0, "paper").options["acceleration"] == 10
+
+
+def test_it_goes_on_to_two_evaluations():
+    asked = {(s.acceleration, s.schedule) for s in plan.samplers("dit-zn", plan.QUICK)}
+    assert {(250, "paper"), (500, "paper")} <= asked
+    assert [s.options for s in plan.samplers(plan.DRAWN, plan.FULL)][-1] == {"acceleration": 500}
 
 
 def test_the_published_figures_are_complete():
