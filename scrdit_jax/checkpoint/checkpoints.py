@@ -239,7 +239,7 @@ class _LateReadsIgnored:
 
     def __call__(self, unraisable: Any) -> None:
         """Report what has nothing to do with it."""
-        if str(unraisable.exc_value) != "Event loop is closed":
+        if not str(unraisable.exc_value).startswith(("Event loop is closed", "Encountered error while reading array")):
             self.otherwise(unraisable)
 
 

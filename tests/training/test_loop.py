@@ -107,17 +107,28 @@ def test_a_damaged_checkpoint_is_named(tiny_run, tmp_path):
         load_model(tmp_path / "run")
 
 
+class Fails:
+    def close(self):
+        """For the name alone: what is called is the destructor."""
+
+    def __del__(self):
+        raise ValueError("in a destructor")
+
+
 def test_reads_that_end_after_the_first_that_failed_say_nothing(tiny_run, tmp_path, monkeypatch):
     shutil.copytree(tiny_run.path, tmp_path / "run")
     for part in (tmp_path / "run/checkpoints/12/ema").rglob("d/*"):
         part.unlink()
     said = []
-    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: said.append(str(unraisable.exc_value)))
     for _ in range(10):
         with pytest.raises(RunMismatch, match=r"checkpoint 12 .* cannot be read"):
             load_model(tmp_path / "run")
     time.sleep(0.2)
     assert said == []
+    # What else nobody can catch is reported as before.
+    Fails().close()
+    assert said == ["in a destructor"]
 
 
 def test_a_full_disk_is_found_before_a_checkpoint_is_begun(prepared, tiny_config, tmp_path, monkeypatch):
