@@ -14,6 +14,7 @@ from scrdit_jax.checkpoint import Checkpoints, load_model
 from scrdit_jax.errors import DiskFull, Diverged, OutputExists, RunMismatch
 from scrdit_jax.networks.dit import DiT
 from scrdit_jax.training.loop import TrainingOptions, train
+from scrdit_jax.training.metric_logger import read_lines
 from scrdit_jax.training.state import initial_state
 
 
@@ -105,6 +106,23 @@ def test_a_damaged_checkpoint_is_named(tiny_run, tmp_path):
     shutil.rmtree(tmp_path / "run/checkpoints/12/ema")
     with pytest.raises(RunMismatch, match=r"checkpoint 12 .* cannot be read .* to use the one before"):
         load_model(tmp_path / "run")
+
+
+def test_a_damaged_score_is_named_with_its_checkpoint(tiny_run, tmp_path):
+    shutil.copytree(tiny_run.path, tmp_path / "run")
+    score = tmp_path / "run/checkpoints/12/metrics/metrics"
+    score.parent.mkdir(exist_ok=True)
+    for damage in (b"{", b"\xad\xbd", b""):
+        score.write_bytes(damage)
+        with pytest.raises(
+            RunMismatch, match=r"a score of the checkpoints .* cannot be read .*; delete .*checkpoints/12$"
+        ):
+            load_model(tmp_path / "run")
+
+
+def test_lines_that_are_no_text_are_passed_over(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"step\xbd": 2}\n{"step": 3}\n')
+    assert [line["step"] for line in read_lines(tmp_path / "metrics.jsonl")] == [1, 3]
 
 
 class Fails:
