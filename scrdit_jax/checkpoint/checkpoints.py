@@ -24,6 +24,7 @@ from ..data.saved_conditions import arrays_of, conditions_of, conditions_of_form
 from ..errors import BadConfig, BadInput, RunMismatch, writing
 from ..io.atomic import require_space
 from ..io.signals import HeldSignals
+from ..paths import files_below
 from ..privacy import PrivacyRecord
 from .model import Model, arrays_digest
 from .run import Run
@@ -219,6 +220,8 @@ class Checkpoints:
         if step is None:
             raise RunMismatch(f"{self.run.path} has no checkpoint yet; run 'scrdit train' with the same settings first")
         try:
+            for _ in files_below(self.run.checkpoints_path / str(step)):
+                pass  # orbax would wait for a pipe
             with _late_reads_ignored():
                 return self._manager.restore(step, args=args)
         except Exception as error:

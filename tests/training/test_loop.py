@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import sys
 import time
@@ -105,6 +106,15 @@ def test_a_damaged_checkpoint_is_named(tiny_run, tmp_path):
     shutil.copytree(tiny_run.path, tmp_path / "run")
     shutil.rmtree(tmp_path / "run/checkpoints/12/ema")
     with pytest.raises(RunMismatch, match=r"checkpoint 12 .* cannot be read .* to use the one before"):
+        load_model(tmp_path / "run")
+
+
+def test_a_pipe_in_a_checkpoint_is_not_waited_for(tiny_run, tmp_path):
+    shutil.copytree(tiny_run.path, tmp_path / "run")
+    described = tmp_path / "run/checkpoints/12/ema/_METADATA"
+    described.unlink()
+    os.mkfifo(described)
+    with pytest.raises(RunMismatch, match=r"cannot be read \(.*_METADATA is a named pipe"):
         load_model(tmp_path / "run")
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import zarr
@@ -13,7 +11,7 @@ from anndata import AnnData
 
 from ... import strict_json
 from ...errors import BadInput
-from ...paths import readable_path
+from ...paths import files_below
 from ..backed import BackedCells
 from ..damage import foreign
 from ._anndata_store import backed_cells_of, bytes_of, cells_of
@@ -30,25 +28,11 @@ def _sniff(path: Path) -> bool:
 def open_store(path: Path) -> zarr.Group:
     """The group at `path`, to read. BadInput for a store that is no plain folder of files, or with an array that names
     a codec that unpickles: zarr would open it."""
-    for metadata in _metadata_in(path):
+    for metadata in (file for file in files_below(path) if file.name in METADATA):
         if PICKLE_CODEC.search(json.dumps(strict_json.read(metadata))):
             raise BadInput(f"{metadata} asks for pickled objects, which are never opened; write it again with anndata")
     with foreign():
         return zarr.open_group(path, mode="r")
-
-
-def _metadata_in(path: Path) -> Iterator[Path]:
-    """All files that describe arrays and groups; BadInput where something is no plain file."""
-    with os.scandir(path) as entries:
-        for entry in entries:
-            if entry.is_dir():
-                if entry.is_symlink():
-                    raise BadInput(f"{entry.path} is a link to a folder; copy the store with its files")
-                yield from _metadata_in(Path(entry.path))
-            elif not entry.is_file():
-                readable_path(entry.path)
-            elif entry.name in METADATA:
-                yield Path(entry.path)
 
 
 def _read(path: Path) -> AnnData:
