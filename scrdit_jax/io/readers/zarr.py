@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from ..backed import BackedCells
 from ..damage import foreign
 from ._anndata_store import backed_cells_of, bytes_of, cells_of
 from ._reader import Reader
+
+# zarr reads the parts of a group at once. Where one cannot be read we say so; of the others asyncio would tell later.
+logging.getLogger("asyncio").addFilter(lambda record: os.path.join("zarr", "core") not in record.getMessage())
 
 METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 PICKLE_CODEC = re.compile(r'"(?:id|name)": "(?:numcodecs\.)?pickle"')
