@@ -32,10 +32,12 @@ EMBEDDED = "pbmc3k:CD4 T cells"
 @click.option("--set", "sets", multiple=True, metavar="DATA[:TYPE]", help=f"Repeatable.  [default: {EMBEDDED}]")
 @click.option("--cell-type-key", default="cell_type", show_default=True)
 @click.option("--quick", is_flag=True, help="Small networks, few epochs and cells: 23 minutes on two busy CPU cores.")
+@click.option("--acceleration", is_flag=True, help="Table 3 alone, and evaluations.png.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-def main(sets: tuple[str, ...], cell_type_key: str, quick: bool, out: Path) -> None:
+def main(sets: tuple[str, ...], cell_type_key: str, quick: bool, acceleration: bool, out: Path) -> None:
     """Measure what is missing, then write tables and figures."""
     plan = QUICK if quick else FULL
+    plan = plan.of_acceleration() if acceleration else plan
     chosen = [CellSource.parse(text, cell_type_key) for text in sets or (EMBEDDED,)]
     names = [slug(cells.name) for cells in chosen]
     use_every_core()

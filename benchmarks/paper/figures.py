@@ -23,6 +23,17 @@ def pictures(rows: list[Row], work: Path) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     names = list(dict.fromkeys(row["cells"] for row in rows))
     kept = [row for row in rows if "system" in row]
+    if any(row["system"] == "unet" for row in kept):
+        found = _of_training(rows, names, work)
+    found["figure_4c.png"] = curves(rows, names, (1, 0), "acceleration", accelerated_rows)
+    found["evaluations.png"] = evaluations(rows, names)
+    return found
+
+
+def _of_training(rows: list[Row], names: list[str], work: Path) -> dict[str, bytes]:
+    """Figures 3a-c, 4a and 4b."""
+    found: dict[str, bytes] = {}
+    kept = [row for row in rows if "system" in row]
     for name in names:
         main = main_rows([row for row in kept if row["cells"] == name])
         tag = "" if len(names) == 1 else f"_{names.index(name) + 1}"
@@ -34,8 +45,6 @@ def pictures(rows: list[Row], work: Path) -> dict[str, bytes]:
         found[f"figure_4b{tag}.png"] = violins([main["dit"][-1], main["dit-zn"][-1]], name, work)
     found["figure_3b.png"] = curves(rows, names, ("dit-zn",), "epochs", main_rows)
     found["figure_4a.png"] = curves(rows, names, ("dit-zn", "dit", "unet"), "epochs", main_rows)
-    found["figure_4c.png"] = curves(rows, names, (1, 0), "acceleration", accelerated_rows)
-    found["evaluations.png"] = evaluations(rows, names)
     return found
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import scrdit_jax as scrdit
 from benchmarks.commands import slug
 from benchmarks.fidelity.generators import require_finished
-from benchmarks.paper.plan import DRAWN, SYSTEMS, CellSource, Plan, Sampler, config_of, main_sampler, samplers
+from benchmarks.paper.plan import DRAWN, CellSource, Plan, Sampler, config_of, main_sampler, samplers
 from scrdit_jax.benchmarking.store import ResultStore
 from scrdit_jax.checkpoint import load_model
 from scrdit_jax.config import RunConfig, SamplingConfig
@@ -150,7 +150,7 @@ class Bench:
 
     def measure(self) -> Iterator[dict[str, Any]]:
         """Every row, in the order in which the models are trained."""
-        for system in SYSTEMS:
+        for system in self.plan.systems:
             config = config_of(system, self.cells, self.plan)
             prepared = scrdit.prepare(self.cells.data, preset=config)
             training, held_out = shuffled(prepared.train.X), shuffled(prepared.held_out.X)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,11 @@ class Plan:
     settings: dict[str, Any]
     dit: dict[str, Any]
     unet: dict[str, Any]
+    systems: tuple[str, ...] = tuple(SYSTEMS)
+
+    def of_acceleration(self) -> Plan:
+        """Table 3 alone: the two models that it compares, trained to the end."""
+        return replace(self, systems=("dit-zn", DRAWN), epochs=self.epochs[-1:])
 
 
 FULL = Plan(

@@ -32,7 +32,7 @@ SHOWN = {
 
 
 def page(rows: list[Row], about: dict[str, Any]) -> str:
-    """The three tables and what explains the collapse, as Markdown."""
+    """The three tables, the third alone where only that was measured, and what explains the collapse, as Markdown."""
     kinds = dict.fromkeys(f"{row['device']['devices']} x {row['device']['kind']}" for row in rows if "device" in row)
     parts = [
         f"`{about['command']}`: {', '.join(kinds)}, {about['plan']['seeds']} seeds of "
@@ -48,8 +48,9 @@ def page(rows: list[Row], about: dict[str, Any]) -> str:
         floor = next(row for row in rows if row["cells"] == name and "floor" not in row and "system" not in row)
         of_name = [row for row in rows if row["cells"] == name and "system" in row]
         parts += [f"## {name}: {floor['training']} training cells, {floor['held_out']} held out\n"]
-        parts += _table_1(name, of_name, floor), _table_2(name, of_name, floor), _table_3(name, of_name, floor)
-        parts += [_collapse(of_name)]
+        if "unet" in main_rows(of_name):
+            parts += _table_1(name, of_name, floor), _table_2(name, of_name, floor)
+        parts += [_table_3(name, of_name, floor), _collapse(of_name)]
     return "\n".join(parts)
 
 

@@ -89,6 +89,22 @@ def test_it_measures_every_row_once_and_writes_tables_and_figures(trained, cells
     assert "no cell type 'X'" in unknown.output
 
 
+def test_table_3_alone(cells_path, tmp_path, monkeypatch, small):
+    monkeypatch.setattr(paper, "QUICK", TINY)
+    monkeypatch.setattr(measuring, "train_to", lambda model, out: 0.1)
+    monkeypatch.setattr(measuring, "draw", draw_nothing_new)
+    out = tmp_path / "out"
+    arguments = ["--quick", "--acceleration", "--set", f"{cells_path}:T cell", "--out", str(out)]
+    result = CliRunner().invoke(paper.main, arguments)
+    assert result.exit_code == 0, result.output
+    rows = json.loads((out / "results.json").read_text())["rows"]
+    assert {(row["system"], row["epochs"]) for row in rows if "system" in row} == {("dit-zn", 2), (plan.DRAWN, 2)}
+    assert {path.name for path in out.glob("*.png")} == {"evaluations.png", "figure_4c.png"}
+    text = (out / "tables.md").read_text()
+    assert "Table 3" in text
+    assert "Table 1" not in text
+
+
 def test_ddpm_is_what_eta_1_with_every_timestep_asks_for():
     assert plan.Sampler(1, 1.0, "paper").options == {"solver": "ddpm", "schedule": "uniform"}
     assert plan.Sampler(10, 1.0, "paper").options["acceleration"] == 10
