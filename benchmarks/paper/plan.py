@@ -20,7 +20,8 @@ SYSTEMS = {
     "unet": {"architecture": "unet", "zero_value": None},
     # Not in the paper: what the collapse is explained with.
     "dit-zn-standardised": {"standardize": True},
-    DRAWN: {},
+    # Of the same genes.
+    DRAWN: {"gene_selection": "cv", "min_cells": 30},
 }
 
 
@@ -127,7 +128,7 @@ def samplers(system: str, plan: Plan) -> list[Sampler]:
 def config_of(system: str, cells: CellSource, plan: Plan) -> RunConfig:
     """The `paper` preset with what the system and the plan change, `demo` for the one whose genes are drawn; the steps
     are set once the cells are counted."""
-    changes = {**plan.settings, **SYSTEMS[system], **(plan.unet if system == "unet" else plan.dit)}
+    changes = {**SYSTEMS[system], **plan.settings, **(plan.unet if system == "unet" else plan.dit)}
     if cells.cell_type is not None:
         changes |= {"cell_type_key": cells.cell_type_key, "cell_types": [cells.cell_type]}
     return scrdit.settings("demo" if system == DRAWN else "paper", **changes)
