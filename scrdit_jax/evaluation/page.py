@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..extras import optional
-from .by_type import HEADER, type_rows
 from .comparison import SYNTHETIC
 
 if TYPE_CHECKING:
@@ -46,8 +45,6 @@ def html_page(report: Report, pictures: Mapping[str, bytes]) -> str:
     return environment.get_template("report.html").render(
         report=report,
         synthetic=SYNTHETIC,
-        type_header=HEADER,
-        type_rows=type_rows(report.types),
         figures=figures,
         settings=[*settings.items(), *report.versions.items()],
     )

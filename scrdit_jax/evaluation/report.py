@@ -15,8 +15,7 @@ from ..errors import BadInput, writing
 from ..extras import optional, versions
 from ..provenance import KEY, Provenance
 from . import plots
-from .by_type import HEADER as TYPE_HEADER
-from .by_type import TypeScores, score_types, type_rows
+from .by_type import TypeScores, score_types, type_table
 from .comparison import REAL, SHUFFLED, SYNTHETIC, Comparison, Estimate, figure, score_repeats
 from .markers import MARKERS, MarkerScores, score_markers
 from .membership import CALIBRATED
@@ -26,22 +25,21 @@ from .page import html_page
 from .pools import Pools, draw_pools
 from .privacy import PrivacyScores, require_attackable, score_privacy
 from .sections import Section, marker_section, metric_sections, privacy_sections
-from .tables import text_table
+from .tables import Table
+from .type_classifiers import ACCURACY, LOGISTIC
+from .utility import UtilityScores, score_utility
+from .utility_sections import utility_sections, utility_table
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from .cells import ComparedCells
 
-SCHEMA = 3
+SCHEMA = 4
 LIBRARIES = ("scrdit_jax", "anndata", "numpy", "scipy", "scikit-learn", "matplotlib")
 MAX_CELLS = 2000
 # Longer texts of a record are for programs, not for readers.
 LONGEST_TEXT = 200
-TYPES_NOTE = (
-    "'classified as requested' is the share of a type's synthetic cells that a logistic classifier trained on the "
-    "held-out real ones takes for that type, 'real cells so classified' that of held-out cells it was not trained on."
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +47,9 @@ class Report:
     """What `evaluate` found. `provenance` is how the synthetic cells were made, as far as their file says.
 
     `real_cells` and `synthetic_cells` is what there was, of which `max_cells` a side were compared at most. `types` are
-    scores of every cell type, and `markers` of the genes that mark them, where both sides name types. `privacy` is None
-    where training cells are not known, for the reason `no_privacy`.
+    scores of every cell type, and `markers` of the genes that mark them, where both sides name types. `utility` is None
+    where real cells name none, for the reason `no_utility`, `privacy` where training cells are not known, for the
+    reason `no_privacy`.
     """
 
     comparison: Comparison
@@ -60,6 +59,8 @@ class Report:
     pool_notes: tuple[str, ...]
     types: tuple[TypeScores, ...]
     markers: MarkerScores | None
+    utility: UtilityScores | None
+    no_utility: str
     privacy: PrivacyScores | None
     no_privacy: str
     provenance: Mapping[str, str | int | float | bool | None]
@@ -68,11 +69,18 @@ class Report:
     def summary(self) -> str:
         """The result in plain words."""
         auc, mmd = self.comparison.values["random_forest_auc"], self.comparison.values["mmd_pca"]
-        given_away = ""
+        use = given_away = ""
+        if self.utility is not None:
+            accuracy = self.utility.classifiers[LOGISTIC][ACCURACY]
+            use = (
+                f" A classifier of cell types that has seen only synthetic cells is right for "
+                f"{accuracy[SYNTHETIC].mean:.1%} of real ones (one that has seen as many real cells: "
+                f"{accuracy[REAL].mean:.1%})."
+            )
         if self.privacy is not None:
             share, found = self.privacy.copying.values[COPIED], self.privacy.membership[SYNTHETIC]
             given_away = (
-                f" {share[SYNTHETIC].mean:.1%} of them lie nearer to a training cell than 95 % of held-out cells do "
+                f" {share[SYNTHETIC].mean:.1%} of the synthetic cells lie nearer to a training cell than 95 % of held-out cells do "
                 f"(other held-out cells: {share[REAL].mean:.1%}). From {found.released:,} of them an attack that knows "
                 f"other cells too finds {found.tpr[CALIBRATED].mean:.1%} of the training cells at 1 % false alarms "
                 f"(AUC {found.auc[CALIBRATED].mean:.2f}; 1 % and 0.50 would be chance)."
@@ -82,13 +90,20 @@ class Report:
             f"(0.50 would be chance; {REAL} {auc[REAL].mean:.2f}). "
             f"Their PCA-50 MMD is {figure(mmd[SYNTHETIC].mean)}; real cells score "
             f"{figure(mmd[REAL].mean)} against each other, and "
-            f"{figure(mmd[SHUFFLED].mean)} with their genes shuffled.{given_away}"
+            f"{figure(mmd[SHUFFLED].mean)} with their genes shuffled.{use}{given_away}"
         )
 
     def sections(self) -> list[Section]:
         """The tables of scores, in their order."""
         markers = [] if self.markers is None else [marker_section(self.markers)]
-        return [*metric_sections(self.comparison), *markers, *privacy_sections(self.privacy, self.no_privacy)]
+        utility = utility_sections(self.utility, self.no_utility)
+        privacy = privacy_sections(self.privacy, self.no_privacy)
+        return [*metric_sections(self.comparison), *markers, *utility, *privacy]
+
+    def tables(self) -> list[Table]:
+        """The tables with a row for each cell type."""
+        types = [type_table(self.types)] if self.types else []
+        return [*types, *([] if self.utility is None else [utility_table(self.utility)])]
 
     def notes(self) -> tuple[str, ...]:
         """Sentences on how the numbers were come by, then anything out of the ordinary."""
@@ -99,7 +114,7 @@ class Report:
             f"'{REAL}' compares with other held-out cells: nothing can be expected to do better. '{SHUFFLED}' "
             "are real cells with every gene permuted on its own: right genes, no cells.",
             "KL divergence pairs row i with row i, although nothing pairs them.",
-            *([TYPES_NOTE] if self.types else []),
+            *([f"Utility was not scored: {self.no_utility}."] if self.utility is None else []),
             *([f"Privacy was not scored: {self.no_privacy}."] if self.privacy is None else self.privacy.notes),
             *self.pool_notes,
         )
@@ -124,6 +139,7 @@ class Report:
             },
             "cell_types": [scores.to_dict() for scores in self.types],
             "markers": None if self.markers is None else _markers(self.markers),
+            "utility": None if self.utility is None else self.utility.to_dict(),
             "privacy": None if self.privacy is None else self.privacy.to_dict(),
             "notes": list(self.notes()),
             "provenance": dict(self.provenance),
@@ -135,8 +151,8 @@ class Report:
         for section in self.sections():
             if section.rows:
                 parts += [section.title, section.text(), ""]
-        if self.types:
-            parts += ["By cell type", text_table(TYPE_HEADER, type_rows(self.types)), ""]
+        for table in self.tables():
+            parts += [table.title, table.text(), ""]
         return "\n".join([*parts, *self.notes()])
 
 
@@ -177,7 +193,10 @@ def evaluate(
     pools = draw_pools(cells.held_out, cells.synthetic, seed=seed, max_cells=max_cells)
     comparison = score_repeats(pools.real, pools.synthetic, seed=seed, repeats=repeats)
     types, markers = _score_types(cells, pools, cell_type_key, seed, repeats)
-    privacy, reason = score_privacy(cells, pools, donor_key=donor_key, seed=seed, repeats=repeats)
+    utility, no_utility = score_utility(
+        cells, pools, _real_type_column(cells, cell_type_key), seed=seed, repeats=repeats
+    )
+    privacy, no_privacy = score_privacy(cells, pools, donor_key=donor_key, seed=seed, repeats=repeats)
     report = Report(
         comparison=comparison,
         real_cells=pools.real_cells,
@@ -186,8 +205,10 @@ def evaluate(
         pool_notes=pools.notes,
         types=types,
         markers=markers,
+        utility=utility,
+        no_utility=no_utility,
         privacy=privacy,
-        no_privacy=reason,
+        no_privacy=no_privacy,
         provenance=dict(_flat(cells.synthetic.uns.get(KEY, {}))),
         versions=versions(LIBRARIES),
     )
@@ -231,6 +252,14 @@ def _type_column(real: AnnData, synthetic: AnnData, key: str | None) -> str | No
     of_model = () if record is None else (record.metadata.cell_type_key, *(v.name for v in record.variables))
     there = (column for column in (key, *of_model, "cell_type") if column in real.obs and column in synthetic.obs)
     return next((column for column in there if synthetic.obs[column].notna().any()), None)
+
+
+def _real_type_column(cells: ComparedCells, key: str | None) -> str | None:
+    """The column that holds the real cells' types: one that both sides have, or else the first of those there."""
+    real, record = cells.held_out, Provenance.from_uns(cells.synthetic.uns)
+    known = (key, None if record is None else record.metadata.cell_type_key, "cell_type")
+    there = (column for column in known if column in real.obs)
+    return _type_column(real, cells.synthetic, key) or next(there, None)
 
 
 def _pictures(pools: Pools, types: np.ndarray | None, seed: int) -> dict[str, bytes]:
