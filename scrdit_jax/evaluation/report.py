@@ -80,10 +80,10 @@ class Report:
         if self.privacy is not None:
             share, found = self.privacy.copying.values[COPIED], self.privacy.membership[SYNTHETIC]
             given_away = (
-                f" {share[SYNTHETIC].mean:.1%} of the synthetic cells lie nearer to a training cell than 95 % of held-out cells do "
-                f"(other held-out cells: {share[REAL].mean:.1%}). From {found.released:,} of them an attack that knows "
-                f"other cells too finds {found.tpr[CALIBRATED].mean:.1%} of the training cells at 1 % false alarms "
-                f"(AUC {found.auc[CALIBRATED].mean:.2f}; 1 % and 0.50 would be chance)."
+                f" {share[SYNTHETIC].mean:.1%} of the synthetic cells lie nearer to a training cell than 95 % of "
+                f"held-out cells do (other held-out cells: {share[REAL].mean:.1%}). From {found.released:,} of them an "
+                f"attack that knows other cells too finds {found.tpr[CALIBRATED].mean:.1%} of the training cells at 1 % "
+                f"false alarms (AUC {found.auc[CALIBRATED].mean:.2f}; 1 % and 0.50 would be chance)."
             )
         return (
             f"A random forest tells these cells from real ones with AUC {auc[SYNTHETIC].mean:.2f} "

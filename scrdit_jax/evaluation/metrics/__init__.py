@@ -65,7 +65,7 @@ __all__ = [
     "Matrix", "Metric", "Pair", "all_metrics", "coefficient_of_variation", "coefficient_of_variation_error", "dense",
     "detected_genes", "detected_genes_ks", "detected_genes_ratio", "detected_genes_spread", "distances", "gaussian_mmd",
     "gene_correlation_error", "gene_mean_correlation", "gene_means", "joint_pcs", "kl_divergence", "library_size_ks",
-    "library_size_spread", "library_sizes", "metric_tables", "mixing", "mmd_blocks", "mmd_pca", "nearest_neighbour_accuracy",
-    "pearson", "precision", "random_forest_auc", "recall", "variance_ratios", "wasserstein_2", "wasserstein_flat",
-    "zero_fraction_difference", "zero_fraction_error", "zero_fraction_per_gene",
+    "library_size_spread", "library_sizes", "metric_tables", "mixing", "mmd_blocks", "mmd_pca",
+    "nearest_neighbour_accuracy", "pearson", "precision", "random_forest_auc", "recall", "variance_ratios",
+    "wasserstein_2", "wasserstein_flat", "zero_fraction_difference", "zero_fraction_error", "zero_fraction_per_gene",
 ]  # fmt: skip
