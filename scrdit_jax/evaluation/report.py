@@ -82,8 +82,8 @@ class Report:
             given_away = (
                 f" {share[SYNTHETIC].mean:.1%} of the synthetic cells lie nearer to a training cell than 95 % of "
                 f"held-out cells do (other held-out cells: {share[REAL].mean:.1%}). From {found.released:,} of them an "
-                f"attack that knows other cells too finds {found.tpr[CALIBRATED].mean:.1%} of the training cells at 1 % "
-                f"false alarms (AUC {found.auc[CALIBRATED].mean:.2f}; 1 % and 0.50 would be chance)."
+                f"attack that knows other cells too finds {found.tpr[CALIBRATED].mean:.1%} of the training cells at "
+                f"1 % false alarms (AUC {found.auc[CALIBRATED].mean:.2f}; 1 % and 0.50 would be chance)."
             )
         return (
             f"A random forest tells these cells from real ones with AUC {auc[SYNTHETIC].mean:.2f} "

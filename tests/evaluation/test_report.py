@@ -60,7 +60,7 @@ def test_the_folder_holds_what_the_report_says(real, synthetic, tmp_path, monkey
     assert all((folder / name).read_bytes().startswith(PNG) for name in FILES if name.endswith("png"))
     written = json.loads((folder / "report.json").read_text())
     assert written == result.to_dict()
-    assert written["schema"] == 3
+    assert written["schema"] == 4
     assert set(written["metrics"]) == {metric.name for metric in METRICS}
     assert set(written["metrics"]["mmd_pca"]["genes shuffled"]) == {"mean", "sd"}
     assert written["provenance"] == {"solver": "ddim", "steps": 20, "eta": 0.5, "note": "<script>&"}
