@@ -16,6 +16,7 @@ from ..extras import optional, versions
 from ..provenance import KEY, Provenance
 from . import plots
 from .by_type import TypeScores, score_types, type_table
+from .charts import Shown, charts
 from .comparison import REAL, SHUFFLED, SYNTHETIC, Comparison, Estimate, figure, score_repeats
 from .markers import MARKERS, MarkerScores, score_markers
 from .membership import CALIBRATED
@@ -26,7 +27,7 @@ from .pools import Pools, draw_pools
 from .privacy import PrivacyScores, require_attackable, score_privacy
 from .sections import Section, marker_section, metric_sections, privacy_sections
 from .tables import Table
-from .type_classifiers import ACCURACY, LOGISTIC
+from .type_classifiers import ACCURACY, LOGISTIC, LabelTransfer
 from .utility import UtilityScores, score_utility
 from .utility_sections import utility_sections, utility_table
 
@@ -178,24 +179,22 @@ def evaluate(
     """Score synthetic cells against held-out real ones on the same scale and genes; write the report to `out`.
 
     `out` becomes a folder of report.json, report.html (self-contained) and the pictures; a report that is there is
-    replaced, anything else raises OutputExists. `cell_type_key` names the column of the real cells that colours the
-    t-SNE ("cell_type" where there is one), `donor_key` that of donors. See `comparison`, `draw_pools`, `score_privacy`
-    for the method and the other errors.
+    replaced, anything else raises OutputExists. `cell_type_key` names the column of the real cells' types (that of the
+    model, or "cell_type", where there is one), `donor_key` that of donors. See `comparison`, `draw_pools`,
+    `score_utility`, `score_privacy` for the method and the other errors.
     """
     folder = None if out is None else Path(out)
     if folder is not None:
         check_output(folder)
         for module in ("matplotlib.figure", "jinja2"):
             optional(module)  # before the work, not after it
-    shown_types = _types_of_pictures(cells.held_out, cell_type_key)
+    column = _real_type_column(cells, cell_type_key)
     if donor_key is not None:
         require_attackable(cells, donor_key)
     pools = draw_pools(cells.held_out, cells.synthetic, seed=seed, max_cells=max_cells)
     comparison = score_repeats(pools.real, pools.synthetic, seed=seed, repeats=repeats)
     types, markers = _score_types(cells, pools, cell_type_key, seed, repeats)
-    utility, no_utility = score_utility(
-        cells, pools, _real_type_column(cells, cell_type_key), seed=seed, repeats=repeats
-    )
+    utility, no_utility = score_utility(cells, pools, column, seed=seed, repeats=repeats)
     privacy, no_privacy = score_privacy(cells, pools, donor_key=donor_key, seed=seed, repeats=repeats)
     report = Report(
         comparison=comparison,
@@ -214,7 +213,7 @@ def evaluate(
     )
     if folder is not None:
         with writing(folder):
-            write_files(folder, _files(report, _pictures(pools, shown_types, seed)))
+            write_files(folder, _files(report, _shown(cells, pools, column, seed), seed))
     return report
 
 
@@ -234,17 +233,6 @@ def _score_types(
     return types, score_markers(pools.real, of_real, pools.synthetic, of_synthetic, seed=seed, repeats=repeats)
 
 
-def _types_of_pictures(real: AnnData, key: str | None) -> np.ndarray | None:
-    if key is None:
-        key = "cell_type"
-        if key not in real.obs:
-            return None
-    if key not in real.obs:
-        there = ", ".join(map(str, real.obs.columns)) or "none"
-        raise BadInput(f"the real cells have no column {key!r}; their columns: {there}")
-    return real.obs[key].astype(str).to_numpy()
-
-
 def _type_column(real: AnnData, synthetic: AnnData, key: str | None) -> str | None:
     """The column that holds types on both sides: the one named, that of the model, or "cell_type"; none that was left
     out of all synthetic cells."""
@@ -255,29 +243,54 @@ def _type_column(real: AnnData, synthetic: AnnData, key: str | None) -> str | No
 
 
 def _real_type_column(cells: ComparedCells, key: str | None) -> str | None:
-    """The column that holds the real cells' types: one that both sides have, or else the first of those there."""
+    """The column of the real cells' types: the one named, or that both sides have, or that of the model, or
+    "cell_type"; BadInput where the one named is not there."""
     real, record = cells.held_out, Provenance.from_uns(cells.synthetic.uns)
-    known = (key, None if record is None else record.metadata.cell_type_key, "cell_type")
-    there = (column for column in known if column in real.obs)
-    return _type_column(real, cells.synthetic, key) or next(there, None)
+    if key is not None:
+        if key not in real.obs:
+            there = ", ".join(map(str, real.obs.columns)) or "none"
+            raise BadInput(f"the real cells have no column {key!r}; their columns: {there}")
+        return key
+    known = (None if record is None else record.metadata.cell_type_key, "cell_type")
+    return _type_column(real, cells.synthetic, None) or next((one for one in known if one in real.obs), None)
 
 
-def _pictures(pools: Pools, types: np.ndarray | None, seed: int) -> dict[str, bytes]:
-    # Equally many of both: a coefficient of variation depends on how many cells it is taken over.
-    cells = min(len(pools.real), len(pools.synthetic))
-    real, synthetic = pools.real[:cells], pools.synthetic[:cells]
-    shown_types = None if types is None else types[pools.real_rows[:cells]]
+def _shown(cells: ComparedCells, pools: Pools, column: str | None, seed: int) -> Shown:
+    """The cells of the pictures, up to 1,000 a side, equally many: a coefficient of variation depends on how many."""
+    count = min(len(pools.real), len(pools.synthetic), plots.MOST_EMBEDDED)
+    real, synthetic, rows = pools.real[:count], pools.synthetic[:count], pools.synthetic_rows[:count]
+    made, types, transferred, given = cells.synthetic.obs, None, None, False
+    if column is not None:
+        of_real = cells.held_out.obs[column].astype(str).to_numpy()[pools.real_rows].astype(str)
+        transferred = LabelTransfer(pools.real, of_real, seed=seed)(synthetic)
+        given = column in made and bool(made[column].iloc[rows].notna().all())
+        of_synthetic = made[column].astype(str).to_numpy()[rows] if given else transferred
+        types = np.concatenate([of_real[:count], of_synthetic]).astype(str)
+    return Shown(
+        points=_embedded(real, synthetic, seed), real=real, synthetic=synthetic, genes=cells.synthetic.var_names,
+        names=made.index[rows], types=types, transferred=transferred, given=given,
+    )  # fmt: skip
+
+
+def _embedded(real: np.ndarray, synthetic: np.ndarray, seed: int) -> np.ndarray:
+    return plots.embed(real, synthetic, seed=seed)
+
+
+def _pictures(shown: Shown, seed: int) -> dict[str, bytes]:
+    real, synthetic = shown.real, shown.synthetic
+    types = None if shown.types is None else shown.types[: len(real)]
     return {
-        "tsne.png": plots.tsne(real, synthetic, cell_types=shown_types, seed=seed),
+        "tsne.png": plots.tsne(real, synthetic, cell_types=types, seed=seed, points=shown.points),
         "violins.png": plots.violins(real, synthetic),
         "gene_means.png": plots.gene_means(real, synthetic),
         "library_sizes.png": plots.library_sizes(real, synthetic),
     }
 
 
-def _files(report: Report, pictures: Mapping[str, bytes]) -> dict[str, bytes]:
+def _files(report: Report, shown: Shown, seed: int) -> dict[str, bytes]:
     record = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return {**pictures, "report.html": html_page(report, pictures).encode(), RECORD: record.encode()}
+    page = html_page(report, charts(shown))
+    return {**_pictures(shown, seed), "report.html": page.encode(), RECORD: record.encode()}
 
 
 def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

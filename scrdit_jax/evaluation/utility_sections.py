@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .comparison import REAL
+from .comparison import REAL, SYNTHETIC
 from .real_split import AGREEMENT, AUGMENTATIONS, COMPOSITION, OVERLAP, RANKS
 from .sections import ScoreRow, Section
 from .tables import Table
@@ -116,29 +116,32 @@ def _found(scores: UtilityScores) -> Section:
         rows=[
             ScoreRow(title=title, values=of[score], better=better, sees=sees, blind=blind)
             for score, (of, title, better, sees, blind) in about.items()
-            if score in of
+            if SYNTHETIC in of.get(score, {})
         ],
     )
 
 
+def share(value: float | None) -> str:
+    """As the table has it; nothing where there is none."""
+    return "" if value is None else f"{value:.1%}"
+
+
 def utility_table(scores: UtilityScores) -> Table:
     """A row for each cell type."""
-
-    def share(value: float | None) -> str:
-        return "" if value is None else f"{value:.1%}"
-
-    header = (
-        "cell type", "real cells", "synthetic, as given", "synthetic, transferred", "given is transferred",
-        "the same in real cells", "markers found again", "in real cells",
-    )  # fmt: skip
+    columns = {
+        "real cells": "real", "synthetic, as given": "given", "synthetic, transferred": "transferred",
+        "given is transferred": "agreement", "the same in real cells": "agreement_real",
+        "markers found again": "markers", "in real cells": "markers_real",
+    }  # fmt: skip
+    if not scores.given:
+        columns = {title: name for title, name in columns.items() if name not in ("given", "agreement")}
+        columns["real cells given their own"] = columns.pop("the same in real cells")
+    as_given = "as given, and by labels transferred from real cells; how often the given type is the transferred one"
+    transferred = "by labels transferred from real cells; how often real cells are given their own type so"
     return Table(
         title=TYPES_TITLE,
-        introduction="Shares of the cells that are of a type: as given, and by labels transferred from real cells; how "
-        "often the given type is the transferred one; and which share of a type's 20 markers mark it here, too.",
-        header=header,
-        rows=[
-            [one.name, *map(share, (one.real, one.given, one.transferred, one.agreement, one.agreement_real,
-                                    one.markers, one.markers_real))]
-            for one in scores.by_type
-        ],
-    )  # fmt: skip
+        introduction=f"Shares of the cells that are of a type: {as_given if scores.given else transferred}; and which "
+        "share of a type's 20 markers mark it here, too.",
+        header=("cell type", *columns),
+        rows=[[one.name, *(share(getattr(one, name)) for name in columns.values())] for one in scores.by_type],
+    )
