@@ -142,5 +142,5 @@
         `real: ${number(shares[0][i])} % of ${what}`, `synthetic: ${number(shares[1][i])} % of ${what}`],
     });
   });
-  addEventListener("scroll", hide, { passive: true });
+  addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
 })();
