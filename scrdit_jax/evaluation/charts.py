@@ -15,6 +15,7 @@ from .markers import Markers
 
 # Units of a panel, and what is left around what is drawn for ticks and labels.
 SIZE, LEFT, BOTTOM, EDGE = 400, 52, 44, 12
+TOP = LEFT + EDGE - BOTTOM  # so that what is as high as it is wide is a square
 MAP = 1000
 # Types beyond so many share a colour; no more genes are drawn than so many, the highest.
 COLOURS, MOST_GENES = 9, 4000
@@ -118,12 +119,12 @@ def gene_panels(shown: Shown, names: Sequence[str]) -> dict[str, Any]:
     panels, places = [], {}
     for title, (real, synthetic) in (("Mean log value", means), ("Zero fraction", zeros)):
         ends = limits(np.concatenate([real[chosen], synthetic[chosen]]))
-        x, y = across(real[chosen], ends), SIZE - BOTTOM - across(synthetic[chosen], ends) + LEFT
+        x, y = across(real[chosen], ends), upwards(synthetic[chosen], ends)
         ticks = ticks_of(*ends)
         panels.append(
             {
                 "title": title, "d": dots(x, y), "r": f"{metrics.pearson(real, synthetic):.4f}",
-                "ticks": [(text, across(at, ends), SIZE - BOTTOM - across(at, ends) + LEFT) for at, text in ticks],
+                "ticks": [(text, across(at, ends), upwards(at, ends)) for at, text in ticks],
             }
         )  # fmt: skip
         places[title] = {"x": x.tolist(), "y": y.tolist()}
@@ -161,9 +162,14 @@ def limits(values: np.ndarray) -> tuple[float, float]:
 
 
 def across(values: Any, ends: tuple[float, float]) -> Any:
-    """Where values lie along a panel's axis, from LEFT on; upwards the same is taken from the bottom."""
+    """Where values lie along a panel's axis from left to right."""
     width = SIZE - LEFT - EDGE
     return np.round(LEFT + width * (np.asarray(values) - ends[0]) / (ends[1] - ends[0]), 1)
+
+
+def upwards(values: Any, ends: tuple[float, float]) -> Any:
+    """And from the bottom to TOP."""
+    return np.round(SIZE - BOTTOM + LEFT - across(values, ends), 1)
 
 
 def ticks_of(low: float, high: float) -> list[tuple[float, str]]:

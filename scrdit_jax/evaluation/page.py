@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..extras import optional
-from .charts import BOTTOM, EDGE, LEFT, SIZE, colour
+from .charts import BOTTOM, EDGE, LEFT, SIZE, TOP, colour
 from .comparison import SYNTHETIC
 from .real_split import WITH_SYNTHETIC
 
@@ -54,6 +54,7 @@ def html_page(report: Report, charts: Mapping[str, Any] | None = None) -> str:
         left=LEFT,
         bottom=BOTTOM,
         edge=EDGE,
+        top=TOP,
     )
 
 
