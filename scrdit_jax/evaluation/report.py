@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 SCHEMA = 4
 LIBRARIES = ("scrdit_jax", "anndata", "numpy", "scipy", "scikit-learn", "matplotlib")
 MAX_CELLS = 2000
+UNTYPED = "no type"
 # Longer texts of a record are for programs, not for readers.
 LONGEST_TEXT = 200
 
@@ -261,8 +262,10 @@ def _shown(cells: ComparedCells, pools: Pools, column: str | None, seed: int) ->
     real, synthetic, rows = pools.real[:count], pools.synthetic[:count], pools.synthetic_rows[:count]
     made, types, transferred, given = cells.synthetic.obs, None, None, False
     if column is not None:
+        typed = cells.held_out.obs[column].notna().to_numpy()[pools.real_rows]
         of_real = cells.held_out.obs[column].astype(str).to_numpy()[pools.real_rows].astype(str)
-        transferred = LabelTransfer(pools.real, of_real, seed=seed)(synthetic)
+        transferred = LabelTransfer(pools.real[typed], of_real[typed], seed=seed)(synthetic)
+        of_real = np.where(typed, of_real, UNTYPED)
         given = column in made and bool(made[column].iloc[rows].notna().all())
         of_synthetic = made[column].astype(str).to_numpy()[rows] if given else transferred
         types = np.concatenate([of_real[:count], of_synthetic]).astype(str)

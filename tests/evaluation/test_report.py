@@ -331,3 +331,15 @@ def test_donors_that_cannot_be_attacked_are_refused_in_a_line(real, synthetic, m
         evaluate(real, synthetic, training=with_donors(make_cells(300, 5), "m", 6), donor_key="donor", repeats=1)
     with pytest.raises(BadInput, match="REAL has no column 'donor' for donors"):
         evaluate(real, synthetic, training=make_cells(300, 5), donor_key="donor", repeats=1)
+
+
+def test_real_cells_without_a_type_are_drawn_as_such(real, synthetic, monkeypatch):
+    monkeypatch.setattr(report, "_embedded", scattered)
+    del synthetic.obs["cell_type"]
+    real.obs["cell_type"] = real.obs["cell_type"].where(np.arange(real.n_obs) >= 20)
+    cells = ComparedCells(held_out=real, synthetic=synthetic)
+    shown = report._shown(cells, report.draw_pools(real, synthetic, seed=0, max_cells=2000), "cell_type", 0)
+    assert set(shown.types[:101]) == {"B cell", "T cell", "no type"}
+    assert np.sum(shown.types[:101] == "no type") == 20
+    assert set(shown.transferred) == {"B cell", "T cell"}
+    assert not shown.given
