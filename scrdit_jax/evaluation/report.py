@@ -261,8 +261,8 @@ def _shown(cells: ComparedCells, pools: Pools, column: str | None, seed: int) ->
     count = min(len(pools.real), len(pools.synthetic), plots.MOST_EMBEDDED)
     real, synthetic, rows = pools.real[:count], pools.synthetic[:count], pools.synthetic_rows[:count]
     made, types, transferred, given = cells.synthetic.obs, None, None, False
-    if column is not None:
-        typed = cells.held_out.obs[column].notna().to_numpy()[pools.real_rows]
+    typed = np.zeros(0, bool) if column is None else cells.held_out.obs[column].notna().to_numpy()[pools.real_rows]
+    if typed.sum() > 1:
         of_real = cells.held_out.obs[column].astype(str).to_numpy()[pools.real_rows].astype(str)
         transferred = LabelTransfer(pools.real[typed], of_real[typed], seed=seed)(synthetic)
         of_real = np.where(typed, of_real, UNTYPED)

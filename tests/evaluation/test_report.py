@@ -343,3 +343,8 @@ def test_real_cells_without_a_type_are_drawn_as_such(real, synthetic, monkeypatc
     assert np.sum(shown.types[:101] == "no type") == 20
     assert set(shown.transferred) == {"B cell", "T cell"}
     assert not shown.given
+    real.obs["cell_type"] = np.nan
+    assert (
+        report._shown(cells, report.draw_pools(real, synthetic, seed=0, max_cells=2000), "cell_type", 0).types is None
+    )
+    assert evaluate(real, synthetic, repeats=1).no_utility == "under two cell types have enough real cells"
