@@ -21,6 +21,18 @@ TYPE_COLOURS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77"
 DOTS_PER_INCH = 150
 SMALLEST_PICTURE = 5
 TSNE_ITERATIONS = 500
+MOST_EMBEDDED = 1000
+
+
+def embed(real: np.ndarray, synthetic: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """t-SNE of the joint principal components, (cell, 2), real cells first."""
+    pcs = np.concatenate(metrics.joint_pcs(real, synthetic, seed=seed))
+    perplexity = min(30.0, (len(pcs) - 1) / 3)
+    embedding = optional("sklearn.manifold").TSNE(
+        perplexity=perplexity, random_state=seed, init="pca", max_iter=TSNE_ITERATIONS
+    )
+    with optional("threadpoolctl").threadpool_limits(1):  # threads that wait for each other 500 times are slower
+        return embedding.fit_transform(pcs)
 
 
 def tsne(
@@ -29,20 +41,15 @@ def tsne(
     *,
     cell_types: Sequence[str] | None = None,
     seed: int = 0,
-    max_cells: int = 1000,
+    max_cells: int = MOST_EMBEDDED,
+    points: np.ndarray | None = None,
 ) -> bytes:
-    """t-SNE of the joint principal components; with `cell_types` of the real cells, a second panel shows those.
+    """`embed`, or its `points`; with `cell_types` of the real cells, a second panel shows those.
 
     The first `max_cells` of either side. The nine most frequent types have colours, the rest are grey.
     """
     real, synthetic = real[:max_cells], synthetic[:max_cells]
-    pcs = np.concatenate(metrics.joint_pcs(real, synthetic, seed=seed))
-    perplexity = min(30.0, (len(pcs) - 1) / 3)
-    embedding = optional("sklearn.manifold").TSNE(
-        perplexity=perplexity, random_state=seed, init="pca", max_iter=TSNE_ITERATIONS
-    )
-    with optional("threadpoolctl").threadpool_limits(1):  # threads that wait for each other 500 times are slower
-        points = embedding.fit_transform(pcs)
+    points = embed(real, synthetic, seed=seed) if points is None else points
     is_real = np.arange(len(points)) < len(real)
     panels = 1 if cell_types is None else 2
     figure, axes = blank_figure(1, panels, width=5.2 * panels + (1.6 if panels == 2 else 0), height=5.0)
