@@ -24,7 +24,7 @@ from ..data.saved_conditions import arrays_of, conditions_of
 from ..data.sources import load_prepared
 from ..errors import BadConfig, BadInput, OutputExists, RunMismatch
 from ..io.atomic import atomic_write, check_parents
-from ..io.damage import FILE_ERRORS
+from ..io.damage import FILE_ERRORS, foreign
 from ..io.writing import write_cells
 from ..training.state import TrainState, make_optimizer
 from .filling import filling, is_empty
@@ -113,7 +113,7 @@ def _read(name: str) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise BadConfig(f"no pretrained model {name!r}; there are {', '.join(names()) or 'none'}")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with foreign(), np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except (zipfile.BadZipFile, MemoryError, *FILE_ERRORS) as error:
         raise BadInput(f"{path} cannot be read ({' '.join(str(error).split())}); install the package again") from None
