@@ -8,6 +8,7 @@ print(scrdit.evaluate(run, cells))
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 __version__ = "0.1.0"
@@ -19,6 +20,7 @@ __all__ = [
     "generate",
     "import_torch",
     "load_preset",
+    "pl",
     "prepare",
     "pretrained",
     "sample",
@@ -30,6 +32,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # JAX takes seconds to import; `import scrdit_jax` and `scrdit --help` should not.
+    if name == "pl":
+        return importlib.import_module(".pl", __name__)
     if name in __all__:
         from . import api
 

@@ -537,6 +537,7 @@ COMMANDS = {
         {"--heads": ("0", *NUMBERS), "--first-timestep": ("2", *NUMBERS), "--genes": ("missing",), "--key": ("",)},
     ),
     "info": (["missing"], {}),
+    "completion": (["csh"], {}),
 }
 
 

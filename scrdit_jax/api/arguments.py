@@ -85,6 +85,11 @@ def _callable(name: str, value: Any) -> Any:
     return value
 
 
+def _axes(name: str, value: Any) -> Any:
+    require(hasattr(value, "scatter"), name, value, "matplotlib's axes")
+    return value
+
+
 def _address(name: str, value: Any) -> Any:
     text(name, value)
     require(re.fullmatch(r"[^\s:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", value) is not None, name, value, "HOST:PORT")
@@ -93,11 +98,14 @@ def _address(name: str, value: Any) -> Any:
 
 MOST_PROCESSES = 1_000_000
 RULES: Mapping[str, Rule] = {
+    "ax": _axes,
+    "basis": text,
     "batch_size": BATCH,
     "cases": texts,
     "cell_types": _cell_types,
     "cells": CELLS,
     "checkpoint": _path,
+    "color": text,
     "conditions": _conditions,
     "coordinator": _address,
     "data": _data,
@@ -110,6 +118,7 @@ RULES: Mapping[str, Rule] = {
     "heads": Whole(1, 1024),
     "key": text,
     "match": _cells,
+    "max_cells": CELLS,
     "max_minutes": Real(0, 1e7, open_low=True),
     "name": text,
     "name_or_path": _preset,
@@ -127,6 +136,7 @@ RULES: Mapping[str, Rule] = {
     "repair": _run,
     "repeats": SEVERAL,
     "run": _run,
+    "score": text,
     "seed": SEED,
     "seeds": SEVERAL,
     "shard_cells": CELLS,

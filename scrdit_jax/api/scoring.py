@@ -88,7 +88,7 @@ def benchmark(
     out
         Folder; what is there already is not measured again.
     cases
-        Names or shell patterns: "ddpm-1000", "unipc-*". Without any, all.
+        Names or shell patterns: ``"ddpm-1000"``, ``"unipc-*"``. Without any, all.
     dtype
         What the network computes in; None: bfloat16 on a GPU or TPU, else float32.
     batch_size

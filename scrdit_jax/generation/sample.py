@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 from anndata import AnnData
-from tqdm import tqdm
 
 from ..devices import free_host_memory, usable_cores
 from ..errors import BadConfig
 from ..families import Trained, models_of
-from ..io.append import COUNTS, CellBlock
+from ..io.append import COUNTS, LOG_SCALE, CellBlock
+from ..progress import tqdm
 from ..provenance import KEY
 from .composition import collect, dispatch_ahead, make_sampler
 from .plan import Shard
@@ -43,7 +43,7 @@ def sample(trained: Trained, request: SampleRequest, *, progress: bool = True) -
     var = pd.DataFrame(index=pd.Index(layout.genes, name="gene"))
     layers = {} if block.counts is None else {COUNTS: block.counts}
     synthetic = AnnData(block.cells, obs=layout.obs(block, 0), var=var, layers=layers)
-    synthetic.uns[KEY] = provenance.to_uns() | {"batch_size": sampler.batch_size}
+    synthetic.uns |= LOG_SCALE | {KEY: provenance.to_uns() | {"batch_size": sampler.batch_size}}
     return synthetic
 
 
