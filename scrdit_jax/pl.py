@@ -68,6 +68,10 @@ def embedding(
     Raises
     ------
     BadInput, BadConfig, GeneMismatch, MissingExtra
+
+    Examples
+    --------
+    >>> ax = scrdit.pl.embedding(run, cells, basis="pca")
     """
     if basis not in BASES:
         raise BadConfig(f"basis is {shown(basis)}; it must be one of {', '.join(BASES)}")
@@ -100,6 +104,10 @@ def gene_means(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> ax = scrdit.pl.gene_means(run, cells)
     """
     pools, _ = _pools(real, synthetic, seed=seed, max_cells=max_cells)
     ax = _axes(ax, width=4.8, height=4.7)
@@ -121,6 +129,10 @@ def zero_fractions(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> ax = scrdit.pl.zero_fractions(run, cells)
     """
     pools, _ = _pools(real, synthetic, seed=seed, max_cells=max_cells)
     ax = _axes(ax, width=4.8, height=4.7)
@@ -143,6 +155,10 @@ def library_sizes(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> ax = scrdit.pl.library_sizes(run, cells)
     """
     pools, _ = _pools(real, synthetic, seed=seed, max_cells=max_cells)
     ax = _axes(ax, width=4.8, height=4.0)
@@ -173,6 +189,10 @@ def training_curve(run: Run | Path | str, *, score: str = LOSS, ax: Axes | None 
     ------
     BadConfig, RunMismatch
         Where there is no such score, or no run.
+
+    Examples
+    --------
+    >>> ax = scrdit.pl.training_curve(run)
     """
     run = run if isinstance(run, Run) else Run(Path(run))
     run.config()  # or RunMismatch

@@ -58,6 +58,12 @@ def evaluate(
     Raises
     ------
     BadInput, GeneMismatch, MissingExtra, OutputExists
+
+    Examples
+    --------
+    >>> report = scrdit.evaluate(run, cells, repeats=2)
+    >>> print(report.summary())
+    A random forest tells these cells from real ones with AUC ...
     """
     from ..evaluation.cells import compared_cells
     from ..evaluation.report import evaluate as report

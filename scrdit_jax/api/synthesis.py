@@ -86,6 +86,14 @@ def sample(
         Where the dtype needs a library that is not installed.
     RunMismatch
         If there is no run.
+
+    Examples
+    --------
+    >>> cells = scrdit.sample(run, 20, steps=2)
+    >>> cells.shape
+    (20, 24)
+    >>> cells.uns["scrdit"]["network_evaluations"]
+    2
     """
     wanted: dict[str, Any] = {
         "cell_types": cell_types, "conditions": conditions or {}, "per_type": per_type, "match": match
@@ -142,6 +150,11 @@ def generate(
         If `out` holds other cells, or something else.
     DiskFull
         If the cells will not fit; what is there stays and is gone on with.
+
+    Examples
+    --------
+    >>> scrdit.generate(run, 40, out="atlas", shard_cells=16, batch_size=8, steps=2).cells
+    40
     """
     out, sampling = Path(out), _sampling(options)
     request = CellRequest(
@@ -219,6 +232,12 @@ def verify(path: Path | str, *, repair: Run | Path | str | None = None) -> Verif
     ------
     OutputExists
         If `path` is no folder of shards, or `repair` another run than the one the cells were made from.
+
+    Examples
+    --------
+    >>> made = scrdit.generate(run, 40, out="atlas", shard_cells=16, batch_size=8, steps=2)
+    >>> scrdit.verify("atlas").problems
+    ()
     """
     path = Path(path)
     with store.Store(path) as shards:
@@ -253,6 +272,12 @@ def assemble(path: Path | str, *, out: Path | str) -> Path:
     ------
     OutputExists
         While shards are missing or damaged, and where `out` holds something else.
+
+    Examples
+    --------
+    >>> made = scrdit.generate(run, 40, out="atlas", shard_cells=16, batch_size=8, steps=2)
+    >>> scrdit.assemble("atlas", out="cells.h5ad")
+    PosixPath('cells.h5ad')
     """
     path, out = Path(path), Path(out)
     check_suffix(out, "synthetic cells")
@@ -295,6 +320,11 @@ def fit_schedule(
     Raises
     ------
     BadTimesteps, BadConfig, OutputExists
+
+    Examples
+    --------
+    >>> timesteps = scrdit.fit_schedule(run, 2, solver="unipc", out="timesteps.json")
+    >>> cells = scrdit.sample(run, 20, schedule="timesteps.json")
     """
     start_jax()
     if out is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import os
+import re
 import typing
 
 import scrdit_jax
@@ -28,9 +29,12 @@ html_title = "scrdit_jax"
 html_static_path = ["static"]
 html_css_files = ["pages.css"]
 html_show_sourcelink = False
+smartquotes = False  # "--out" would become a dash
 html_theme_options = {
     "show_toc_level": 2,
     "home_page_in_toc": True,
+    "navbar_persistent": [],  # its search would be the second on the page
+    "footer_content_items": [],
     "use_download_button": False,
     "path_to_docs": "scripts/documentation",
 }
@@ -95,8 +99,15 @@ def _signature(
 
 
 def _escaped(app: object, context: object, lines: list[str]) -> None:
-    """Help texts are no markup."""
-    lines[:] = [line.replace("*", "\\*") for line in lines]
+    """A star in a help text is no markup, two that sphinx-click has put there are; commands in it are code."""
+    found = []
+    for line in lines:
+        if line.startswith("| scrdit "):
+            found += [] if found and found[-1].startswith("   $") else [".. code-block:: console", ""]
+            found.append(f"   $ {line.removeprefix('| ')}")
+        else:
+            found.append(re.sub(r"(?<!\*)\*(?!\*)", r"\\*", line))
+    lines[:] = found
 
 
 def _examples(app: object, context: object, lines: list[str]) -> None:
