@@ -6,12 +6,14 @@ tqdm.auto would do, but where ipywidgets are missing it warns, and shows nothing
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from typing import Any
 
 from tqdm import tqdm as text_bar
 
 KERNEL = "ipykernel.zmqshell"  # imported by every notebook, and by nothing else
+HIDE = "TQDM_DISABLE"  # tqdm's variable, which it looks at only where a program leaves `disable` out
 
 
 def in_notebook() -> bool:
@@ -19,23 +21,24 @@ def in_notebook() -> bool:
     return KERNEL in sys.modules
 
 
-class _NotebookText(text_bar):
-    """Text that shows in a notebook, too."""
-
-    def __init__(self, *args: Any, disable: bool | None = None, **options: Any) -> None:
-        """As tqdm's, but shown unless it is disabled."""
-        super().__init__(*args, disable=bool(disable), **options)
+def hidden() -> bool | None:
+    """Whether a bar is hidden that is neither wanted nor unwanted; None: where output is no terminal."""
+    if os.environ.get(HIDE, "") not in ("", "0"):
+        return True
+    return False if in_notebook() else None
 
 
 def bar_type() -> type[text_bar]:
     """The kind of bar for where this process runs."""
-    if not in_notebook():
-        return text_bar
-    if importlib.util.find_spec("ipywidgets") is None:
-        return _NotebookText
-    from tqdm.notebook import tqdm as widget
+    kind = text_bar
+    if in_notebook() and importlib.util.find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm as kind
 
-    return widget
+    class Bar(kind):
+        def __init__(self, *args: Any, disable: bool | None = None, **options: Any) -> None:
+            super().__init__(*args, disable=hidden() if disable is None else disable, **options)
+
+    return Bar
 
 
 tqdm = bar_type()
