@@ -104,7 +104,7 @@ def _escaped(app: object, context: object, lines: list[str]) -> None:
     for line in lines:
         if line.startswith("| scrdit "):
             found += [] if found and found[-1].startswith("   $") else [".. code-block:: console", ""]
-            found.append(f"   $ {line.removeprefix('| ')}")
+            found.append("   $ " + re.sub(" {2,}", "  # ", line.removeprefix("| ")))
         else:
             found.append(re.sub(r"(?<!\*)\*(?!\*)", r"\\*", line))
     lines[:] = found
