@@ -23,6 +23,7 @@ __all__ = [
     "pretrained",
     "sample",
     "settings",
+    "simulate",
     "train",
     "verify",
 ]

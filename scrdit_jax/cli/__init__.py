@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import evaluating, making, training
+from . import evaluating, making, simulating, training
 from .main import main
 
-__all__ = ["evaluating", "main", "making", "training"]
+__all__ = ["evaluating", "main", "making", "simulating", "training"]
