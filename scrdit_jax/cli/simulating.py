@@ -102,7 +102,13 @@ def simulate(run: Path, out: Path, conditions: tuple, weights: tuple, shares: tu
     """
     from .. import api
 
-    options |= {"conditions": categories(conditions), "guidance": guidance(weights), "proportions": dict(shares)}
-    if not shares:
-        del options["proportions"]
+    options |= {"conditions": categories(conditions), "guidance": guidance(weights), "proportions": _shares(shares)}
     click.echo(f"written to {api.simulate(run, out=out, on_notes=warn, **given(**options))}")
+
+
+def _shares(pairs: tuple[tuple[str, float], ...]) -> dict[str, float] | None:
+    """What was given by options of the type Share; None where none was."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise BadConfig("--proportion names a cell type twice; give each one share")
+    return found or None

@@ -92,9 +92,11 @@ class Simulation:
         for rows in row_slices(*block.counts.shape):
             parts.append(self._planted(block, rows, numbers, (category, batch, deeper), (moments, per_unit)))
         counts = sparse.vstack(parts, format="csr", dtype=np.int32)
-        # What the cell has in genes that the model lacks, as it would be at the new depth.
-        unmodelled = np.maximum(library - before, 0) * deeper
-        library = np.asarray(counts.sum(axis=1), np.float64).ravel() + unmodelled
+        after = np.asarray(counts.sum(axis=1), np.float64).ravel()
+        # What the cell has in genes that the model lacks is as it would be at the new depth. Where counts were rounded
+        # up to more than the library size, it stays in proportion.
+        share = after / np.maximum(before, 1)
+        library = np.where(library >= before, after + (library - before) * deeper, library * share)
         return Cells(counts, block.labels, library, scale)
 
     def _planted(
@@ -153,6 +155,8 @@ def simulate(
     also on how many cells are made, with ambient counts on the cells of its batch.
     """
     seed = sampling.seed if config.effects_seed is None else config.effects_seed
+    genes = len(models_of(trained)[0].metadata.genes)
+    require_memory(quotas.cells + round(config.doublets * quotas.cells), genes, copies=COPIES)
     droplets = Droplets.draw(config, quotas.cells, seed)
     simulation, request = _begun(trained, quotas, sampling, config, droplets)
     provenance = request.provenance(trained)
@@ -186,7 +190,6 @@ def _begun(
     model = models_of(trained)[0]
     genes, states = len(model.metadata.genes), states_of(model)
     categories, column, selected = _categories(trained, config)
-    require_memory(quotas.cells + len(droplets.hosts), genes, copies=COPIES)
     # Cells of known library sizes are brought to another depth as genes are to another expression.
     known = states.target_sum is not None and states.library_size is not None
     depth = sampling.depth if known else None
