@@ -1,4 +1,4 @@
-"""Simulated cells: those of `sample` but for what is planted, the same whatever the batch, and the truth beside them."""
+"""Simulated cells: those of `sample` but for what is planted, the same whatever the batch; the truth beside them."""
 
 from types import SimpleNamespace
 
