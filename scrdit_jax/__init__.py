@@ -25,6 +25,7 @@ __all__ = [
     "pretrained",
     "sample",
     "settings",
+    "simulate",
     "train",
     "verify",
 ]

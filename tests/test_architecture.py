@@ -20,7 +20,7 @@ LAYERS = [
     {"attention", "checkpoint", "families", "privacy", "provenance"},
     {"evaluation"},
     {"training", "generation"},
-    {"importing"},
+    {"importing", "simulation"},
     {"benchmarking", "info"},
     {"api", "pl"},
     {"cli"},

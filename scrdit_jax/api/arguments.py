@@ -72,6 +72,13 @@ def _conditions(name: str, value: Any) -> Any:
     return {text(f"a column of {name}", column): text(f"{name}[{column!r}]", each) for column, each in value.items()}
 
 
+def _proportions(name: str, value: Any) -> Any:
+    require(isinstance(value, Mapping) and len(value) > 0, name, value, "{cell type: share}")
+    shares = {text(f"a type of {name}", each): SHARES(f"{name}[{each!r}]", share) for each, share in value.items()}
+    require(sum(shares.values()) > 0, name, value, "shares of which one is above 0")
+    return shares
+
+
 def _cell_types(name: str, value: Any) -> Any:
     return (text(name, value),) if isinstance(value, str) else texts(name, value)
 
@@ -97,6 +104,7 @@ def _address(name: str, value: Any) -> Any:
 
 
 MOST_PROCESSES = 1_000_000
+SHARES = Real(0, 1e9)
 RULES: Mapping[str, Rule] = {
     "ax": _axes,
     "basis": text,
@@ -131,6 +139,7 @@ RULES: Mapping[str, Rule] = {
     "preset": _preset,
     "process_id": Whole(0, MOST_PROCESSES - 1),
     "processes": Whole(1, MOST_PROCESSES),
+    "proportions": _proportions,
     "ray": text,
     "real": lambda name, value: _run(name, value) if isinstance(value, Run) else _cells(name, value),
     "repair": _run,

@@ -103,7 +103,7 @@ def sample(
     request, sampling = CellRequest(cells=cells, **wanted), _sampling(options)
     start_jax()
     trained = load(run)
-    quotas = _resolved(request, trained, on_notes)
+    quotas = resolved(request, trained, on_notes)
     return sample_in_memory(trained, SampleRequest.of(trained, quotas, sampling))
 
 
@@ -168,19 +168,19 @@ def generate(
         from ..generation.elastic import fill_with_ray
 
         path = run.path if isinstance(run, Run) else Path(run)
-        quotas = _resolved(request, load(path), on_notes)
+        quotas = resolved(request, load(path), on_notes)
         return fill_with_ray(path, quotas, sampling, out, address=ray, shard_cells=shard_cells)
     process, count = join_processes(coordinator, processes, process_id) if distributed else (0, 1)
     start_jax()
     trained = load(run)
-    quotas = _resolved(request, trained, on_notes if process == 0 else None)
+    quotas = resolved(request, trained, on_notes if process == 0 else None)
     if out.suffix in SUFFIXES:
         return fill.fill_file(trained, quotas, sampling, out)
     sharing = Sharing(process=process, processes=count, shard_cells=shard_cells)
     return fill.fill(trained, quotas, sampling, out, sharing)
 
 
-def _resolved(request: CellRequest, trained: Trained, on_notes: OnNotes | None) -> Quotas:
+def resolved(request: CellRequest, trained: Trained, on_notes: OnNotes | None) -> Quotas:
     """Quotas of a request, after saying what of it the training cells do not have."""
     quotas = resolve(request, trained.conditions)
     if on_notes is not None and (notes := notes_on(trained, quotas)):

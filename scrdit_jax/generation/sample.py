@@ -29,7 +29,7 @@ def sample(trained: Trained, request: SampleRequest, *, progress: bool = True) -
     Observed conditions are categories in obs, counts are a layer.
     """
     provenance = request.provenance(trained)
-    _require_memory(request.cells, len(models_of(trained)[0].metadata.genes))
+    require_memory(request.cells, len(models_of(trained)[0].metadata.genes))
     sampler, blocks = make_sampler(trained, request), []
     with (
         ThreadPoolExecutor(usable_cores(), thread_name_prefix="packer") as packers,
@@ -47,9 +47,9 @@ def sample(trained: Trained, request: SampleRequest, *, progress: bool = True) -
     return synthetic
 
 
-def _require_memory(cells: int, genes: int) -> None:
-    """BadConfig, naming the most, where the cells cannot lie in memory however sparse they are."""
-    each, free = BYTES_A_CELL + BYTES_A_GENE * genes, free_host_memory()
+def require_memory(cells: int, genes: int, *, copies: int = 1) -> None:
+    """BadConfig, naming the most, where the cells, in so many copies, cannot lie in memory however sparse they are."""
+    each, free = BYTES_A_CELL + copies * BYTES_A_GENE * genes, free_host_memory()
     if cells * each > free:
         raise BadConfig(
             f"{cells:,} cells of {genes:,} genes take {cells * each / 1e9:,.0f} GB or more in memory, of which "
