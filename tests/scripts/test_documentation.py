@@ -91,7 +91,7 @@ def test_functions_and_their_keywords_exist(page):
         lines = [line for line in block.splitlines() if not line.startswith("!")]
         for node in ast.walk(ast.parse(textwrap.dedent("\n".join(lines)))):
             text = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-            if not text.startswith("scrdit."):
+            if not re.fullmatch(r"scrdit(\.\w+)+", text):
                 continue
             function = scrdit_jax
             for name in text.split(".")[1:]:
