@@ -76,16 +76,17 @@ def embedding(
     if basis not in BASES:
         raise BadConfig(f"basis is {shown(basis)}; it must be one of {', '.join(BASES)}")
     pools, types = _pools(real, synthetic, seed=seed, max_cells=max_cells, color=color)
-    pcs = np.concatenate(metrics.joint_pcs(pools.real, pools.synthetic, seed=seed))
-    if basis == "umap":
-        points = optional("umap", extra="workflow").UMAP(random_state=seed, n_jobs=1).fit_transform(pcs)
+    if basis == "tsne":
+        points = plots.embed(pools.real, pools.synthetic, seed=seed)
     else:
-        points = plots.tsne_points(pcs, seed=seed) if basis == "tsne" else pcs[:, :2]
+        points = np.concatenate(metrics.joint_pcs(pools.real, pools.synthetic, seed=seed))
+        points = _umap(points, seed) if basis == "umap" else points[:, :2]
+    is_real = np.arange(len(points)) < len(pools.real)
     ax = _axes(ax, width=5.2 if types is None else 6.8, height=5.0)
     if types is None:
-        plots.draw_sides(ax, points, len(pools.real), seed=seed)
+        plots.draw_sides(ax, points, is_real, seed=seed)
     else:
-        plots.draw_types(ax, points, types)
+        plots.draw_types(ax, points, is_real, types)
     ax.set_title(BASES[basis] + ("" if types is None else f", {color} of the real cells"))
     return ax
 
@@ -222,6 +223,10 @@ def _pools(
         raise BadInput(f"the real cells have no column {color!r}; their columns: {there}")
     pools = draw_pools(cells.held_out, cells.synthetic, seed=seed, max_cells=max_cells)
     return pools, None if color is None else cells.held_out.obs[color].astype(str).to_numpy()[pools.real_rows]
+
+
+def _umap(pcs: np.ndarray, seed: int) -> np.ndarray:
+    return optional("umap", extra="workflow").UMAP(random_state=seed, n_jobs=1).fit_transform(pcs)
 
 
 def _axes(ax: Axes | None, *, width: float, height: float) -> Axes:

@@ -21,33 +21,12 @@ TYPE_COLOURS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77"
 DOTS_PER_INCH = 150
 SMALLEST_PICTURE = 5
 TSNE_ITERATIONS = 500
+MOST_EMBEDDED = 1000
 
 
-def tsne(
-    real: np.ndarray,
-    synthetic: np.ndarray,
-    *,
-    cell_types: Sequence[str] | None = None,
-    seed: int = 0,
-    max_cells: int = 1000,
-) -> bytes:
-    """t-SNE of the joint principal components; with `cell_types` of the real cells, a second panel shows those.
-
-    The first `max_cells` of either side. The nine most frequent types have colours, the rest are grey.
-    """
-    real, synthetic = real[:max_cells], synthetic[:max_cells]
-    points = tsne_points(np.concatenate(metrics.joint_pcs(real, synthetic, seed=seed)), seed=seed)
-    panels = 1 if cell_types is None else 2
-    figure, axes = blank_figure(1, panels, width=5.2 * panels + (1.6 if panels == 2 else 0), height=5.0)
-    draw_sides(axes[0], points, len(real), seed=seed)
-    axes[0].set_title("t-SNE of both together")
-    if cell_types is not None:
-        draw_types(axes[1], points, np.asarray(cell_types[:max_cells], dtype=str))
-    return to_png(figure)
-
-
-def tsne_points(pcs: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    """t-SNE (cell, 2) of principal components (cell, component)."""
+def embed(real: np.ndarray, synthetic: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """t-SNE of the joint principal components, (cell, 2), real cells first."""
+    pcs = np.concatenate(metrics.joint_pcs(real, synthetic, seed=seed))
     perplexity = min(30.0, (len(pcs) - 1) / 3)
     embedding = optional("sklearn.manifold").TSNE(
         perplexity=perplexity, random_state=seed, init="pca", max_iter=TSNE_ITERATIONS
@@ -56,20 +35,45 @@ def tsne_points(pcs: np.ndarray, *, seed: int = 0) -> np.ndarray:
         return embedding.fit_transform(pcs)
 
 
-def draw_sides(axis: Axes, points: np.ndarray, real: int, *, seed: int = 0) -> None:
-    """Points (cell, 2) of an embedding, of which the first `real` are of real cells, in the colours of the sides."""
+def tsne(
+    real: np.ndarray,
+    synthetic: np.ndarray,
+    *,
+    cell_types: Sequence[str] | None = None,
+    seed: int = 0,
+    max_cells: int = MOST_EMBEDDED,
+    points: np.ndarray | None = None,
+) -> bytes:
+    """`embed`, or its `points`; with `cell_types` of the real cells, a second panel shows those.
+
+    The first `max_cells` of either side. The nine most frequent types have colours, the rest are grey.
+    """
+    real, synthetic = real[:max_cells], synthetic[:max_cells]
+    points = embed(real, synthetic, seed=seed) if points is None else points
+    is_real = np.arange(len(points)) < len(real)
+    panels = 1 if cell_types is None else 2
+    figure, axes = blank_figure(1, panels, width=5.2 * panels + (1.6 if panels == 2 else 0), height=5.0)
+    draw_sides(axes[0], points, is_real, seed=seed)
+    axes[0].set_title("t-SNE of both together")
+    if cell_types is not None:
+        draw_types(axes[1], points, is_real, np.asarray(cell_types[:max_cells], dtype=str))
+    return to_png(figure)
+
+
+def draw_sides(axis: Axes, points: np.ndarray, is_real: np.ndarray, *, seed: int = 0) -> None:
+    """Points (cell, 2) of an embedding in the colours of the two sides."""
     order = np.random.default_rng(seed).permutation(len(points))  # so that neither side hides the other
-    colours = np.where(np.arange(len(points)) < real, REAL, SYNTHETIC)
+    colours = np.where(is_real, REAL, SYNTHETIC)
     axis.scatter(*points[order].T, s=_dot_size(points), c=colours[order], alpha=0.6, linewidths=0)
-    for colour, label in ((REAL, f"real ({real:,})"), (SYNTHETIC, f"synthetic ({len(points) - real:,})")):
-        axis.scatter([], [], s=40, c=colour, label=label, linewidths=0)
+    for colour, label, side in ((REAL, "real", is_real), (SYNTHETIC, "synthetic", ~is_real)):
+        axis.scatter([], [], s=40, c=colour, label=f"{label} ({side.sum():,})", linewidths=0)
     axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, frameon=False, handletextpad=0.2)
     _as_map(axis)
 
 
-def draw_types(axis: Axes, points: np.ndarray, types: np.ndarray) -> None:
-    """The same, the real cells, which come first, in the colours of their `types` (real cell,)."""
-    is_real, size = np.arange(len(points)) < len(types), _dot_size(points)
+def draw_types(axis: Axes, points: np.ndarray, is_real: np.ndarray, types: np.ndarray) -> None:
+    """The same, the real cells in the colours of their `types` (real cell,)."""
+    size = _dot_size(points)
     axis.scatter(*points[~is_real].T, s=size, c="#E6E6E6", linewidths=0, label="synthetic")
     names, counts = np.unique(types, return_counts=True)
     names = names[np.argsort(-counts, kind="stable")]
