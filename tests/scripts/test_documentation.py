@@ -8,6 +8,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+import yaml
 
 import scrdit_jax
 from scrdit_jax import errors, pl
@@ -23,7 +24,8 @@ def code_of(page):
     """What stands as code on a page: lines of blocks, long ones joined, and what is between backticks."""
     text = page.read_text()
     blocks = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    spans = re.findall(r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    spans = [" ".join(span.split()) for span in spans]
     return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()] + spans
 
 
@@ -112,3 +114,13 @@ def test_links_between_pages_lead_somewhere():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_entry_for_scverse_is_of_this_version_and_whole():
+    entry = yaml.safe_load((ROOT / "scripts/ecosystem/meta.yaml").read_text())
+    # What the schema of scverse/ecosystem-packages requires.
+    links = {"project_home", "documentation_home", "contact"}
+    assert links | {"name", "description", "install", "license", "tags", "version"} <= set(entry)
+    assert entry["version"] == scrdit_jax.__version__
+    assert (ROOT / entry["test_command"]).is_file()
+    assert len(set(entry["tags"])) == len(entry["tags"])
