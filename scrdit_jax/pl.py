@@ -112,7 +112,8 @@ def gene_means(
     """
     pools, _ = _pools(real, synthetic, seed=seed, max_cells=max_cells)
     ax = _axes(ax, width=4.8, height=4.7)
-    plots.draw_agreement(ax, *map(metrics.gene_means, (pools.real, pools.synthetic)), "Mean of each gene")
+    real_means, synthetic_means = map(metrics.gene_means, (pools.real, pools.synthetic))
+    plots.draw_agreement(ax, real_means, synthetic_means, "Mean of each gene")
     return ax
 
 
@@ -137,8 +138,8 @@ def zero_fractions(
     """
     pools, _ = _pools(real, synthetic, seed=seed, max_cells=max_cells)
     ax = _axes(ax, width=4.8, height=4.7)
-    sides = map(metrics.zero_fraction_per_gene, (pools.real, pools.synthetic))
-    plots.draw_agreement(ax, *sides, "Zero fraction of each gene")
+    real_zeros, synthetic_zeros = map(metrics.zero_fraction_per_gene, (pools.real, pools.synthetic))
+    plots.draw_agreement(ax, real_zeros, synthetic_zeros, "Zero fraction of each gene")
     return ax
 
 
@@ -163,8 +164,8 @@ def library_sizes(
     """
     pools, _ = _pools(real, synthetic, seed=seed, max_cells=max_cells)
     ax = _axes(ax, width=4.8, height=4.0)
-    sides = map(metrics.library_sizes, (pools.real, pools.synthetic))
-    plots.draw_histograms(ax, *sides, "sum of log values of a cell")
+    real_sums, synthetic_sums = map(metrics.library_sizes, (pools.real, pools.synthetic))
+    plots.draw_histograms(ax, real_sums, synthetic_sums, "sum of log values of a cell")
     return ax
 
 

@@ -30,9 +30,9 @@ def hidden() -> bool | None:
 
 def bar_type() -> type[text_bar]:
     """The kind of bar for where this process runs."""
-    kind = text_bar
+    kind: Any = text_bar
     if in_notebook() and importlib.util.find_spec("ipywidgets") is not None:
-        from tqdm.notebook import tqdm as kind
+        kind = importlib.import_module("tqdm.notebook").tqdm
 
     class Bar(kind):
         def __init__(self, *args: Any, disable: bool | None = None, **options: Any) -> None:
