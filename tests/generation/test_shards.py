@@ -318,7 +318,7 @@ def killed_until_done(run, out, kills, *, cells, options, seed):
     chance = random.Random(seed)
     for kill in range(kills):
         process = start(run, out, cells=cells, options=options)
-        there, patience = len(list(out.glob("shards/*.json"))), time.monotonic() + 60
+        there, patience = len(list(out.glob("shards/*.json"))), time.monotonic() + 300
         # Every third dies at any moment from its start on; the others after one more shard at least.
         if kill % 3:
             while len(list(out.glob("shards/*.json"))) == there and process.poll() is None:
