@@ -90,16 +90,7 @@ def test_zeros_beside_those_of_real_genes():
 
 def test_pictures_and_tables_of_few_numbers():
     found = differential.score(np.array([1e-6, 0.5]), np.full(2, 0.6), np.ones(2))
-    rows = [
-        {
-            "test": test,
-            "seed": 0,
-            "cells": size,
-            **differential.score(np.array([1e-6, 0.5]), np.full(2, 0.6), np.ones(2)),
-        }
-        for test in differential.TESTS
-        for size in (50, 100)
-    ]
+    rows = [{"test": test, "seed": 0, "cells": size, **found} for test in differential.TESTS for size in (50, 100)]
     p = {"none": {test: np.linspace(0.01, 1, 50) for test in differential.TESTS}}
     random = np.random.default_rng(0)
     points = {way: random.random((30, 2)) for way in ("one way", "other")}
