@@ -43,7 +43,9 @@ def wrong_commands(code):
                 wrong.append(f"scrdit {name}")
                 continue
             wrong += [
-                f"scrdit {name} {o}" for o in re.findall(r"(?<!\S)--[a-z][a-z0-9-]*", rest) if o not in options_of(known)
+                f"scrdit {name} {o}"
+                for o in re.findall(r"(?<!\S)--[a-z][a-z0-9-]*", rest)
+                if o not in options_of(known)
             ]
         wrong += [option for option in re.findall(r"^--[a-z][a-z0-9-]*", line) if option not in every]
     return wrong
