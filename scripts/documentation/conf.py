@@ -39,13 +39,15 @@ html_theme_options = {
     "path_to_docs": "scripts/documentation",
 }
 
-# Tutorials run in a folder of their own, which is removed; what they print to stderr is a warning of some library.
+# Tutorials run in a folder of their own, which is removed. What the notebook itself prints to stderr is a warning of some
+# library; what commands print there goes to stdout.
 nb_execution_mode = os.environ.get("SCRDIT_DOCS_EXECUTION", "force")
 nb_execution_in_temp = True
 nb_execution_timeout = -1
 nb_execution_raise_on_error = True
 nb_merge_streams = True
-os.environ.setdefault("TQDM_DISABLE", "1")  # bars are for those who wait
+nb_output_stderr = "remove"
+os.environ |= {"TQDM_DISABLE": "1", "NO_COLOR": "1"}  # bars are for those who wait, escapes for terminals
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 autodoc_member_order = "bysource"
