@@ -39,7 +39,7 @@ html_theme_options = {
     "path_to_docs": "scripts/documentation",
 }
 
-# Tutorials run in a folder of their own, which is removed. What the notebook itself prints to stderr is a warning of some
+# Tutorials run in a folder of their own, which is removed. What a notebook prints to stderr is a warning of some
 # library; what commands print there goes to stdout.
 nb_execution_mode = os.environ.get("SCRDIT_DOCS_EXECUTION", "force")
 nb_execution_in_temp = True
