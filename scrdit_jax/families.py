@@ -19,9 +19,9 @@ from . import strict_json
 from .checkpoint import FAMILY, Model, Run, load_model
 from .conditioning.table import ConditionTable
 from .conditioning.variables import Variable
-from .errors import RunMismatch
+from .errors import BadInput, RunMismatch
 from .io.atomic import atomic_write
-from .paths import readable_path
+from .paths import readable_path, usable_name
 from .records import checked
 
 FORMAT = 2
@@ -55,10 +55,10 @@ class FamilyFolder:
                 raise ValueError(f"format {values['format']}, not 1 to {FORMAT}")
             found = checked(cls(str(values["column"]), dict(values["members"]), dict(values["left_out"])))
             folders = found.members.values()
-            if not folders or any(Path(each).name != each or each in ("", "..") for each in folders):
+            if not folders or any(usable_name(each).name != each for each in folders):
                 raise ValueError("it has no members, or some outside the folder")
             return found
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (BadInput, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunMismatch(
                 f"{path / FAMILY} is unreadable ({' '.join(str(error).split())[:90]}); train again into another folder"
             ) from None

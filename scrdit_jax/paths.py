@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import BadInput, OutputExists
@@ -62,6 +63,20 @@ def readable_path(path: Path | str) -> Path:
     if _of_the_system(path):
         raise BadInput(f"{path} belongs to the system, and is no file of data; give a file or a folder of your own")
     return path
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files in a folder, at any depth; BadInput for what is no ordinary file, or a link to a folder, which may go
+    round."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            path = folder / entry.name
+            if not entry.is_dir():
+                yield path if entry.is_file() else readable_path(path)
+            elif entry.is_symlink():
+                raise BadInput(f"{path} is a link to a folder; copy it with the files in it")
+            else:
+                yield from files_below(path)
 
 
 def writable_path(path: Path | str) -> Path:

@@ -95,6 +95,10 @@ def test_a_family_of_format_1(tmp_path):
     (tmp_path / "family.json").write_text(json.dumps({**OLD["family"], "format": 3}))
     with pytest.raises(RunMismatch, match="format 3, not 1 to 2"):
         FamilyFolder.read(tmp_path)
+    for folder in ("ä" * 200, "a/b", "..", "", "a\0b"):
+        (tmp_path / "family.json").write_text(json.dumps({**OLD["family"], "members": {"B cells": folder}}))
+        with pytest.raises(RunMismatch, match=r"family\.json is unreadable"):
+            FamilyFolder.read(tmp_path)
 
 
 def test_a_checkpoint_of_format_1_gives_the_same_model(tiny_run, tmp_path):

@@ -16,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from .. import strict_json
 from ..conditioning.table import ConditionTable
 from ..config import RunConfig
 from ..data.metadata import DatasetMetadata, has_derived_categories
@@ -23,6 +24,7 @@ from ..data.saved_conditions import arrays_of, conditions_of, conditions_of_form
 from ..errors import BadConfig, BadInput, RunMismatch, writing
 from ..io.atomic import require_space
 from ..io.signals import HeldSignals
+from ..paths import files_below
 from ..privacy import PrivacyRecord
 from .model import Model, arrays_digest
 from .run import Run
@@ -61,7 +63,13 @@ class Checkpoints:
             create=False,
             multiprocessing_options=alone if jax.process_count() > 1 else ocp.options.MultiprocessingOptions(),
         )
-        self._manager = ocp.CheckpointManager(run.checkpoints_path.resolve(), options=options)
+        try:
+            self._manager = ocp.CheckpointManager(run.checkpoints_path.resolve(), options=options)
+        except (ValueError, TypeError, AttributeError) as error:  # of a score, which it reads at once
+            raise RunMismatch(
+                f"a score of the checkpoints in {run.checkpoints_path} cannot be read ({str(error)[:100]}); delete "
+                f"{_without_score(run.checkpoints_path)}"
+            ) from None
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -212,6 +220,8 @@ class Checkpoints:
         if step is None:
             raise RunMismatch(f"{self.run.path} has no checkpoint yet; run 'scrdit train' with the same settings first")
         try:
+            for _ in files_below(self.run.checkpoints_path / str(step)):
+                pass  # orbax would wait for a pipe
             with _late_reads_ignored():
                 return self._manager.restore(step, args=args)
         except Exception as error:
@@ -239,7 +249,7 @@ class _LateReadsIgnored:
 
     def __call__(self, unraisable: Any) -> None:
         """Report what has nothing to do with it."""
-        if str(unraisable.exc_value) != "Event loop is closed":
+        if not str(unraisable.exc_value).startswith(("Event loop is closed", "Encountered error while reading array")):
             self.otherwise(unraisable)
 
 
@@ -250,6 +260,17 @@ def _of_this_process(state: Any) -> Any:
 
 def _privacy_of(record: Mapping[str, Any]) -> PrivacyRecord | None:
     return PrivacyRecord.from_dict(record["privacy"]) if "privacy" in record else None
+
+
+def _without_score(checkpoints: Path) -> str:
+    """The checkpoints whose scores are no JSON."""
+    found = []
+    for score in sorted(checkpoints.glob("*/metrics/metrics")):
+        try:
+            dict(strict_json.read(score))
+        except (OSError, ValueError, TypeError):
+            found.append(str(score.parents[1]))
+    return " and ".join(found) or "the folder of the newest step"
 
 
 def _best(metrics: Mapping[str, float], *, name: str) -> float:

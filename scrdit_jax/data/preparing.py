@@ -19,6 +19,7 @@ from ..config import DataConfig, GeneGroups
 from ..errors import BadConfig, BadInput, OutputExists
 from ..io.backed import BackedMatrix, Cells, make_cells, rows_of
 from ..io.checking import check_cells, row_blocks
+from ..io.hdf5 import open_hdf5
 from ..io.writing import check_suffix, write_cells
 from ..registry import DERIVED
 from .chosen_genes import fit_chosen_genes
@@ -219,5 +220,5 @@ def _holds_prepared(path: Path) -> bool:
         return (path / "uns" / METADATA_KEY).exists()
     if not h5py.is_hdf5(path):
         return False
-    with h5py.File(path) as file:
+    with open_hdf5(path) as file:
         return f"uns/{METADATA_KEY}" in file

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from anndata import AnnData
 from scipy.sparse.linalg import svds
+from threadpoolctl import threadpool_limits
 
 from ..checkpoint import Model
 from ..conditioning.request import CellRequest, resolve
@@ -172,7 +173,9 @@ def _distance(real: np.ndarray, synthetic: np.ndarray) -> float:
     both = np.concatenate([real, synthetic]).astype(np.float32)
     both -= both.mean(axis=0)
     components = min(COMPONENTS, min(both.shape) - 1)
-    # A start of its own, so that the result is the same each time.
-    left, sizes, _ = svds(both, components, v0=np.ones(min(both.shape), np.float32))
+    # A start of its own, so that the result is the same each time. Threads would wait for each other at each of
+    # thousands of small products, for minutes where other work is going on.
+    with threadpool_limits(1):
+        left, sizes, _ = svds(both, components, v0=np.ones(min(both.shape), np.float32))
     places = left * sizes
     return gaussian_mmd(places[: len(real)], places[len(real) :])

@@ -1,4 +1,5 @@
-"""New HDF5 files. HDF5 never sees a disk fail or a signal come: it would be left in a state that it can crash from."""
+"""HDF5 files, read and new. HDF5 never sees a disk fail or a signal come while it writes, nor texts that are damaged:
+it would be left in a state that it can crash from."""
 
 from __future__ import annotations
 
@@ -12,9 +13,16 @@ from typing import Any
 import h5py
 
 from .signals import HeldSignals
+from .trial import require_readable_texts
 
 # What a file in memory grows by.
 GROWTH = 16 << 20
+
+
+def open_hdf5(path: Path, **options: Any) -> h5py.File:
+    """A file to be read; `options` are h5py's. BadInput where HDF5 would go down by it."""
+    require_readable_texts(path)
+    return h5py.File(path, **options)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import h5py
 from anndata import AnnData
 
 from ..errors import BadInput
@@ -18,6 +17,7 @@ from ..registry import READERS
 from .backed import BackedCells
 from .checking import check_cells
 from .damage import reading
+from .hdf5 import open_hdf5
 from .readers._anndata_store import part_of
 from .readers._reader import Reader
 from .readers.zarr import open_store
@@ -81,10 +81,11 @@ def open_cells(path: Path) -> BackedCells | None:
 def read_part(path: Path, name: str) -> Any | None:
     """What an .h5ad or .zarr stores as `name` ("uns/scrdit"), without the rest; None where there is nothing of that
     name, BadInput where it cannot be read."""
-    with reading(readable_path(path)):
+    ignored = warnings.catch_warnings(action="ignore", category=UserWarning)  # of what lies beside it
+    with ignored, reading(readable_path(path)):
         if path.is_dir():
             return part_of(open_store(path), name, path)
-        with h5py.File(path) as file:
+        with open_hdf5(path) as file:
             return part_of(file, name, path)
 
 

@@ -189,7 +189,7 @@ def _means(metrics: list[Metrics]) -> tuple[float | None, float]:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON lines of a file that have a step, none where it is not there; a line cut short is passed over."""
     lines = []
-    for text in path.read_text().splitlines() if path.exists() else ():
+    for text in path.read_text("utf-8", errors="replace").splitlines() if path.exists() else ():
         try:
             line = json.loads(text)
             line["step"] + 0

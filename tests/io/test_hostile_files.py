@@ -59,6 +59,7 @@ def outcome_of(action):
     return None
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # users would see it, between or instead of our lines
 @pytest.mark.parametrize("name", FILES)
 def test_a_hostile_file_is_read_or_refused_in_one_line(name, tmp_path, config):
     make, expected = FILES[name]

@@ -1,3 +1,5 @@
+import logging
+
 import anndata
 import numpy as np
 import pytest
@@ -88,3 +90,12 @@ def test_a_wrong_value_on_the_disk_is_named(value, what, tiny_cells, tiny_config
     cells.write_h5ad(tmp_path / "bad.h5ad")
     with pytest.raises(BadInput, match=f"cell37.*GENE5.*{what}"):
         prepare(tmp_path / "bad.h5ad", preset=tiny_config, stream=True)
+
+
+def test_what_zarr_could_not_read_is_told_once(caplog):
+    """Where several parts of a group cannot be read, asyncio tells of all but one when they are collected."""
+    asyncio = logging.getLogger("asyncio")
+    asyncio.error("Task exception was never retrieved\nfuture: <Task coro=<get() at /lib/zarr/core/group.py:3503>>")
+    asyncio.error("Task exception was never retrieved\nfuture: <Task coro=<other() at /lib/other.py:1>>")
+    assert len(caplog.messages) == 1
+    assert "other.py" in caplog.messages[0]

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import sys
 import time
@@ -14,6 +15,7 @@ from scrdit_jax.checkpoint import Checkpoints, load_model
 from scrdit_jax.errors import DiskFull, Diverged, OutputExists, RunMismatch
 from scrdit_jax.networks.dit import DiT
 from scrdit_jax.training.loop import TrainingOptions, train
+from scrdit_jax.training.metric_logger import read_lines
 from scrdit_jax.training.state import initial_state
 
 
@@ -107,17 +109,54 @@ def test_a_damaged_checkpoint_is_named(tiny_run, tmp_path):
         load_model(tmp_path / "run")
 
 
+def test_a_pipe_in_a_checkpoint_is_not_waited_for(tiny_run, tmp_path):
+    shutil.copytree(tiny_run.path, tmp_path / "run")
+    described = tmp_path / "run/checkpoints/12/ema/_METADATA"
+    described.unlink()
+    os.mkfifo(described)
+    with pytest.raises(RunMismatch, match=r"cannot be read \(.*_METADATA is a named pipe"):
+        load_model(tmp_path / "run")
+
+
+def test_a_damaged_score_is_named_with_its_checkpoint(tiny_run, tmp_path):
+    shutil.copytree(tiny_run.path, tmp_path / "run")
+    score = tmp_path / "run/checkpoints/12/metrics/metrics"
+    score.parent.mkdir(exist_ok=True)
+    for damage in (b"{", b"\xad\xbd", b""):
+        score.write_bytes(damage)
+        with pytest.raises(
+            RunMismatch, match=r"a score of the checkpoints .* cannot be read .*; delete .*checkpoints/12$"
+        ):
+            load_model(tmp_path / "run")
+
+
+def test_lines_that_are_no_text_are_passed_over(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"step\xbd": 2}\n{"step": 3}\n')
+    assert [line["step"] for line in read_lines(tmp_path / "metrics.jsonl")] == [1, 3]
+
+
+class Fails:
+    def close(self):
+        """For the name alone: what is called is the destructor."""
+
+    def __del__(self):
+        raise ValueError("in a destructor")
+
+
 def test_reads_that_end_after_the_first_that_failed_say_nothing(tiny_run, tmp_path, monkeypatch):
     shutil.copytree(tiny_run.path, tmp_path / "run")
     for part in (tmp_path / "run/checkpoints/12/ema").rglob("d/*"):
         part.unlink()
     said = []
-    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: said.append(str(unraisable.exc_value)))
     for _ in range(10):
         with pytest.raises(RunMismatch, match=r"checkpoint 12 .* cannot be read"):
             load_model(tmp_path / "run")
     time.sleep(0.2)
     assert said == []
+    # What else nobody can catch is reported as before.
+    Fails().close()
+    assert said == ["in a destructor"]
 
 
 def test_a_full_disk_is_found_before_a_checkpoint_is_begun(prepared, tiny_config, tmp_path, monkeypatch):

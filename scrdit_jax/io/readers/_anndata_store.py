@@ -129,6 +129,8 @@ def _table(group: Group, name: str, path: Path) -> pd.DataFrame:
         codes = table[column].cat.codes
         if codes.max() >= len(table[column].cat.categories) or codes.min() < -1:
             raise BadInput(f"{path}: {name}[{column!r}] has categories that it does not list; write the file again")
+        if not all(isinstance(category, str | int | float | np.generic) for category in table[column].cat.categories):
+            raise BadInput(f"{path}: {name}[{column!r}] has categories that are no texts or numbers; write it again")
     return table
 
 

@@ -11,13 +11,14 @@ from anndata import AnnData
 
 from ..backed import BackedCells
 from ..damage import foreign
+from ..hdf5 import open_hdf5
 from ..hierarchy import require_readable
 from ._anndata_store import backed_cells_of, bytes_of, cells_of
 from ._reader import Reader, has_suffix
 
 
 def _read(path: Path) -> AnnData:
-    with h5py.File(path) as file, foreign():
+    with open_hdf5(path) as file, foreign():
         # Files from before anndata 0.7 keep obs as one structured array, which only read_h5ad knows.
         legacy = isinstance(file.get("obs"), h5py.Dataset)
         if not legacy:
@@ -29,14 +30,14 @@ def _read(path: Path) -> AnnData:
 def _open(path: Path) -> BackedCells | None:
     # Without a cache of its own HDF5 reads what is asked for, and not whole chunks.
     with contextlib.ExitStack() as closing:
-        cells = backed_cells_of(closing.enter_context(h5py.File(path, rdcc_nbytes=0)), path)
+        cells = backed_cells_of(closing.enter_context(open_hdf5(path, rdcc_nbytes=0)), path)
         if cells is not None:
             closing.pop_all()  # the cells' matrix is read from it
     return cells
 
 
 def _bytes_in_memory(path: Path) -> int:
-    with h5py.File(path) as file:
+    with open_hdf5(path) as file:
         return bytes_of(file)
 
 

@@ -51,7 +51,9 @@ def _read(path: Path) -> AnnData:
         )
     columns = header[len(header) - values.shape[1] :]
     _refuse_words(values, rows, columns, path)
-    return AnnData(values.to_numpy(np.float32), obs=pd.DataFrame(index=list(rows)), var=pd.DataFrame(index=columns))
+    with np.errstate(over="ignore"):  # infinite then, which is refused with the cell's name
+        matrix = values.to_numpy(np.float32)
+    return AnnData(matrix, obs=pd.DataFrame(index=list(rows)), var=pd.DataFrame(index=columns))
 
 
 def _checked_first_line(path: Path) -> str:

@@ -13,6 +13,7 @@ from ...errors import BadInput
 from ..backed import StoredRows
 from ..checking import listed
 from ..damage import foreign
+from ..hdf5 import open_hdf5
 from ..hierarchy import require_readable, two_counts
 from ..rows import require_parts
 from ._reader import Reader, has_suffix
@@ -20,7 +21,7 @@ from ._tenx import assemble
 
 
 def _read(path: Path) -> AnnData:
-    with h5py.File(path) as file, foreign():
+    with open_hdf5(path) as file, foreign():
         require_readable(file, path)
         if "matrix" in file:
             return _version_3(file["matrix"], path)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
 from pathlib import Path
 
@@ -11,10 +13,14 @@ from anndata import AnnData
 
 from ... import strict_json
 from ...errors import BadInput
+from ...paths import files_below
 from ..backed import BackedCells
 from ..damage import foreign
 from ._anndata_store import backed_cells_of, bytes_of, cells_of
 from ._reader import Reader
+
+# zarr reads the parts of a group at once. Where one cannot be read we say so; of the others asyncio would tell later.
+logging.getLogger("asyncio").addFilter(lambda record: os.path.join("zarr", "core") not in record.getMessage())
 
 METADATA = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
 PICKLE_CODEC = re.compile(r'"(?:id|name)": "(?:numcodecs\.)?pickle"')
@@ -27,7 +33,7 @@ def _sniff(path: Path) -> bool:
 def open_store(path: Path) -> zarr.Group:
     """The group at `path`, to read. BadInput for a store that is no plain folder of files, or with an array that names
     a codec that unpickles: zarr would open it."""
-    for metadata in (file for name in METADATA for file in path.rglob(name)):
+    for metadata in (file for file in files_below(path) if file.name in METADATA):
         if PICKLE_CODEC.search(json.dumps(strict_json.read(metadata))):
             raise BadInput(f"{metadata} asks for pickled objects, which are never opened; write it again with anndata")
     with foreign():

@@ -1,6 +1,7 @@
 """What only HDF5 or only zarr can have."""
 
 import json
+import os
 import shutil
 import struct
 
@@ -89,6 +90,34 @@ def hdf5_with_external_storage(folder):
         del file["X"]
         data = file.create_dataset("X", (CELLS, GENES), "f4", external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)])
         data.attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+    return path
+
+
+@case("no texts or numbers")
+def hdf5_whose_categories_are_bytes(folder):
+    path = h5ad(folder)
+    with h5py.File(path, "a") as file:
+        column = file["obs/cell_type"]
+        del column["categories"]
+        column.create_dataset("categories", data=["A", "B"], dtype=h5py.string_dtype())
+        column["categories"].attrs.update({"encoding-type": "array", "encoding-version": "0.2.0"})
+    return path
+
+
+@case("named pipe")
+def zarr_with_a_pipe_for_a_chunk(folder):
+    path = zarr_store(folder)
+    chunk = next(file for file in sorted((path / "obs").rglob("*")) if file.is_file() and file.name in ("0", "0.0"))
+    chunk.unlink()
+    os.mkfifo(chunk)
+    return path
+
+
+@case("is a link to a folder")
+def zarr_with_a_link_to_a_folder(folder):
+    path = zarr_store(folder)
+    shutil.move(path / "obs", folder / "obs")
+    (path / "obs").symlink_to(folder / "obs")
     return path
 
 

@@ -21,6 +21,7 @@ def text_case(*outcomes, name, content, suffix=".csv"):
     FILES[f"table, {name}"] = (make, outcomes)
 
 
+text_case("is infinite", name="a number beyond float32", content=table().replace(b"\nc3,1", b"\nc3,1e39", 1))
 text_case("cells.csv", name="empty", content=b"")
 text_case("cells.csv", name="bytes", content=bytes(range(256)) * 40)
 text_case("cells.csv", name="NULs", content=b"\0" * 5000)
