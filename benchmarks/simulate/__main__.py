@@ -5,11 +5,14 @@
 Differential expression (scanpy's tests of cells; tests of pseudobulks, PyDESeq2 among them): power against fold change
 and cells, false discoveries, p values where nothing is planted. A batch effect: before and after Harmony. Doublets:
 Scrublet. Zeros: against genes of real cells with the same mean. Needs the extra `simulate`. DIR gets results.json,
-table.md and pictures; ten minutes on two cores.
+table.md and pictures; ten minutes on two cores. Each part is kept in DIR/parts as soon as it is measured, and the same
+command goes on where it was stopped.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +25,22 @@ from benchmarks.commands import as_json, command_line, one_line_errors, write_fi
 from benchmarks.simulate import differential, figures, integration
 from benchmarks.simulate.tables import table
 from scrdit_jax.devices import describe_devices
-from scrdit_jax.errors import BadInput
+from scrdit_jax.errors import BadInput, OutputExists
 from scrdit_jax.extras import optional, versions
+from scrdit_jax.io.atomic import atomic_write
 from scrdit_jax.io.reading import load_cells
 
 LIBRARIES = ("scrdit_jax", "anndata", "numpy", "scipy", "scikit-learn", "scanpy", "pydeseq2", "harmonypy")
-SIZES = (50, 100, 200, 500, 1000)
+SIZES, CALIBRATED = (50, 100, 200, 500, 1000), 500
 DE = {"de_share": 0.2, "log2_fold_change": (0.25, 3.0), "batches": 4}
 # What differs between donors: see `nested`.
 DONORS, BETWEEN_DONORS = 8, 0.3
 BATCHES = {"batches": 3, "batch_strength": 0.75, "batch_depth": 0.3}
 CELLS_TO_INTEGRATE, CELLS_WITH_DOUBLETS, DOUBLETS = 1500, 2000, 0.1
+
+
+# Plain values, and arrays by name.
+Part = tuple[dict[str, Any], dict[str, np.ndarray]]
 
 
 @click.command(context_settings={"max_content_width": 100})
@@ -49,68 +57,92 @@ def main(run: str, data: str, label: str, seeds: int, out: Path) -> None:
         real = load_cells(data)[0]
         if label not in real.obs:
             raise BadInput(f"{data} has no column {label!r} in its obs; give another --label")
-        out.mkdir(parents=True, exist_ok=True)
-        rows, p_null = power_rows(run, seeds)
-        pictures = {"power.png": figures.power_picture(rows)}
-        nested_p = nested(run)
+
+        def part(name: str, make: Callable[[], Part]) -> Part:
+            return kept(out / "parts" / f"{name}.npz", [run, data, label], make)
+
+        seeded = [part(f"differential-{seed}", lambda seed=seed: differential_part(run, seed)) for seed in range(seeds)]
+        donors = part("donors", lambda: donors_part(run))
+        zeros = part("zeros", lambda: zeros_part(run, real))
+        integrated = part("integration", lambda: integration_part(run, real, label))
+        doublets = part("doublets", lambda: doublets_part(run))
+        rows = [row for plain, _ in seeded for row in plain["rows"]]
         panels = {
-            "nothing planted": p_null["none"],
-            "null genes beside planted ones": p_null["beside"],
-            f"nothing planted, {DONORS} donors differ": nested_p,
+            title: {test: np.concatenate([p[f"{kind}/{test}"] for _, p in parts]) for test in differential.TESTS}
+            for title, kind, parts in (
+                ("nothing planted", "none", seeded),
+                ("null genes beside planted ones", "beside", seeded),
+                (f"nothing planted, {DONORS} donors differ", "donors", [donors]),
+            )
         }
-        pictures["calibration.png"] = figures.calibration_picture(panels)
-        zeros, pictures["zeros.png"] = zero_rows(run, real)
-        scores, pictures["integration.png"] = integration_rows(run, real, label)
         results = {
             "command": command_line("benchmarks.simulate"), "device": dict(describe_devices()),
             "versions": versions(LIBRARIES), "differential": rows,
             "calibration": {k: {t: differential.uniformity(p) for t, p in v.items()} for k, v in panels.items()},
-            "donors": {t: int(differential.discoveries(p).sum()) for t, p in nested_p.items()},
-            "zeros": zeros, "integration": scores, "doublets": doublets(run),
+            "donors": donors[0], "zeros": zeros[0], "integration": integrated[0], "doublets": doublets[0],
         }  # fmt: skip
+        pictures = {
+            "power.png": figures.power_picture(rows),
+            "calibration.png": figures.calibration_picture(panels),
+            "zeros.png": zeros_picture(zeros[1]),
+            "integration.png": integration_picture(*integrated),
+        }
         write_files(out, {"results.json": as_json(results), "table.md": table(results), **pictures})
         click.echo(table(results))
 
 
-def power_rows(run: str, seeds: int) -> tuple[list[dict[str, Any]], dict[str, dict[str, np.ndarray]]]:
-    """(scores of each test, seed and size; p values of null genes, by kind and test).
+def kept(path: Path, of: list[str], make: Callable[[], Part]) -> Part:
+    """What `make` gives, made once; OutputExists where the file holds a part `of` something else."""
+    if not path.exists():
+        plain, arrays = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as partial, partial.open("wb") as file:
+            np.savez(file, plain=np.array(json.dumps({"of": of, "plain": plain})), **arrays)
+        click.echo(f"{path.stem} is measured", err=True)
+    with np.load(path, allow_pickle=False) as file:
+        known = json.loads(str(file["plain"]))
+        if known["of"] != of:
+            raise OutputExists(f"{path} is of {' '.join(known['of'])}, not of {' '.join(of)}; give another --out")
+        return known["plain"], {name: file[name] for name in file.files if name != "plain"}
+
+
+def differential_part(run: str, seed: int) -> Part:
+    """Scores of each test and size; p values of null genes, by kind and test.
 
     The first cells of a simulation are a smaller one, with groups and batches of equal size.
     """
-    rows: list[dict[str, Any]] = []
-    p_values: dict[str, dict[str, list[np.ndarray]]] = {
-        kind: {test: [] for test in differential.TESTS} for kind in ("none", "beside")
-    }
-    for seed in range(seeds):
-        most = 2 * max(SIZES)
-        cells = scrdit.simulate(run, most, seed=seed, **DE)
-        null = scrdit.simulate(run, most, seed=seed, groups=2, batches=DE["batches"])
-        truth = cells.var["log2_fold_change"].to_numpy(float)
-        mean = np.asarray(null.layers["counts"].mean(axis=0)).ravel()
-        for size in SIZES:
-            for test in differential.TESTS:
-                p = differential.p_values(cells[: 2 * size], test)
-                rows.append({"test": test, "seed": seed, "cells": size, **differential.score(p, truth, mean)})
-                if size == SIZES[-2]:
-                    p_values["beside"][test].append(p[truth == 0])
-                    p_values["none"][test].append(differential.p_values(null[: 2 * size], test))
-            click.echo(f"differential expression: seed {seed}, {size} cells a group", err=True)
-    return rows, {kind: {t: np.concatenate(p) for t, p in tests.items()} for kind, tests in p_values.items()}
+    most = 2 * max(SIZES)
+    cells = scrdit.simulate(run, most, seed=seed, **DE)
+    null = scrdit.simulate(run, most, seed=seed, groups=2, batches=DE["batches"])
+    truth = cells.var["log2_fold_change"].to_numpy(float)
+    mean = np.asarray(null.layers["counts"].mean(axis=0)).ravel()
+    rows, p_values = [], {}
+    for size in SIZES:
+        for test in differential.TESTS:
+            p = differential.p_values(cells[: 2 * size], test)
+            rows.append({"test": test, "seed": seed, "cells": size, **differential.score(p, truth, mean)})
+            if size == CALIBRATED:
+                p_values[f"beside/{test}"] = p[truth == 0]
+                p_values[f"none/{test}"] = differential.p_values(null[: 2 * size], test)
+    return {"rows": rows}, p_values
 
 
-def nested(run: str) -> dict[str, np.ndarray]:
-    """p values where no gene differs between groups, but donors do, of which each is in one group.
+def donors_part(run: str) -> Part:
+    """Genes found, and p values, where no gene differs between groups, but donors do, of which each is in one group.
 
     Tests of cells take a donor's cells for as many independent ones (Squair et al. 2021).
     """
     cells = scrdit.simulate(run, 4000, groups=2, batches=DONORS, batch_strength=BETWEEN_DONORS)
     donor, group = (cells.obs[name].cat.codes.to_numpy() for name in ("batch", "group"))
     cells = cells[(donor < DONORS // 2) == (group == 0)].copy()
-    return {test: differential.p_values(cells, test) for test in differential.TESTS}
+    p = {test: differential.p_values(cells, test) for test in differential.TESTS}
+    found = {test: int(differential.discoveries(each).sum()) for test, each in p.items()}
+    return found, {f"donors/{test}": each for test, each in p.items()}
 
 
-def zero_rows(run: str, real: AnnData) -> tuple[dict[str, Any], bytes]:
-    """How far off the real cells' relation of zeros and means genes are, by what was planted."""
+def zeros_part(run: str, real: AnnData) -> Part:
+    """How far off the real cells' relation of zeros and means genes are, by what was planted; mean and share of each
+    gene, (2, gene)."""
     cells = 2000
     plain = scrdit.simulate(run, cells)
     changed = scrdit.simulate(run, 2 * cells, de_share=1.0, log2_fold_change=2.0)
@@ -125,11 +157,17 @@ def zero_rows(run: str, real: AnnData) -> tuple[dict[str, Any], bytes]:
         "half as deep": integration.zeros(scrdit.simulate(run, cells, depth_factor=0.5).layers["counts"]),
     }
     off = {name: integration.off_relation(*found, genes) for name, found in panels.items()}
-    return off, figures.zeros_picture(genes, panels)
+    return off, {name: np.stack(found) for name, found in {"real": genes, **panels}.items()}
 
 
-def integration_rows(run: str, real: AnnData, label: str) -> tuple[dict[str, Any], bytes]:
-    """Scores without a batch effect, with one, and after Harmony, of the same cells."""
+def zeros_picture(genes: Mapping[str, np.ndarray]) -> bytes:
+    """Of what `zeros_part` gives."""
+    panels = {name: (found[0], found[1]) for name, found in genes.items()}
+    return figures.zeros_picture(panels.pop("real"), panels)
+
+
+def integration_part(run: str, real: AnnData, label: str) -> Part:
+    """Scores without a batch effect, with one, and after Harmony, of the same cells; t-SNE, batches and types."""
     plain = scrdit.simulate(run, CELLS_TO_INTEGRATE, batches=BATCHES["batches"])
     cells = scrdit.simulate(run, CELLS_TO_INTEGRATE, **BATCHES)
     types, batch = integration.labels_of(real, label, plain.var_names, plain), cells.obs["batch"].to_numpy(str)
@@ -140,14 +178,19 @@ def integration_rows(run: str, real: AnnData, label: str) -> tuple[dict[str, Any
         "after Harmony": integration.harmonised(pcs, batch),
     }
     scores = {name: integration.score(each, batch, types) for name, each in points.items()}
-    embedded = {name: integration.embedded(each) for name, each in points.items()}
-    return scores, figures.integration_picture(embedded, batch, types, scores)
+    return scores, {"batch": batch, "types": types} | {n: integration.embedded(each) for n, each in points.items()}
 
 
-def doublets(run: str) -> dict[str, float]:
-    """How well Scrublet tells planted doublets, of their share."""
+def integration_picture(scores: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Of what `integration_part` gives."""
+    points = {name: arrays[name] for name in scores}
+    return figures.integration_picture(points, arrays["batch"], arrays["types"], scores)
+
+
+def doublets_part(run: str) -> Part:
+    """How well Scrublet tells planted doublets, and their share."""
     cells = scrdit.simulate(run, CELLS_WITH_DOUBLETS, doublets=DOUBLETS)
-    return {"share": DOUBLETS, "auc": integration.doublet_auc(cells, DOUBLETS)}
+    return {"share": DOUBLETS, "auc": integration.doublet_auc(cells, DOUBLETS)}, {}
 
 
 if __name__ == "__main__":

@@ -139,8 +139,9 @@ class Simulation:
             found = np.where(np.isin(labels[:, self.type_place], self.affected), found, -1)
         return found
 
-    def raises(self, job: Job) -> bool:
-        """Whether some gene of a job's cells may be raised."""
+    @property
+    def raises(self) -> bool:
+        """Whether some gene of some cell may be raised."""
         return self.config.raises or self.depth is not None
 
 
@@ -234,7 +235,7 @@ def _sequenced(simulation: Simulation, cells: int, progress: bool) -> Cells:
     ):
         for each in dispatch_ahead(simulation.sampler.jobs([Shard(0, 0, cells)])):
             job, collected, moments = each.job, collect(each), None
-            if simulation.raises(job):
+            if simulation.raises:
                 inside = slice(job.first - job.batch, job.first - job.batch + job.count)
                 moments = Moments(*(part[inside] for part in expression_moments(job.engine, job.batch)))
             waiting.append(planters.submit(partial(simulation.cells, job, collected, moments)))

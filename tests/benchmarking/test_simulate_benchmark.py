@@ -10,6 +10,7 @@ from scipy import sparse, stats
 from benchmarks.simulate import __main__ as command
 from benchmarks.simulate import differential, figures, integration
 from benchmarks.simulate.tables import table
+from scrdit_jax.errors import OutputExists
 
 CHANGED, GENES = 5, 240
 
@@ -124,3 +125,21 @@ def test_a_column_that_is_not_there_is_one_line(tmp_path):
     assert result.exit_code == 2
     assert "no column 'kind'" in result.output or "not installed" in result.output
     assert len(result.output.strip().splitlines()) == 1
+
+
+def test_a_part_is_measured_once(tmp_path):
+    made = []
+
+    def make():
+        made.append(1)
+        return {"auc": 0.5}, {"t-test/none": np.arange(3.0), "types": np.array(["B cells", "NK"])}
+
+    path = tmp_path / "parts" / "one.npz"
+    for _ in range(2):
+        plain, arrays = command.kept(path, ["run", "data"], make)
+        assert plain == {"auc": 0.5}
+        np.testing.assert_array_equal(arrays["t-test/none"], np.arange(3.0))
+        assert arrays["types"].tolist() == ["B cells", "NK"]
+    assert len(made) == 1
+    with pytest.raises(OutputExists, match="another --out"):
+        command.kept(path, ["other", "data"], make)
