@@ -137,6 +137,7 @@ class Provenance:
         """For `.uns['scrdit']`: everything as one JSON text, and beside it what people look for."""
         first = self.models[0]
         return {
+            "about": f"synthetic cells, made by scrdit_jax {self.version}; 'scrdit info FILE' says how",
             "provenance": json.dumps(self.to_dict()),
             "version": self.version,
             "cells": self.cells,

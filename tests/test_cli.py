@@ -373,7 +373,7 @@ def test_help_answers_without_importing_jax():
     assert "Examples:" in result.stdout
 
 
-COMMANDS = ("demo", "prepare", "train", "sample", "verify", "assemble", "schedule", "evaluate", "info")
+COMMANDS = ("demo", "prepare", "train", "sample", "simulate", "verify", "assemble", "schedule", "evaluate", "info")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

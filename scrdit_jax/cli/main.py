@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from .. import __version__
 from ..config.checks import SEED, Rule, shown
@@ -143,6 +144,10 @@ class Part(click.ParamType):
         """The name; BadConfig, with those there are, if it is none."""
         self._registry.require(value)
         return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The names that begin so."""
+        return [CompletionItem(name) for name in self._registry if name.startswith(incomplete)]
 
 
 class Counts(click.ParamType):

@@ -42,6 +42,8 @@ def test_what_was_packed_makes_the_same_cells(run, shipped, tmp_path):
     for name, array in expected.items():
         np.testing.assert_array_equal(known[name], array)
     assert there.fitted == here.fitted
+    named = pretrained.open_trained("pbmc3k")
+    assert (named.digest, named.fitted) == (there.digest, there.fitted)
     assert sorted(there.fitted) == list(range(1, 9))
     provenance = Provenance.from_uns(scrdit.sample(again, 2, steps=3, batch_size=2).uns)
     assert provenance.timesteps == here.fitted[3]
