@@ -32,7 +32,7 @@ def power_picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
         axis.set(title=title, xlabel="|log2 fold change|", ylim=(-0.03, 1.03))
         axis.grid(color="#EEEEEE")
     axes[0].set_ylabel(f"share of planted genes found, FDR {LEVEL:g}")
-    axes[-1].legend(title="cells a group", frameon=False)
+    axes[-1].legend(title="cells a group", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return plots.to_png(figure)
 
 
