@@ -40,6 +40,7 @@ def test_both_sides_are_points_of_one_embedding(tiny_run, synthetic, basis):
     assert [text.get_text() for text in ax.get_legend().get_texts()] == [f"real ({held_out})", "synthetic (40)"]
 
 
+@pytest.mark.slow
 def test_umap_and_types_of_the_real_cells(tiny_run, synthetic):
     ax = pl.embedding(tiny_run, synthetic, color="cell_type", max_cells=40)
     labels = {text.get_text() for text in ax.get_legend().get_texts()}

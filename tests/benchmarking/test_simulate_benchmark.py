@@ -36,6 +36,7 @@ def cells():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("test", ["t-test", "wilcoxon", "pseudobulk-t"])
 def test_changed_genes_are_found_and_others_are_not(cells, test):
     p = differential.p_values(cells, test)

@@ -51,6 +51,7 @@ def test_a_run_samples_the_same_cells_without_its_real_ones(tiny_run, synthetic,
     assert real_cells not in "\n".join(scrdit_jax.api.describe(tmp_path / "given"))
 
 
+@pytest.mark.slow
 def test_a_streamed_run_keeps_its_training_cells(tiny_cells, tiny_config, tmp_path):
     tiny_cells.write_h5ad(tmp_path / "cells.h5ad")
     # So few genes that they are copied into the run.

@@ -110,6 +110,7 @@ def test_the_model_that_ships_is_small_and_says_where_it_comes_from():
     json.dumps(known)
 
 
+@pytest.mark.slow
 def test_the_command(scrdit, shipped):
     status, printed = scrdit("demo", "--pretrained", "--cells", 60, "--out", "demo")
     assert status == 0
