@@ -31,6 +31,7 @@ def shipped(run, tmp_path, monkeypatch):
     return pretrained.pack(run, tmp_path / "shipped" / "pbmc3k.npz", ABOUT)
 
 
+@pytest.mark.slow
 def test_what_was_packed_makes_the_same_cells(run, shipped, tmp_path):
     assert pretrained.names() == ["pbmc3k"]
     assert pretrained.about("pbmc3k") == ABOUT

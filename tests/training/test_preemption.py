@@ -214,6 +214,7 @@ def killed_runs(data, out, steps, kills, seed):
     subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "kills"), [(12, 1), pytest.param(400, 5, marks=pytest.mark.slow)])
 def test_kill_9_at_random_steps_changes_nothing(data, steps, kills, tmp_path):
     from scrdit_jax.checkpoint import Run

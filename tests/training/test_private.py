@@ -315,6 +315,7 @@ def test_nothing_of_the_cells_goes_beside_it_unsaid(private_run, tiny_cells, con
     assert all(any(kind in sentence for sentence in more) for kind in kinds)
 
 
+@pytest.mark.slow
 def test_the_key_is_its_owners_and_is_gone_at_the_end(
     private_run, tiny_cells, config, tmp_path, fixed_key, monkeypatch
 ):
