@@ -45,9 +45,10 @@ def terminable() -> Iterator[None]:
         return
     before, report = signal.signal(signal.SIGTERM, on_signal), sys.unraisablehook
     lost: list[type[BaseException]] = []
+    ended = threading.Event()
 
     def on_unraisable(what: Any) -> None:
-        if what.exc_type not in (Terminated, KeyboardInterrupt):
+        if ended.is_set() or what.exc_type not in (Terminated, KeyboardInterrupt):
             if str(what.exc_value) != OF_A_FAILED_SAVE:
                 report(what)
             return
@@ -63,7 +64,9 @@ def terminable() -> Iterator[None]:
             raise lost.pop()
     finally:
         lost.clear()
-        sys.unraisablehook = report
+        ended.set()
+        if sys.unraisablehook is on_unraisable:  # a checkpoint that cannot be read leaves another, which calls this one
+            sys.unraisablehook = report
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
