@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from scrdit_jax.errors import OutputExists
+from scrdit_jax.errors import DiskFailed, OutputExists, writing
 from scrdit_jax.io.atomic import atomic_write, write_if_absent
 from scrdit_jax.io.locks import FileLocks
 
@@ -71,3 +71,8 @@ def test_a_lock_may_be_released_after_all_were(tmp_path):
     held.__enter__()
     locks.close()
     held.__exit__(None, None, None)
+
+
+def test_what_was_not_written_in_time_is_one_line(tmp_path):
+    with pytest.raises(DiskFailed, match="was not written in time"), writing(tmp_path):
+        raise TimeoutError("ChainedFuture completed 2/8 futures but timed out after 31536000.02 seconds.")
