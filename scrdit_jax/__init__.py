@@ -8,6 +8,7 @@ print(scrdit.evaluate(run, cells))
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 __version__ = "0.1.0"
@@ -19,10 +20,12 @@ __all__ = [
     "generate",
     "import_torch",
     "load_preset",
+    "pl",
     "prepare",
     "pretrained",
     "sample",
     "settings",
+    "simulate",
     "train",
     "verify",
 ]
@@ -30,6 +33,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # JAX takes seconds to import; `import scrdit_jax` and `scrdit --help` should not.
+    if name == "pl":
+        return importlib.import_module(".pl", __name__)
     if name in __all__:
         from . import api
 

@@ -99,6 +99,10 @@ def writing(path: Path | str) -> Iterator[None]:
                 f"{path} could not be written ({reason[:1].lower()}{reason[1:]}); see to the disk and run the same "
                 "command again"
             ) from error
+        if isinstance(error, TimeoutError):  # of orbax, also where the clock was set
+            raise DiskFailed(
+                f"{path} was not written in time; see to the disk and run the same command again"
+            ) from error
         if getattr(error, "errno", None) in NOWHERE:
             reason = str(getattr(error, "strerror", "")).lower()
             raise OutputExists(f"{path} cannot be written: {reason}; choose another --out") from error

@@ -84,8 +84,8 @@ class SettingChanges(TypedDict, total=False):
     dp_microbatch: int | None
 
 
-class SamplingOptions(TypedDict, total=False):
-    """How cells are sampled; what each means stands in `scrdit_jax.config.SamplingConfig`. None: the default."""
+class SamplerOptions(TypedDict, total=False):
+    """How cells are sampled, whatever they are written as; see SamplingOptions."""
 
     solver: str | None
     steps: int | None
@@ -97,8 +97,34 @@ class SamplingOptions(TypedDict, total=False):
     batch_size: int | None
     dtype: str | None
     guidance: float | Mapping[str, float] | None
-    output: str | None
     depth: float | None
+
+
+class SamplingOptions(SamplerOptions, total=False):
+    """How cells are sampled; what each means stands in `scrdit_jax.config.SamplingConfig`. None: the default."""
+
+    output: str | None
+
+
+class SimulationOptions(SamplerOptions, total=False):
+    """What is planted in cells, which always have counts, and how they are sampled; what each means stands in
+    `scrdit_jax.config.SimulationConfig` and `SamplingConfig`. None: the default."""
+
+    groups: int | None
+    de_share: float | None
+    log2_fold_change: float | Sequence[float] | None
+    up_share: float | None
+    de_by: str | None
+    de_cell_types: Sequence[str] | None
+    batches: int | None
+    batch_share: float | None
+    batch_strength: float | None
+    batch_depth: float | None
+    depth_factor: float | None
+    doublets: float | None
+    ambient: float | None
+    effects_seed: int | None
+    schema: str | None
 
 
 def with_keywords(options: type) -> Callable[[F], F]:

@@ -137,6 +137,7 @@ class Provenance:
         """For `.uns['scrdit']`: everything as one JSON text, and beside it what people look for."""
         first = self.models[0]
         return {
+            "about": f"synthetic cells, made by scrdit_jax {self.version}; 'scrdit info FILE' says how",
             "provenance": json.dumps(self.to_dict()),
             "version": self.version,
             "cells": self.cells,
@@ -174,8 +175,8 @@ class Provenance:
 def _difference(name: str, there: Any, wanted: Any) -> str:
     """The first value that differs, by name; what is nested is looked into, as whole settings would not fit a line."""
     if isinstance(there, Mapping) and isinstance(wanted, Mapping):
-        key = next(key for key in wanted if there.get(key) != wanted[key])
-        return _difference(key, there.get(key), wanted[key])
+        key = next(key for key in (*wanted, *there) if key not in there or there[key] != wanted.get(key))
+        return _difference(key, there.get(key), wanted.get(key))
     if name == "models" and len(there) == len(wanted):
         return "model " + _difference("", *next(p for p in zip(there, wanted, strict=True) if p[0] != p[1]))
     return f"{name} {str(there)[:60]}, not {str(wanted)[:60]}"

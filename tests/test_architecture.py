@@ -11,7 +11,7 @@ PACKAGE = Path(scrdit_jax.__file__).parent
 # From the ground up; a room imports its own layer and those below.
 LAYERS = [
     {"errors"},
-    {"registry", "devices", "extras", "strict_json", "paths", "records"},
+    {"registry", "devices", "progress", "extras", "strict_json", "paths", "records"},
     {"config", "options"},
     {"io", "cache"},
     {"conditioning"},
@@ -20,9 +20,9 @@ LAYERS = [
     {"attention", "checkpoint", "families", "privacy", "provenance"},
     {"evaluation"},
     {"training", "generation"},
-    {"importing"},
+    {"importing", "simulation"},
     {"benchmarking", "info"},
-    {"api"},
+    {"api", "pl"},
     {"cli"},
 ]
 RANK = {room: rank for rank, layer in enumerate(LAYERS) for room in layer}

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from scipy import sparse
 
 from scrdit_jax.cli import main
+from scrdit_jax.cli.main import terminable
 from scrdit_jax.provenance import Provenance
 
 
@@ -373,7 +374,7 @@ def test_help_answers_without_importing_jax():
     assert "Examples:" in result.stdout
 
 
-COMMANDS = ("demo", "prepare", "train", "sample", "verify", "assemble", "schedule", "evaluate", "info")
+COMMANDS = ("demo", "prepare", "train", "sample", "simulate", "verify", "assemble", "schedule", "evaluate", "info")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -389,3 +390,15 @@ def test_training_that_a_signal_has_stopped_ends_with_a_status_that_says_so(scrd
     run = SimpleNamespace(stopped=stopped)
     monkeypatch.setattr("scrdit_jax.api.train", lambda *_, **__: run)
     assert scrdit("train", "pbmc3k", "--out", "run") == (status, f"stopped: {stopped}\n")
+
+
+def test_a_hook_that_is_set_while_a_command_runs_stays(monkeypatch):
+    """A checkpoint that cannot be read leaves one, as threads go on reading when the command has ended."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+
+    def ignore(unraisable):
+        """Not to be replaced."""
+
+    with terminable():
+        sys.unraisablehook = ignore
+    assert sys.unraisablehook is ignore

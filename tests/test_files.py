@@ -1,9 +1,13 @@
 import os
+import platform
+import subprocess
+import sys
 
 import pytest
 
-from scrdit_jax.errors import OutputExists
-from scrdit_jax.io.atomic import atomic_write
+from scrdit_jax.errors import DiskFailed, OutputExists, writing
+from scrdit_jax.io.atomic import atomic_write, write_if_absent
+from scrdit_jax.io.locks import FileLocks
 
 
 def write_folder(path, text):
@@ -45,3 +49,30 @@ def test_a_file_where_a_folder_is_needed_is_named(tmp_path):
     refusal = pytest.raises(OutputExists, match=r"file is a file, so .*a\.txt cannot be written in it; choose another")
     with refusal, atomic_write(tmp_path / "file/below/a.txt"):
         raise AssertionError("must not come here")
+
+
+def test_what_a_killed_process_has_left_goes_with_the_next(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for there in (False, True):
+        leftover = tmp_path / f".manifest.{platform.node()}-{dead.pid}.partial.json"
+        leftover.write_text("{")
+        assert write_if_absent(tmp_path / "manifest.json", "{}") is not there
+        assert os.listdir(tmp_path) == ["manifest.json"]
+    alive = tmp_path / f".manifest.{platform.node()}-{os.getppid()}.partial.json"
+    alive.write_text("{")
+    write_if_absent(tmp_path / "manifest.json", "{}")
+    assert alive.exists()
+
+
+def test_a_lock_may_be_released_after_all_were(tmp_path):
+    locks = FileLocks(tmp_path / ".locks")
+    held = locks.held(1)
+    held.__enter__()
+    locks.close()
+    held.__exit__(None, None, None)
+
+
+def test_what_was_not_written_in_time_is_one_line(tmp_path):
+    with pytest.raises(DiskFailed, match="was not written in time"), writing(tmp_path):
+        raise TimeoutError("ChainedFuture completed 2/8 futures but timed out after 31536000.02 seconds.")

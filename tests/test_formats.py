@@ -85,6 +85,25 @@ def test_provenance_goes_round(tiny_run):
     assert Provenance.from_uns({"scrdit": provenance.to_uns()}) == provenance
 
 
+def test_a_setting_that_is_not_known_here_is_a_difference(tiny_run, tmp_path):
+    provenance = Provenance.from_uns(scrdit.sample(tiny_run, 3, steps=2, batch_size=4).uns)
+    values = json.loads(json.dumps(provenance.to_dict()))
+    for there, here in (({"a": 1}, {"a": 1, "b": 2}), ({"a": 1, "b": 2}, {"a": 1})):
+        theirs, ours = (_WithSampling(values | {"sampling": part}) for part in (there, here))
+        with pytest.raises(OutputExists, match=r"another request \(b "):
+            Provenance.require_same(theirs, ours, tmp_path, "give another --out")
+
+
+class _WithSampling:
+    format, version = Provenance.format, "x"
+
+    def __init__(self, values):
+        self.values = values
+
+    def to_dict(self):
+        return self.values
+
+
 def test_a_family_of_format_1(tmp_path):
     (tmp_path / "family.json").write_text(json.dumps(OLD["family"]))
     family = FamilyFolder.read(tmp_path)

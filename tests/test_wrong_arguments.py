@@ -215,6 +215,47 @@ def generate():
         yield ("TINY",), {"cells": 5, "out": "shards", **changes}
 
 
+def simulate():
+    yield from (((run, 5), {}) for run in (*NONE_OF_THEM, CELLS, Run(5), Run(None), "missing"))
+    yield from ((("TINY",), {"cells": 5, **options}) for options in OPTIONS[::4])
+    for changes in (
+        {"de_share": 2},
+        {"de_share": "x"},
+        {"de_share": NAN},
+        {"log2_fold_change": -1},
+        {"log2_fold_change": (1, 2, 3)},
+        {"log2_fold_change": (2, 1)},
+        {"log2_fold_change": {"a": 1}},
+        {"up_share": -0.1},
+        {"groups": 0},
+        {"groups": 1, "de_share": 0.1},
+        {"de_by": 5},
+        {"de_by": "", "de_share": 0.1},
+        {"de_by": "missing", "de_share": 0.1},
+        {"de_cell_types": "abc", "de_share": 0.1},
+        {"batches": 0},
+        {"batches": 10**9},
+        {"batch_strength": 1.0},
+        {"batch_strength": NAN, "batches": 2},
+        {"depth_factor": 0},
+        {"doublets": 1.5},
+        {"ambient": 1},
+        {"effects_seed": -1},
+        {"schema": "loom"},
+        {"output": "log"},
+        {"out": 5},
+        {"out": "cells.csv"},
+        {"proportions": 5},
+        {"proportions": {}},
+        {"proportions": {"T cell": NAN}},
+        {"proportions": {"T cell": 0}},
+        {"proportions": {5: 1}},
+        {"proportions": {"T cell": 1}, "cells": None},
+        {"cells": 3_999_999_999},
+    ):
+        yield ("TINY",), {"cells": 5, **changes}
+
+
 def evaluate():
     yield from (((real, CELLS), {}) for real in (*NONE_OF_THEM, "missing", Run(Path("missing"))))
     yield from (((CELLS, synthetic), {}) for synthetic in (*NONE_OF_THEM, "missing.h5ad", Run(Path("a"))))
@@ -328,6 +369,7 @@ FUNCTIONS = (
     benchmark,
     verify,
     assemble,
+    simulate,
     fit_schedule,
     import_torch,
     pretrained,
@@ -486,6 +528,29 @@ COMMANDS = {
             "--from": ("missing", ""),
         },
     ),
+    "simulate": (
+        ["RUN", "--cells", "5", "--out", "x.h5ad"],
+        {
+            "--seed": NUMBERS,
+            "--cells": ("0", "1000000000000000", *NUMBERS),
+            "--de-share": ("-1", "2", "nan", "x"),
+            "--log2-fold-change": ("-1", "nan", "1,2,3", "2,1", ",", "x"),
+            "--up-share": ("2", "nan"),
+            "--groups": ("0", *NUMBERS),
+            "--de-by": ("missing",),
+            "--de-cell-type": ("missing",),
+            "--batches": ("0", *NUMBERS),
+            "--batch-strength": ("1", "-1", "nan"),
+            "--batch-depth": ("1", "x"),
+            "--depth-factor": ("0", "-1", "inf", "nan"),
+            "--doublets": ("2", "nan", "x"),
+            "--ambient": ("1", "nan", "x"),
+            "--effects-seed": NUMBERS,
+            "--proportion": ("x", "=1", "T cell=nan", "T cell=-1", "T cell=0", "T cell=1"),
+            "--schema": ("loom", ""),
+            "--out": ("x.csv", "", "x"),
+        },
+    ),
     "sample": (
         ["RUN", "--cells", "5", "--out", "x.h5ad"],
         {
@@ -537,6 +602,7 @@ COMMANDS = {
         {"--heads": ("0", *NUMBERS), "--first-timestep": ("2", *NUMBERS), "--genes": ("missing",), "--key": ("",)},
     ),
     "info": (["missing"], {}),
+    "completion": (["csh"], {}),
 }
 
 

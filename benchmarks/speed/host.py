@@ -28,6 +28,7 @@ from scrdit_jax.checkpoint import Model
 from scrdit_jax.conditioning.assignment import Assignment
 from scrdit_jax.conditioning.request import Quotas
 from scrdit_jax.config import SamplingConfig, load_preset
+from scrdit_jax.devices import describe_devices
 from scrdit_jax.evaluation.tables import markdown_table
 from scrdit_jax.generation.composition import CellSampler
 from scrdit_jax.generation.manifest import Manifest
@@ -56,7 +57,8 @@ def written(folder: str, zeros: float, pace: float | None, cells: int, by_stage:
         out = Path(folder) / f"cells-{number}"
         request = SampleRequest.of(any_model, Quotas.unlabelled(count), SamplingConfig(batch_size=BATCH_SIZE))
         sampler = CellSampler((device,), (count,), Assignment.of(request.quotas), None)
-        manifest = Manifest(request.provenance(any_model), Plan.make(count, BATCH_SIZE, near=shard_cells), {})
+        plan = Plan.make(count, BATCH_SIZE, near=shard_cells)
+        manifest = Manifest(request.provenance(any_model), plan, dict(describe_devices()))
         device.rest()
         with Store(out, manifest) as store, CpuByStage(enabled=by_stage) as stages:
             started, spent = time.perf_counter(), time.process_time()

@@ -27,6 +27,7 @@ from scrdit_jax.checkpoint import Model, load_model
 from scrdit_jax.conditioning.assignment import Assignment
 from scrdit_jax.conditioning.request import CellRequest, Quotas, resolve
 from scrdit_jax.config import RunConfig, SamplingConfig
+from scrdit_jax.devices import describe_devices
 from scrdit_jax.generation.composition import CellSampler, dense_batches
 from scrdit_jax.generation.engine import make_engine
 from scrdit_jax.generation.manifest import Manifest
@@ -107,7 +108,7 @@ def store_alone(folder: Path, model: Model, zeros: float, cells: int, rounds: in
     random = np.random.default_rng(0)
     batch = random.gamma(2, 0.7, (1024, GENES)).astype(np.float32) * (random.random((1024, GENES)) > zeros)
     request = SampleRequest.of(model, Quotas.unlabelled(cells), SamplingConfig(**TINY_OPTIONS))
-    manifest = Manifest(request.provenance(model), Plan.make(cells, len(batch)), {})
+    manifest = Manifest(request.provenance(model), Plan.make(cells, len(batch)), dict(describe_devices()))
     sampler = CellSampler((Memory(batch),), (cells,), Assignment.of(request.quotas), None)
     rates = []
     for number in range(rounds):

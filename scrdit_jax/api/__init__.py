@@ -6,6 +6,7 @@ from .. import config, info
 from ..data import preparing
 from .arguments import checked
 from .scoring import benchmark, evaluate
+from .simulation import simulate
 from .synthesis import Verification, assemble, fit_schedule, generate, sample, verify
 from .training import import_torch, prepare, pretrained, settings, train
 
@@ -27,6 +28,7 @@ __all__ = [
     "pretrained",
     "sample",
     "settings",
+    "simulate",
     "train",
     "verify",
     "write_prepared",

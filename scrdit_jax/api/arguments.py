@@ -72,6 +72,13 @@ def _conditions(name: str, value: Any) -> Any:
     return {text(f"a column of {name}", column): text(f"{name}[{column!r}]", each) for column, each in value.items()}
 
 
+def _proportions(name: str, value: Any) -> Any:
+    require(isinstance(value, Mapping) and len(value) > 0, name, value, "{cell type: share}")
+    shares = {text(f"a type of {name}", each): SHARES(f"{name}[{each!r}]", share) for each, share in value.items()}
+    require(sum(shares.values()) > 0, name, value, "shares of which one is above 0")
+    return shares
+
+
 def _cell_types(name: str, value: Any) -> Any:
     return (text(name, value),) if isinstance(value, str) else texts(name, value)
 
@@ -85,6 +92,11 @@ def _callable(name: str, value: Any) -> Any:
     return value
 
 
+def _axes(name: str, value: Any) -> Any:
+    require(hasattr(value, "scatter"), name, value, "matplotlib's axes")
+    return value
+
+
 def _address(name: str, value: Any) -> Any:
     text(name, value)
     require(re.fullmatch(r"[^\s:]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", value) is not None, name, value, "HOST:PORT")
@@ -92,12 +104,16 @@ def _address(name: str, value: Any) -> Any:
 
 
 MOST_PROCESSES = 1_000_000
+SHARES = Real(0, 1e9)
 RULES: Mapping[str, Rule] = {
+    "ax": _axes,
+    "basis": text,
     "batch_size": BATCH,
     "cases": texts,
     "cell_types": _cell_types,
     "cells": CELLS,
     "checkpoint": _path,
+    "color": text,
     "conditions": _conditions,
     "coordinator": _address,
     "data": _data,
@@ -110,6 +126,7 @@ RULES: Mapping[str, Rule] = {
     "heads": Whole(1, 1024),
     "key": text,
     "match": _cells,
+    "max_cells": CELLS,
     "max_minutes": Real(0, 1e7, open_low=True),
     "name": text,
     "name_or_path": _preset,
@@ -122,11 +139,13 @@ RULES: Mapping[str, Rule] = {
     "preset": _preset,
     "process_id": Whole(0, MOST_PROCESSES - 1),
     "processes": Whole(1, MOST_PROCESSES),
+    "proportions": _proportions,
     "ray": text,
     "real": lambda name, value: _run(name, value) if isinstance(value, Run) else _cells(name, value),
     "repair": _run,
     "repeats": SEVERAL,
     "run": _run,
+    "score": text,
     "seed": SEED,
     "seeds": SEVERAL,
     "shard_cells": CELLS,

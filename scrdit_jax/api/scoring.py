@@ -58,6 +58,12 @@ def evaluate(
     Raises
     ------
     BadInput, GeneMismatch, MissingExtra, OutputExists
+
+    Examples
+    --------
+    >>> report = scrdit.evaluate(run, cells, repeats=2)
+    >>> print(report.summary())
+    A random forest tells these cells from real ones with AUC ...
     """
     from ..evaluation.cells import compared_cells
     from ..evaluation.report import evaluate as report
@@ -88,7 +94,7 @@ def benchmark(
     out
         Folder; what is there already is not measured again.
     cases
-        Names or shell patterns: "ddpm-1000", "unipc-*". Without any, all.
+        Names or shell patterns: ``"ddpm-1000"``, ``"unipc-*"``. Without any, all.
     dtype
         What the network computes in; None: bfloat16 on a GPU or TPU, else float32.
     batch_size

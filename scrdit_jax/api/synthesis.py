@@ -86,6 +86,14 @@ def sample(
         Where the dtype needs a library that is not installed.
     RunMismatch
         If there is no run.
+
+    Examples
+    --------
+    >>> cells = scrdit.sample(run, 20, steps=2)
+    >>> cells.shape
+    (20, 24)
+    >>> cells.uns["scrdit"]["network_evaluations"]
+    2
     """
     wanted: dict[str, Any] = {
         "cell_types": cell_types, "conditions": conditions or {}, "per_type": per_type, "match": match
@@ -95,7 +103,7 @@ def sample(
     request, sampling = CellRequest(cells=cells, **wanted), _sampling(options)
     start_jax()
     trained = load(run)
-    quotas = _resolved(request, trained, on_notes)
+    quotas = resolved(request, trained, on_notes)
     return sample_in_memory(trained, SampleRequest.of(trained, quotas, sampling))
 
 
@@ -142,6 +150,11 @@ def generate(
         If `out` holds other cells, or something else.
     DiskFull
         If the cells will not fit; what is there stays and is gone on with.
+
+    Examples
+    --------
+    >>> scrdit.generate(run, 40, out="atlas", shard_cells=16, batch_size=8, steps=2).cells
+    40
     """
     out, sampling = Path(out), _sampling(options)
     request = CellRequest(
@@ -155,19 +168,19 @@ def generate(
         from ..generation.elastic import fill_with_ray
 
         path = run.path if isinstance(run, Run) else Path(run)
-        quotas = _resolved(request, load(path), on_notes)
+        quotas = resolved(request, load(path), on_notes)
         return fill_with_ray(path, quotas, sampling, out, address=ray, shard_cells=shard_cells)
     process, count = join_processes(coordinator, processes, process_id) if distributed else (0, 1)
     start_jax()
     trained = load(run)
-    quotas = _resolved(request, trained, on_notes if process == 0 else None)
+    quotas = resolved(request, trained, on_notes if process == 0 else None)
     if out.suffix in SUFFIXES:
         return fill.fill_file(trained, quotas, sampling, out)
     sharing = Sharing(process=process, processes=count, shard_cells=shard_cells)
     return fill.fill(trained, quotas, sampling, out, sharing)
 
 
-def _resolved(request: CellRequest, trained: Trained, on_notes: OnNotes | None) -> Quotas:
+def resolved(request: CellRequest, trained: Trained, on_notes: OnNotes | None) -> Quotas:
     """Quotas of a request, after saying what of it the training cells do not have."""
     quotas = resolve(request, trained.conditions)
     if on_notes is not None and (notes := notes_on(trained, quotas)):
@@ -219,6 +232,12 @@ def verify(path: Path | str, *, repair: Run | Path | str | None = None) -> Verif
     ------
     OutputExists
         If `path` is no folder of shards, or `repair` another run than the one the cells were made from.
+
+    Examples
+    --------
+    >>> made = scrdit.generate(run, 40, out="atlas", shard_cells=16, batch_size=8, steps=2)
+    >>> scrdit.verify("atlas").problems
+    ()
     """
     path = Path(path)
     with store.Store(path) as shards:
@@ -253,6 +272,12 @@ def assemble(path: Path | str, *, out: Path | str) -> Path:
     ------
     OutputExists
         While shards are missing or damaged, and where `out` holds something else.
+
+    Examples
+    --------
+    >>> made = scrdit.generate(run, 40, out="atlas", shard_cells=16, batch_size=8, steps=2)
+    >>> scrdit.assemble("atlas", out="cells.h5ad")
+    PosixPath('cells.h5ad')
     """
     path, out = Path(path), Path(out)
     check_suffix(out, "synthetic cells")
@@ -295,6 +320,11 @@ def fit_schedule(
     Raises
     ------
     BadTimesteps, BadConfig, OutputExists
+
+    Examples
+    --------
+    >>> timesteps = scrdit.fit_schedule(run, 2, solver="unipc", out="timesteps.json")
+    >>> cells = scrdit.sample(run, 20, schedule="timesteps.json")
     """
     start_jax()
     if out is not None:

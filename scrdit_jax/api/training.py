@@ -48,6 +48,11 @@ def settings(preset: str | RunConfig = DEFAULT_PRESET, **changes: Unpack[Setting
     ------
     BadConfig
         For a name that is no setting, and for a value outside its range.
+
+    Examples
+    --------
+    >>> scrdit.settings("demo", steps=500, genes=3000).training.steps
+    500
     """
     config = preset if isinstance(preset, RunConfig) else load_preset(preset)
     return config.with_settings(changes)
@@ -83,6 +88,12 @@ def prepare(
     ------
     BadInput, UnknownCellType
         Where the cells cannot be used.
+
+    Examples
+    --------
+    >>> prepared = scrdit.prepare(adata, preset="small.json")
+    >>> prepared.cells.shape
+    (90, 24)
     """
     config = settings(preset, **changes)
     # A seed may be meant for the training alone; the split that prepared cells came with is kept either way.
@@ -167,6 +178,12 @@ def train(
         If the cells lack genes of `from_run`.
     Diverged
         When the loss is no longer finite, or has risen for good; the last good checkpoint is kept.
+
+    Examples
+    --------
+    >>> run = scrdit.train(adata, out="run", preset="small.json", steps=4)
+    >>> run.path
+    PosixPath('run')
     """
     if tensorboard:
         optional("tensorboardX", extra="tensorboard")

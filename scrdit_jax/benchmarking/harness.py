@@ -13,7 +13,6 @@ from typing import Annotated, Any, Protocol
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from ..checkpoint import Model
 from ..conditioning.request import CellRequest, resolve
@@ -37,6 +36,7 @@ from ..generation.outputs import write_timesteps
 from ..generation.program import network_of
 from ..generation.tuning import choose_batch_size, model_sweep
 from ..networks import flops_per_evaluation
+from ..progress import tqdm
 from .cases import Case
 from .store import ResultStore
 from .timing import Timing, matrix_product_rate, seconds_of

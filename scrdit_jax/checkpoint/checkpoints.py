@@ -65,7 +65,7 @@ class Checkpoints:
         )
         try:
             self._manager = ocp.CheckpointManager(run.checkpoints_path.resolve(), options=options)
-        except (ValueError, TypeError, AttributeError) as error:  # of a score, which it reads at once
+        except (OSError, ValueError, TypeError, AttributeError) as error:  # of a score, which it reads at once
             raise RunMismatch(
                 f"a score of the checkpoints in {run.checkpoints_path} cannot be read ({str(error)[:100]}); delete "
                 f"{_without_score(run.checkpoints_path)}"

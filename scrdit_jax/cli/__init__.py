@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import evaluating, making, training
+from . import completion, evaluating, making, simulating, training
 from .main import main
 
-__all__ = ["evaluating", "main", "making", "training"]
+__all__ = ["completion", "evaluating", "main", "making", "simulating", "training"]

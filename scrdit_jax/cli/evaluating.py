@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,18 @@ def demo(out: Path, cells: int | None, steps: int | None, pretrained: bool, seed
 @main.command(epilog=examples("scrdit info run", "scrdit info cells.h5ad", "scrdit info atlas"))
 @click.argument("path", type=PATH)
 def info(path: Path) -> None:
-    """Say what is inside a run, a file of synthetic cells or a folder of their shards, in plain words."""
+    """Say what is inside a run, a file of synthetic cells or a folder of their shards, in plain words.
+
+    In colour on a terminal, unless the environment variable NO_COLOR is set.
+    """
     from .. import api
 
-    click.echo("\n".join(map(one_line, api.describe(path))))
+    first, *others = map(one_line, api.describe(path))
+    lines = [click.style(first, bold=True), *map(_with_coloured_label, others)]
+    # None: click takes the colours out where the output is no terminal.
+    click.echo("\n".join(lines), color=False if os.environ.get("NO_COLOR") else None)
+
+
+def _with_coloured_label(line: str) -> str:
+    label, colon, rest = line.partition(": ")
+    return click.style(label, fg="cyan") + colon + rest if colon else line

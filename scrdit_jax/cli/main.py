@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from .. import __version__
 from ..config.checks import SEED, Rule, shown
@@ -44,9 +45,10 @@ def terminable() -> Iterator[None]:
         return
     before, report = signal.signal(signal.SIGTERM, on_signal), sys.unraisablehook
     lost: list[type[BaseException]] = []
+    ended = threading.Event()
 
     def on_unraisable(what: Any) -> None:
-        if what.exc_type not in (Terminated, KeyboardInterrupt):
+        if ended.is_set() or what.exc_type not in (Terminated, KeyboardInterrupt):
             if str(what.exc_value) != OF_A_FAILED_SAVE:
                 report(what)
             return
@@ -62,7 +64,9 @@ def terminable() -> Iterator[None]:
             raise lost.pop()
     finally:
         lost.clear()
-        sys.unraisablehook = report
+        ended.set()
+        if sys.unraisablehook is on_unraisable:  # a checkpoint that cannot be read leaves another, which calls this one
+            sys.unraisablehook = report
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
@@ -143,6 +147,10 @@ class Part(click.ParamType):
         """The name; BadConfig, with those there are, if it is none."""
         self._registry.require(value)
         return value
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """The names that begin so."""
+        return [CompletionItem(name) for name in self._registry if name.startswith(incomplete)]
 
 
 class Counts(click.ParamType):

@@ -104,10 +104,10 @@ def sample(run: Path, cells: int | None, out: Path, conditions: tuple, weights: 
     from .. import api
 
     options |= {"conditions": categories(conditions), "guidance": guidance(weights)}
-    click.echo(str(api.generate(run, cells, out=out, on_notes=_warn, **given(**options))))
+    click.echo(str(api.generate(run, cells, out=out, on_notes=warn, **given(**options))))
 
 
-def _warn(notes: Iterable[str]) -> None:
+def warn(notes: Iterable[str]) -> None:
     """Sentences beside what is printed, one a line."""
     for note in notes:
         click.echo(f"scrdit: {note}", err=True)

@@ -13,6 +13,7 @@ from .run_config import (
     TrainingConfig,
 )
 from .sampling import OUTPUTS, SamplingConfig
+from .simulation import SCHEMAS, SimulationConfig
 
 __all__ = [
     "CONDITIONS",
@@ -25,6 +26,7 @@ __all__ = [
     "OUTPUTS",
     "PRESET_FOLDER",
     "SAMPLING_DTYPES",
+    "SCHEMAS",
     "DataConfig",
     "DiffusionConfig",
     "GeneGroups",
@@ -32,6 +34,7 @@ __all__ = [
     "PrivacyConfig",
     "RunConfig",
     "SamplingConfig",
+    "SimulationConfig",
     "TrainingConfig",
     "load_preset",
     "preset_names",

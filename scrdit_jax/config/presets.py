@@ -32,7 +32,22 @@ def preset_path(name_or_path: str | Path) -> Path:
 
 
 def load_preset(name_or_path: str | Path) -> RunConfig:
-    """The preset as a checked RunConfig."""
+    """Give a preset as a checked RunConfig.
+
+    Parameters
+    ----------
+    name_or_path
+        A name that ships, such as "demo", or the path of a .json file of the same form.
+
+    Raises
+    ------
+    BadConfig
+
+    Examples
+    --------
+    >>> scrdit.load_preset("demo").training.steps
+    1000
+    """
     path = preset_path(name_or_path)
     try:
         values = strict_json.read(path, most_bytes=MOST_BYTES)

@@ -11,6 +11,7 @@ import numpy as np
 from ..extras import optional
 from . import metrics
 from .comparison import MINIMUM_CELLS, halves
+from .tables import Table
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -130,6 +131,18 @@ HEADER = (
     "cell type", "requested", "generated", "classified as requested", "real cells so classified", "PCA-50 MMD",
     "real vs real",
 )  # fmt: skip
+
+
+TITLE = "By cell type"
+TYPES_NOTE = (
+    "'classified as requested' is the share of a type's synthetic cells that a logistic classifier trained on the "
+    "held-out real ones takes for that type, 'real cells so classified' that of held-out cells it was not trained on."
+)
+
+
+def type_table(scores: Sequence[TypeScores]) -> Table:
+    """A row for each type."""
+    return Table(title=TITLE, introduction=TYPES_NOTE, header=HEADER, rows=type_rows(scores))
 
 
 def type_rows(scores: Sequence[TypeScores]) -> list[list[str]]:

@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from ..errors import BadConfig
 from ..extras import optional
+from ..progress import tqdm
 from .metrics import Metric, Pair, all_metrics
 
 SYNTHETIC, REAL, SHUFFLED = CANDIDATES = ("synthetic", "real vs real", "genes shuffled")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import rankdata
 
 from .comparison import CANDIDATES, MINIMUM_CELLS, Estimate, halves, shuffle_genes
 from .metrics import Matrix, gene_means, pearson
@@ -26,6 +27,11 @@ def log_fold_changes(cells: Matrix, types: Sequence[str], names: Sequence[str]) 
         if inside.any() and not inside.all():
             changes[row] = gene_means(cells[inside]) - gene_means(cells[~inside])
     return changes
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Spearman's, with mean ranks for ties; 0 where one side is constant."""
+    return pearson(rankdata(x), rankdata(y))
 
 
 @dataclass(frozen=True, eq=False)

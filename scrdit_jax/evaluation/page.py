@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..extras import optional
-from .by_type import HEADER, type_rows
+from .charts import BOTTOM, EDGE, LEFT, SIZE, TOP, colour
 from .comparison import SYNTHETIC
+from .real_split import WITH_SYNTHETIC
 
 if TYPE_CHECKING:
     from .report import Report
 
 TEMPLATES = Path(__file__).parent / "templates"
-CAPTIONS = {
-    "tsne.png": "Real and synthetic cells in one t-SNE. Good cells lie among the real ones, in every group.",
-    "violins.png": "Coefficient of variation and zero proportion of every gene, real beside synthetic.",
-    "gene_means.png": "Each dot is a gene. On the dashed line real and synthetic cells agree.",
-    "library_sizes.png": "How much cells differ in size: summed log values and number of genes detected.",
-}
+TITLES = {
+    "cells": "Cells", "genes": "Genes", "histograms": "Sizes and zeros", "notes": "How the numbers were come by",
+    "provenance": "How the synthetic cells were made", "settings": "Settings and versions",
+}  # fmt: skip
 
 
-def html_page(report: Report, pictures: Mapping[str, bytes]) -> str:
-    """The whole page; `pictures` are PNG bytes by file name and go inside. All text is escaped."""
+def html_page(report: Report, charts: Mapping[str, Any] | None = None) -> str:
+    """The whole page, with the pictures of `charts.charts`. All text is escaped, and no other script may run."""
     jinja2 = optional("jinja2")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -33,8 +33,42 @@ def html_page(report: Report, pictures: Mapping[str, bytes]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    safe = optional("markupsafe").Markup
+    # Only what the package itself brings is taken as it is; the names in the data have no "<", ">" or "&" left.
+    script = (TEMPLATES / "report.js").read_text()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("report.html").render(
+        report=report,
+        charts=charts,
+        counts=[] if charts is None else [charts["cells"]["data"]["side"].count(side) for side in (0, 1)],
+        colour=colour,
+        titles=TITLES,
+        anchors=_anchors(report, charts is not None),
+        marked=(SYNTHETIC, WITH_SYNTHETIC),
+        settings=[*_settings(report).items(), *report.versions.items()],
+        data=optional("jinja2.utils").htmlsafe_json_dumps(None if charts is None else _data(charts)),
+        script=safe(script),
+        script_digest=safe(f"sha256-{digest}"),
+        style=safe(environment.get_template("report.css").render()),
+        size=SIZE,
+        left=LEFT,
+        bottom=BOTTOM,
+        edge=EDGE,
+        top=TOP,
+    )
+
+
+def _anchors(report: Report, drawn: bool) -> dict[str, str]:
+    """The title of every heading, in their order, and what links lead to it."""
+    pictures = [TITLES[name] for name in ("cells", "genes", "histograms")] if drawn else []
+    rest = ["notes", *(["provenance"] if report.provenance else []), "settings"]
+    titles = [one.title for one in (*report.sections(), *report.tables())]
+    return {title: f"section-{k}" for k, title in enumerate([*pictures, *titles, *(TITLES[name] for name in rest)])}
+
+
+def _settings(report: Report) -> dict[str, Any]:
     comparison = report.comparison
-    settings = {
+    return {
         "held-out real cells": f"{report.real_cells:,}",
         "synthetic cells": f"{report.synthetic_cells:,}",
         "genes": f"{comparison.genes:,}",
@@ -42,12 +76,11 @@ def html_page(report: Report, pictures: Mapping[str, bytes]) -> str:
         "repeats": comparison.repeats,
         "seed": comparison.seed,
     }
-    figures = [(CAPTIONS.get(n, n), base64.b64encode(content).decode("ascii")) for n, content in pictures.items()]
-    return environment.get_template("report.html").render(
-        report=report,
-        synthetic=SYNTHETIC,
-        type_header=HEADER,
-        type_rows=type_rows(report.types),
-        figures=figures,
-        settings=[*settings.items(), *report.versions.items()],
-    )
+
+
+def _data(charts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the script needs of the pictures."""
+    bars = [{**bars["data"], "what": bars["what"]} for bars in charts["histograms"]]
+    return {
+        "types": charts["types"], "cells": charts["cells"]["data"], "genes": charts["genes"]["data"], "histograms": bars
+    }  # fmt: skip

@@ -21,6 +21,18 @@ TYPE_COLOURS = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77"
 DOTS_PER_INCH = 150
 SMALLEST_PICTURE = 5
 TSNE_ITERATIONS = 500
+MOST_EMBEDDED = 1000
+
+
+def embed(real: np.ndarray, synthetic: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """t-SNE of the joint principal components, (cell, 2), real cells first."""
+    pcs = np.concatenate(metrics.joint_pcs(real, synthetic, seed=seed))
+    perplexity = min(30.0, (len(pcs) - 1) / 3)
+    embedding = optional("sklearn.manifold").TSNE(
+        perplexity=perplexity, random_state=seed, init="pca", max_iter=TSNE_ITERATIONS
+    )
+    with optional("threadpoolctl").threadpool_limits(1):  # threads that wait for each other 500 times are slower
+        return embedding.fit_transform(pcs)
 
 
 def tsne(
@@ -29,40 +41,39 @@ def tsne(
     *,
     cell_types: Sequence[str] | None = None,
     seed: int = 0,
-    max_cells: int = 1000,
+    max_cells: int = MOST_EMBEDDED,
+    points: np.ndarray | None = None,
 ) -> bytes:
-    """t-SNE of the joint principal components; with `cell_types` of the real cells, a second panel shows those.
+    """`embed`, or its `points`; with `cell_types` of the real cells, a second panel shows those.
 
     The first `max_cells` of either side. The nine most frequent types have colours, the rest are grey.
     """
     real, synthetic = real[:max_cells], synthetic[:max_cells]
-    pcs = np.concatenate(metrics.joint_pcs(real, synthetic, seed=seed))
-    perplexity = min(30.0, (len(pcs) - 1) / 3)
-    embedding = optional("sklearn.manifold").TSNE(
-        perplexity=perplexity, random_state=seed, init="pca", max_iter=TSNE_ITERATIONS
-    )
-    with optional("threadpoolctl").threadpool_limits(1):  # threads that wait for each other 500 times are slower
-        points = embedding.fit_transform(pcs)
+    points = embed(real, synthetic, seed=seed) if points is None else points
     is_real = np.arange(len(points)) < len(real)
     panels = 1 if cell_types is None else 2
     figure, axes = blank_figure(1, panels, width=5.2 * panels + (1.6 if panels == 2 else 0), height=5.0)
-    order = np.random.default_rng(seed).permutation(len(points))  # so that neither side hides the other
-    colours = np.where(is_real, REAL, SYNTHETIC)
-    size = float(np.clip(6000 / len(points), 3, 14))
-    axes[0].scatter(*points[order].T, s=size, c=colours[order], alpha=0.6, linewidths=0)
-    for colour, label in ((REAL, f"real ({len(real):,})"), (SYNTHETIC, f"synthetic ({len(synthetic):,})")):
-        axes[0].scatter([], [], s=40, c=colour, label=label, linewidths=0)
-    axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, frameon=False, handletextpad=0.2)
+    draw_sides(axes[0], points, is_real, seed=seed)
     axes[0].set_title("t-SNE of both together")
     if cell_types is not None:
-        _type_panel(axes[1], points, is_real, np.asarray(cell_types[:max_cells], dtype=str), size)
-    for axis in axes:
-        axis.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
-        axis.spines[:].set_color(GREY)
+        draw_types(axes[1], points, is_real, np.asarray(cell_types[:max_cells], dtype=str))
     return to_png(figure)
 
 
-def _type_panel(axis: Axes, points: np.ndarray, is_real: np.ndarray, types: np.ndarray, size: float) -> None:
+def draw_sides(axis: Axes, points: np.ndarray, is_real: np.ndarray, *, seed: int = 0) -> None:
+    """Points (cell, 2) of an embedding in the colours of the two sides."""
+    order = np.random.default_rng(seed).permutation(len(points))  # so that neither side hides the other
+    colours = np.where(is_real, REAL, SYNTHETIC)
+    axis.scatter(*points[order].T, s=_dot_size(points), c=colours[order], alpha=0.6, linewidths=0)
+    for colour, label, side in ((REAL, "real", is_real), (SYNTHETIC, "synthetic", ~is_real)):
+        axis.scatter([], [], s=40, c=colour, label=f"{label} ({side.sum():,})", linewidths=0)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, frameon=False, handletextpad=0.2)
+    _as_map(axis)
+
+
+def draw_types(axis: Axes, points: np.ndarray, is_real: np.ndarray, types: np.ndarray) -> None:
+    """The same, the real cells in the colours of their `types` (real cell,)."""
+    size = _dot_size(points)
     axis.scatter(*points[~is_real].T, s=size, c="#E6E6E6", linewidths=0, label="synthetic")
     names, counts = np.unique(types, return_counts=True)
     names = names[np.argsort(-counts, kind="stable")]
@@ -78,6 +89,16 @@ def _type_panel(axis: Axes, points: np.ndarray, is_real: np.ndarray, types: np.n
     for handle in legend.legend_handles:
         handle.set_sizes([40])
     axis.set_title("Cell types of the real ones")
+    _as_map(axis)
+
+
+def _dot_size(points: np.ndarray) -> float:
+    return float(np.clip(6000 / len(points), 3, 14))
+
+
+def _as_map(axis: Axes) -> None:
+    axis.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+    axis.spines[:].set_color(GREY)
 
 
 def _shorten(name: str, length: int = 26) -> str:
@@ -135,16 +156,20 @@ def gene_means(real: np.ndarray, synthetic: np.ndarray) -> bytes:
         (axes[0], metrics.gene_means, "Mean of each gene"),
         (axes[1], metrics.zero_fraction_per_gene, "Zero fraction of each gene"),
     ):
-        x, y = summary(real), summary(synthetic)
-        low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
-        room = 0.04 * (high - low) or 0.5
-        ends = [low - room, high + room]
-        axis.plot(ends, ends, color="#888888", linewidth=1, linestyle="--", label="equal", zorder=1)
-        axis.scatter(x, y, s=9, color=REAL, alpha=0.45, linewidths=0, zorder=2)
-        axis.set(title=title, xlabel="real", ylabel="synthetic", xlim=ends, ylim=ends, aspect="equal")
-        axis.text(0.04, 0.96, f"r = {metrics.pearson(x, y):.4f}", transform=axis.transAxes, va="top")
-        axis.legend(loc="lower right", frameon=False)
+        draw_agreement(axis, summary(real), summary(synthetic), title)
     return to_png(figure)
+
+
+def draw_agreement(axis: Axes, x: np.ndarray, y: np.ndarray, title: str) -> None:
+    """A number of each gene, synthetic (`y`) over real (`x`), with the line on which they agree."""
+    low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
+    room = 0.04 * (high - low) or 0.5
+    ends = [low - room, high + room]
+    axis.plot(ends, ends, color="#888888", linewidth=1, linestyle="--", label="equal", zorder=1)
+    axis.scatter(x, y, s=9, color=REAL, alpha=0.45, linewidths=0, zorder=2)
+    axis.set(title=title, xlabel="real", ylabel="synthetic", xlim=ends, ylim=ends, aspect="equal")
+    axis.text(0.04, 0.96, f"r = {metrics.pearson(x, y):.4f}", transform=axis.transAxes, va="top")
+    axis.legend(loc="lower right", frameon=False)
 
 
 def library_sizes(real: np.ndarray, synthetic: np.ndarray) -> bytes:
@@ -154,16 +179,19 @@ def library_sizes(real: np.ndarray, synthetic: np.ndarray) -> bytes:
         (axes[0], metrics.library_sizes, "sum of log values of a cell"),
         (axes[1], metrics.detected_genes, "genes detected in a cell"),
     ):
-        sides = [summary(real), summary(synthetic)]
-        bins = np.histogram_bin_edges(np.concatenate(sides), bins=40)
-        for side, colour, name in zip(sides, (REAL, SYNTHETIC), ("real", "synthetic"), strict=True):
-            weights = np.full(len(side), 100 / len(side))
-            style: dict[str, Any] = {"bins": bins, "weights": weights, "color": colour}
-            axis.hist(side, **style, alpha=0.3)
-            axis.hist(side, **style, histtype="step", linewidth=1.5, label=name)
-        axis.set(xlabel=label, ylabel="cells, %")
-        axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0)
+        draw_histograms(axis, summary(real), summary(synthetic), label)
     return to_png(figure)
+
+
+def draw_histograms(axis: Axes, real: np.ndarray, synthetic: np.ndarray, label: str) -> None:
+    """Histograms of a number of each cell, both sides in per cent of their cells."""
+    bins = np.histogram_bin_edges(np.concatenate([real, synthetic]), bins=40)
+    for side, colour, name in ((real, REAL, "real"), (synthetic, SYNTHETIC, "synthetic")):
+        style: dict[str, Any] = {"bins": bins, "weights": np.full(len(side), 100 / len(side)), "color": colour}
+        axis.hist(side, **style, alpha=0.3)
+        axis.hist(side, **style, histtype="step", linewidth=1.5, label=name)
+    axis.set(xlabel=label, ylabel="cells, %")
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0)
 
 
 CURVES = (("held_out_loss", "held-out loss"), ("mmd_blocks", "block MMD (the paper's)"), ("mmd_pca", "PCA-50 MMD"))
@@ -174,14 +202,19 @@ def curve(rows: Sequence[Mapping[str, float]]) -> bytes:
     shown = [(name, title) for name, title in CURVES if any(name in row for row in rows)]
     figure, axes = blank_figure(1, len(shown), width=4.6 * len(shown), height=3.6)
     for axis, (name, title) in zip(axes, shown, strict=True):
-        for key, colour, label in ((name, SYNTHETIC, "synthetic"), (f"{name}_floor", REAL, "real vs real")):
-            points = [(row["epoch"], row[key]) for row in rows if key in row]
-            if points:
-                axis.plot(*zip(*points, strict=True), color=colour, label=label, marker="o", markersize=3)
-        axis.set(xlabel="epoch", title=title, yscale="log")
-        if name != "held_out_loss":
-            axis.legend(frameon=False)
+        draw_curve(axis, rows, name, title)
     return to_png(figure)
+
+
+def draw_curve(axis: Axes, rows: Sequence[Mapping[str, float]], name: str, title: str) -> None:
+    """One score of the evaluations over epochs, beside its floor where it has one."""
+    for key, colour, label in ((name, SYNTHETIC, "synthetic"), (f"{name}_floor", REAL, "real vs real")):
+        points = [(row["epoch"], row[key]) for row in rows if key in row]
+        if points:
+            axis.plot(*zip(*points, strict=True), color=colour, label=label, marker="o", markersize=3)
+    axis.set(xlabel="epoch", title=title, yscale="log")
+    if name != "held_out_loss":
+        axis.legend(frameon=False)
 
 
 def blank_figure(rows: int, columns: int, *, width: float, height: float) -> tuple[Figure, np.ndarray]:

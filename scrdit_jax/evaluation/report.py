@@ -15,8 +15,8 @@ from ..errors import BadInput, writing
 from ..extras import optional, versions
 from ..provenance import KEY, Provenance
 from . import plots
-from .by_type import HEADER as TYPE_HEADER
-from .by_type import TypeScores, score_types, type_rows
+from .by_type import TypeScores, score_types, type_table
+from .charts import Shown, charts
 from .comparison import REAL, SHUFFLED, SYNTHETIC, Comparison, Estimate, figure, score_repeats
 from .markers import MARKERS, MarkerScores, score_markers
 from .membership import CALIBRATED
@@ -26,22 +26,22 @@ from .page import html_page
 from .pools import Pools, draw_pools
 from .privacy import PrivacyScores, require_attackable, score_privacy
 from .sections import Section, marker_section, metric_sections, privacy_sections
-from .tables import text_table
+from .tables import Table
+from .type_classifiers import ACCURACY, LOGISTIC, LabelTransfer
+from .utility import UtilityScores, score_utility
+from .utility_sections import utility_sections, utility_table
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from .cells import ComparedCells
 
-SCHEMA = 3
+SCHEMA = 4
 LIBRARIES = ("scrdit_jax", "anndata", "numpy", "scipy", "scikit-learn", "matplotlib")
 MAX_CELLS = 2000
+UNTYPED = "no type"
 # Longer texts of a record are for programs, not for readers.
 LONGEST_TEXT = 200
-TYPES_NOTE = (
-    "'classified as requested' is the share of a type's synthetic cells that a logistic classifier trained on the "
-    "held-out real ones takes for that type, 'real cells so classified' that of held-out cells it was not trained on."
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +49,9 @@ class Report:
     """What `evaluate` found. `provenance` is how the synthetic cells were made, as far as their file says.
 
     `real_cells` and `synthetic_cells` is what there was, of which `max_cells` a side were compared at most. `types` are
-    scores of every cell type, and `markers` of the genes that mark them, where both sides name types. `privacy` is None
-    where training cells are not known, for the reason `no_privacy`.
+    scores of every cell type, and `markers` of the genes that mark them, where both sides name types. `utility` is None
+    where real cells name none, for the reason `no_utility`, `privacy` where training cells are not known, for the
+    reason `no_privacy`.
     """
 
     comparison: Comparison
@@ -60,6 +61,8 @@ class Report:
     pool_notes: tuple[str, ...]
     types: tuple[TypeScores, ...]
     markers: MarkerScores | None
+    utility: UtilityScores | None
+    no_utility: str
     privacy: PrivacyScores | None
     no_privacy: str
     provenance: Mapping[str, str | int | float | bool | None]
@@ -68,27 +71,41 @@ class Report:
     def summary(self) -> str:
         """The result in plain words."""
         auc, mmd = self.comparison.values["random_forest_auc"], self.comparison.values["mmd_pca"]
-        given_away = ""
+        use = given_away = ""
+        if self.utility is not None:
+            accuracy = self.utility.classifiers[LOGISTIC][ACCURACY]
+            use = (
+                f" A classifier of cell types that has seen only synthetic cells is right for "
+                f"{accuracy[SYNTHETIC].mean:.1%} of real ones (one that has seen as many real cells: "
+                f"{accuracy[REAL].mean:.1%})."
+            )
         if self.privacy is not None:
             share, found = self.privacy.copying.values[COPIED], self.privacy.membership[SYNTHETIC]
             given_away = (
-                f" {share[SYNTHETIC].mean:.1%} of them lie nearer to a training cell than 95 % of held-out cells do "
-                f"(other held-out cells: {share[REAL].mean:.1%}). From {found.released:,} of them an attack that knows "
-                f"other cells too finds {found.tpr[CALIBRATED].mean:.1%} of the training cells at 1 % false alarms "
-                f"(AUC {found.auc[CALIBRATED].mean:.2f}; 1 % and 0.50 would be chance)."
+                f" {share[SYNTHETIC].mean:.1%} of the synthetic cells lie nearer to a training cell than 95 % of "
+                f"held-out cells do (other held-out cells: {share[REAL].mean:.1%}). From {found.released:,} of them an "
+                f"attack that knows other cells too finds {found.tpr[CALIBRATED].mean:.1%} of the training cells at "
+                f"1 % false alarms (AUC {found.auc[CALIBRATED].mean:.2f}; 1 % and 0.50 would be chance)."
             )
         return (
             f"A random forest tells these cells from real ones with AUC {auc[SYNTHETIC].mean:.2f} "
             f"(0.50 would be chance; {REAL} {auc[REAL].mean:.2f}). "
             f"Their PCA-50 MMD is {figure(mmd[SYNTHETIC].mean)}; real cells score "
             f"{figure(mmd[REAL].mean)} against each other, and "
-            f"{figure(mmd[SHUFFLED].mean)} with their genes shuffled.{given_away}"
+            f"{figure(mmd[SHUFFLED].mean)} with their genes shuffled.{use}{given_away}"
         )
 
     def sections(self) -> list[Section]:
         """The tables of scores, in their order."""
         markers = [] if self.markers is None else [marker_section(self.markers)]
-        return [*metric_sections(self.comparison), *markers, *privacy_sections(self.privacy, self.no_privacy)]
+        utility = utility_sections(self.utility, self.no_utility)
+        privacy = privacy_sections(self.privacy, self.no_privacy)
+        return [*metric_sections(self.comparison), *markers, *utility, *privacy]
+
+    def tables(self) -> list[Table]:
+        """The tables with a row for each cell type."""
+        types = [type_table(self.types)] if self.types else []
+        return [*types, *([] if self.utility is None else [utility_table(self.utility)])]
 
     def notes(self) -> tuple[str, ...]:
         """Sentences on how the numbers were come by, then anything out of the ordinary."""
@@ -99,7 +116,7 @@ class Report:
             f"'{REAL}' compares with other held-out cells: nothing can be expected to do better. '{SHUFFLED}' "
             "are real cells with every gene permuted on its own: right genes, no cells.",
             "KL divergence pairs row i with row i, although nothing pairs them.",
-            *([TYPES_NOTE] if self.types else []),
+            *([f"Utility was not scored: {self.no_utility}."] if self.utility is None else []),
             *([f"Privacy was not scored: {self.no_privacy}."] if self.privacy is None else self.privacy.notes),
             *self.pool_notes,
         )
@@ -124,6 +141,7 @@ class Report:
             },
             "cell_types": [scores.to_dict() for scores in self.types],
             "markers": None if self.markers is None else _markers(self.markers),
+            "utility": None if self.utility is None else self.utility.to_dict(),
             "privacy": None if self.privacy is None else self.privacy.to_dict(),
             "notes": list(self.notes()),
             "provenance": dict(self.provenance),
@@ -135,8 +153,8 @@ class Report:
         for section in self.sections():
             if section.rows:
                 parts += [section.title, section.text(), ""]
-        if self.types:
-            parts += ["By cell type", text_table(TYPE_HEADER, type_rows(self.types)), ""]
+        for table in self.tables():
+            parts += [table.title, table.text(), ""]
         return "\n".join([*parts, *self.notes()])
 
 
@@ -162,22 +180,23 @@ def evaluate(
     """Score synthetic cells against held-out real ones on the same scale and genes; write the report to `out`.
 
     `out` becomes a folder of report.json, report.html (self-contained) and the pictures; a report that is there is
-    replaced, anything else raises OutputExists. `cell_type_key` names the column of the real cells that colours the
-    t-SNE ("cell_type" where there is one), `donor_key` that of donors. See `comparison`, `draw_pools`, `score_privacy`
-    for the method and the other errors.
+    replaced, anything else raises OutputExists. `cell_type_key` names the column of the real cells' types (that of the
+    model, or "cell_type", where there is one), `donor_key` that of donors. See `comparison`, `draw_pools`,
+    `score_utility`, `score_privacy` for the method and the other errors.
     """
     folder = None if out is None else Path(out)
     if folder is not None:
         check_output(folder)
         for module in ("matplotlib.figure", "jinja2"):
             optional(module)  # before the work, not after it
-    shown_types = _types_of_pictures(cells.held_out, cell_type_key)
+    column = _real_type_column(cells, cell_type_key)
     if donor_key is not None:
         require_attackable(cells, donor_key)
     pools = draw_pools(cells.held_out, cells.synthetic, seed=seed, max_cells=max_cells)
     comparison = score_repeats(pools.real, pools.synthetic, seed=seed, repeats=repeats)
     types, markers = _score_types(cells, pools, cell_type_key, seed, repeats)
-    privacy, reason = score_privacy(cells, pools, donor_key=donor_key, seed=seed, repeats=repeats)
+    utility, no_utility = score_utility(cells, pools, column, seed=seed, repeats=repeats)
+    privacy, no_privacy = score_privacy(cells, pools, donor_key=donor_key, seed=seed, repeats=repeats)
     report = Report(
         comparison=comparison,
         real_cells=pools.real_cells,
@@ -186,14 +205,16 @@ def evaluate(
         pool_notes=pools.notes,
         types=types,
         markers=markers,
+        utility=utility,
+        no_utility=no_utility,
         privacy=privacy,
-        no_privacy=reason,
+        no_privacy=no_privacy,
         provenance=dict(_flat(cells.synthetic.uns.get(KEY, {}))),
         versions=versions(LIBRARIES),
     )
     if folder is not None:
         with writing(folder):
-            write_files(folder, _files(report, _pictures(pools, shown_types, seed)))
+            write_files(folder, _files(report, _shown(cells, pools, column, seed), seed))
     return report
 
 
@@ -213,17 +234,6 @@ def _score_types(
     return types, score_markers(pools.real, of_real, pools.synthetic, of_synthetic, seed=seed, repeats=repeats)
 
 
-def _types_of_pictures(real: AnnData, key: str | None) -> np.ndarray | None:
-    if key is None:
-        key = "cell_type"
-        if key not in real.obs:
-            return None
-    if key not in real.obs:
-        there = ", ".join(map(str, real.obs.columns)) or "none"
-        raise BadInput(f"the real cells have no column {key!r}; their columns: {there}")
-    return real.obs[key].astype(str).to_numpy()
-
-
 def _type_column(real: AnnData, synthetic: AnnData, key: str | None) -> str | None:
     """The column that holds types on both sides: the one named, that of the model, or "cell_type"; none that was left
     out of all synthetic cells."""
@@ -233,22 +243,57 @@ def _type_column(real: AnnData, synthetic: AnnData, key: str | None) -> str | No
     return next((column for column in there if synthetic.obs[column].notna().any()), None)
 
 
-def _pictures(pools: Pools, types: np.ndarray | None, seed: int) -> dict[str, bytes]:
-    # Equally many of both: a coefficient of variation depends on how many cells it is taken over.
-    cells = min(len(pools.real), len(pools.synthetic))
-    real, synthetic = pools.real[:cells], pools.synthetic[:cells]
-    shown_types = None if types is None else types[pools.real_rows[:cells]]
+def _real_type_column(cells: ComparedCells, key: str | None) -> str | None:
+    """The column of the real cells' types: the one named, or that both sides have, or that of the model, or
+    "cell_type"; BadInput where the one named is not there."""
+    real, record = cells.held_out, Provenance.from_uns(cells.synthetic.uns)
+    if key is not None:
+        if key not in real.obs:
+            there = ", ".join(map(str, real.obs.columns)) or "none"
+            raise BadInput(f"the real cells have no column {key!r}; their columns: {there}")
+        return key
+    known = (None if record is None else record.metadata.cell_type_key, "cell_type")
+    return _type_column(real, cells.synthetic, None) or next((one for one in known if one in real.obs), None)
+
+
+def _shown(cells: ComparedCells, pools: Pools, column: str | None, seed: int) -> Shown:
+    """The cells of the pictures, up to 1,000 a side, equally many: a coefficient of variation depends on how many."""
+    count = min(len(pools.real), len(pools.synthetic), plots.MOST_EMBEDDED)
+    real, synthetic, rows = pools.real[:count], pools.synthetic[:count], pools.synthetic_rows[:count]
+    made, types, transferred, given = cells.synthetic.obs, None, None, False
+    typed = np.zeros(0, bool) if column is None else cells.held_out.obs[column].notna().to_numpy()[pools.real_rows]
+    if typed.sum() > 1:
+        of_real = cells.held_out.obs[column].astype(str).to_numpy()[pools.real_rows].astype(str)
+        transferred = LabelTransfer(pools.real[typed], of_real[typed], seed=seed)(synthetic)
+        of_real = np.where(typed, of_real, UNTYPED)
+        given = column in made and bool(made[column].iloc[rows].notna().all())
+        of_synthetic = made[column].astype(str).to_numpy()[rows] if given else transferred
+        types = np.concatenate([of_real[:count], of_synthetic]).astype(str)
+    return Shown(
+        points=_embedded(real, synthetic, seed), real=real, synthetic=synthetic, genes=cells.synthetic.var_names,
+        names=made.index[rows], types=types, transferred=transferred, given=given,
+    )  # fmt: skip
+
+
+def _embedded(real: np.ndarray, synthetic: np.ndarray, seed: int) -> np.ndarray:
+    return plots.embed(real, synthetic, seed=seed)
+
+
+def _pictures(shown: Shown, seed: int) -> dict[str, bytes]:
+    real, synthetic = shown.real, shown.synthetic
+    types = None if shown.types is None else shown.types[: len(real)]
     return {
-        "tsne.png": plots.tsne(real, synthetic, cell_types=shown_types, seed=seed),
+        "tsne.png": plots.tsne(real, synthetic, cell_types=types, seed=seed, points=shown.points),
         "violins.png": plots.violins(real, synthetic),
         "gene_means.png": plots.gene_means(real, synthetic),
         "library_sizes.png": plots.library_sizes(real, synthetic),
     }
 
 
-def _files(report: Report, pictures: Mapping[str, bytes]) -> dict[str, bytes]:
+def _files(report: Report, shown: Shown, seed: int) -> dict[str, bytes]:
     record = json.dumps(report.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    return {**pictures, "report.html": html_page(report, pictures).encode(), RECORD: record.encode()}
+    page = html_page(report, charts(shown))
+    return {**_pictures(shown, seed), "report.html": page.encode(), RECORD: record.encode()}
 
 
 def _flat(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

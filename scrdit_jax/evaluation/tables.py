@@ -3,6 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Texts in rows under a `header`, and what is to be said before them; the first of a row names it."""
+
+    title: str
+    introduction: str = ""
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+
+    def text(self) -> str:
+        """Aligned for a terminal."""
+        return text_table(self.header, self.rows)
 
 
 def text_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ..errors import BadInput, OutputExists
 from ..io.append import CellDigest, new_cell_file, read_blocks
 from ..io.atomic import atomic_write, require_space
 from ..io.damage import FILE_ERRORS
+from ..progress import tqdm
 from .store import Store
 
 

@@ -8,13 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from ..conditioning.request import Quotas
 from ..config import SamplingConfig
 from ..devices import use_every_core
 from ..errors import MissingExtra, ScrditError
 from ..families import load
+from ..progress import tqdm
 from .composition import CellSampler
 from .fill import Sharing, Summary, begin, sampler_for
 from .pipeline import Throughput, make_shards

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from ..conditioning.request import Quotas
 from ..config import SamplingConfig
 from ..devices import describe_devices
 from ..families import Trained
 from ..io.atomic import remove, remove_leftovers
+from ..progress import tqdm
 from .assemble import assemble
 from .composition import CellSampler, make_sampler
 from .manifest import Manifest, ShardRecord

@@ -188,20 +188,39 @@ def _clean_cells(
     With guidance the predicted clean cells are moved away from those without conditions, or without a column of them
     (see `guided`); of a distribution that is drawn from, its log-odds and means are.
     """
-    network, method = sampled.network, sampled.method
+    method = sampled.method
     prediction = sampled.prediction.for_cells(conditions.log_sizes)
-
-    def predict(modulations, noisy):
-        return denoise(network, weights, noisy, modulations)
+    outputs = network_outputs(weights, guide, conditions, sampled)
 
     def predict_clean(noisy, alpha_bar, step):
         timestep, unconditional, noise = step
         drawn = None
         if method.draws:
             drawn = partial(prediction.draw, keys=draw_keys(keys, timestep), noise=noise)
-        meant = drawn or prediction.clean
+        predicted, without = outputs(noisy, timestep, unconditional)
+        if not without:
+            return (drawn or prediction.clean)(noisy, predicted, alpha_bar)
+        if drawn is not None:
+            return drawn(noisy, prediction.guide(predicted, without, guide.guidance), alpha_bar)
+        clean, *without = (prediction.clean(noisy, found, alpha_bar) for found in (predicted, *without))
+        return guided(clean, without, guide.guidance)
+
+    return predict_clean
+
+
+def network_outputs(
+    weights: Any, guide: Guide, conditions: DrawnConditions, sampled: Sampled
+) -> Callable[[jax.Array, jax.Array, jax.Array | None], tuple[jax.Array, list[jax.Array]]]:
+    """The function of (noisy, timestep, modulations without conditions) that gives what the network says of cells with
+    these conditions and, with guidance, of the same without them, or without a column of them."""
+    network = sampled.network
+
+    def predict(modulations, noisy):
+        return denoise(network, weights, noisy, modulations)
+
+    def outputs(noisy, timestep, unconditional):
         if guide.params is None:
-            return meant(noisy, predict(unconditional, noisy), alpha_bar)
+            return predict(unconditional, noisy), []
         dtype = guide.params["params"]["modulation"]["kernel"].dtype
 
         def modulations(labels):
@@ -211,15 +230,11 @@ def _clean_cells(
 
         predicted = predict(modulations(conditions.labels), noisy)
         if guide.guidance is None:
-            return meant(noisy, predicted, alpha_bar)
+            return predicted, []
         others = [modulations(_without(conditions.labels, column)) for column in sampled.guided] or [unconditional]
-        without = [predict(other, noisy) for other in others]
-        if drawn is not None:
-            return drawn(noisy, prediction.guide(predicted, without, guide.guidance), alpha_bar)
-        clean, *without = (prediction.clean(noisy, found, alpha_bar) for found in (predicted, *without))
-        return guided(clean, without, guide.guidance)
+        return predicted, [predict(other, noisy) for other in others]
 
-    return predict_clean
+    return outputs
 
 
 def _without(labels: jax.Array | None, column: int) -> jax.Array | None:
@@ -260,13 +275,18 @@ class Program:
     """
 
     batch_size: int
-    network: nn.Module
+    sampled: Sampled
     coefficients: Coefficients
     placement: Placement
     compiled: Any
     arguments: tuple[Any, ...]
     compile_seconds: float
     bytes_needed: int
+
+    @property
+    def network(self) -> nn.Module:
+        """The network, without its weights."""
+        return self.sampled.network
 
     def __call__(self, first: int, rows: np.ndarray, donated: jax.Array) -> SampledBatch:
         """Begin the batch of cells `first`, `first` + 1, ...; returns at once. `donated` is used up."""
@@ -297,7 +317,7 @@ def make_program(
     needed = require_fit(program, batch_size, placement, fixed)
     return Program(
         batch_size=batch_size,
-        network=sampled.network,
+        sampled=sampled,
         coefficients=coefficients,
         placement=placement,
         compiled=program,

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 from anndata import AnnData
-from tqdm import tqdm
 
 from ..devices import free_host_memory, usable_cores
 from ..errors import BadConfig
 from ..families import Trained, models_of
-from ..io.append import COUNTS, CellBlock
+from ..io.append import COUNTS, LOG_SCALE, CellBlock
+from ..progress import tqdm
 from ..provenance import KEY
 from .composition import collect, dispatch_ahead, make_sampler
 from .plan import Shard
@@ -29,7 +29,7 @@ def sample(trained: Trained, request: SampleRequest, *, progress: bool = True) -
     Observed conditions are categories in obs, counts are a layer.
     """
     provenance = request.provenance(trained)
-    _require_memory(request.cells, len(models_of(trained)[0].metadata.genes))
+    require_memory(request.cells, len(models_of(trained)[0].metadata.genes))
     sampler, blocks = make_sampler(trained, request), []
     with (
         ThreadPoolExecutor(usable_cores(), thread_name_prefix="packer") as packers,
@@ -43,13 +43,13 @@ def sample(trained: Trained, request: SampleRequest, *, progress: bool = True) -
     var = pd.DataFrame(index=pd.Index(layout.genes, name="gene"))
     layers = {} if block.counts is None else {COUNTS: block.counts}
     synthetic = AnnData(block.cells, obs=layout.obs(block, 0), var=var, layers=layers)
-    synthetic.uns[KEY] = provenance.to_uns() | {"batch_size": sampler.batch_size}
+    synthetic.uns |= LOG_SCALE | {KEY: provenance.to_uns() | {"batch_size": sampler.batch_size}}
     return synthetic
 
 
-def _require_memory(cells: int, genes: int) -> None:
-    """BadConfig, naming the most, where the cells cannot lie in memory however sparse they are."""
-    each, free = BYTES_A_CELL + BYTES_A_GENE * genes, free_host_memory()
+def require_memory(cells: int, genes: int, *, copies: int = 1) -> None:
+    """BadConfig, naming the most, where the cells, in so many copies, cannot lie in memory however sparse they are."""
+    each, free = BYTES_A_CELL + copies * BYTES_A_GENE * genes, free_host_memory()
     if cells * each > free:
         raise BadConfig(
             f"{cells:,} cells of {genes:,} genes take {cells * each / 1e9:,.0f} GB or more in memory, of which "

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-from tqdm import tqdm
-
 from ..errors import ScrditError
 from ..io.append import CellDigest, read_blocks
 from ..io.damage import FILE_ERRORS
+from ..progress import tqdm
 from .plan import Shard
 from .store import Store
 

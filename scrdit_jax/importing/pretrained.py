@@ -17,14 +17,16 @@ import flax.traverse_util
 import jax.numpy as jnp
 import numpy as np
 
-from ..checkpoint import FORMAT, Checkpoints, Run, load_model
+from ..checkpoint import FORMAT, Checkpoints, Model, Run, load_model
+from ..conditioning.table import ConditionTable
 from ..config import RunConfig
 from ..data.metadata import DatasetMetadata
 from ..data.saved_conditions import arrays_of, conditions_of
 from ..data.sources import load_prepared
 from ..errors import BadConfig, BadInput, OutputExists, RunMismatch
+from ..families import Trained, load
 from ..io.atomic import atomic_write, check_parents
-from ..io.damage import FILE_ERRORS
+from ..io.damage import FILE_ERRORS, foreign
 from ..io.writing import write_cells
 from ..training.state import TrainState, make_optimizer
 from .filling import filling, is_empty
@@ -71,12 +73,7 @@ def unpack(name: str, out: Path | str) -> Run:
     """
     arrays, run = _read(name), Run(Path(out))
     check_parents(run.path)
-    known = json.loads(bytes(arrays[ABOUT]))
-    version = known.get("format", 1)
-    if version != FORMAT:
-        raise BadInput(f"the pretrained model {name!r} has format {version}, not {FORMAT}; install the package again")
-    config = RunConfig.from_dict(known["config"])
-    metadata = DatasetMetadata.from_dict(known["metadata"])
+    known, config, metadata = _known(name, arrays)
     if not is_empty(run.path):
         if not _holds(run, config, metadata, known["step"]):
             raise OutputExists(f"{run.path} holds something else already; give a new folder as --out")
@@ -86,16 +83,42 @@ def unpack(name: str, out: Path | str) -> Run:
     )
     if (prepared.metadata.digest, prepared.metadata.genes) != (metadata.digest, metadata.genes):
         raise BadInput(f"the cells called {name!r} are not those the model was trained on; move the file of that name")
-    params = flax.traverse_util.unflatten_dict(_weights(arrays), sep="/")
+    params, conditions = _contents(arrays, metadata)
     ema = None if config.training.ema_decay is None else params
     state = TrainState(jnp.asarray(known["step"], jnp.int32), params, ema, make_optimizer(config.training).init(params))
-    kept = {key[len(CONDITIONS) :]: array for key, array in arrays.items() if key.startswith(CONDITIONS)}
     with filling(run) as partial:
         partial.write_config(config)
         write_cells(prepared.held_out.copy(), partial.held_out_path)
         with Checkpoints(partial) as checkpoints:
-            checkpoints.save(state, config, metadata, conditions_of(kept, metadata), fitted=known.get("fitted"))
+            checkpoints.save(state, config, metadata, conditions, fitted=known.get("fitted"))
     return run
+
+
+def open_trained(run: Run | Path | str) -> Trained:
+    """The newest model of a run, or family; or one that ships, by its name, where there is no folder called so."""
+    if isinstance(run, Run) or str(run) not in names() or Path(run).exists():
+        return load(run)
+    name = str(run)
+    arrays = _read(name)
+    known, config, metadata = _known(name, arrays)
+    params, conditions = _contents(arrays, metadata)
+    fitted = {int(steps): tuple(taus) for steps, taus in known.get("fitted", {}).items()}
+    return Model(config, metadata, params, known["step"], conditions, fitted)
+
+
+def _known(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Any], RunConfig, DatasetMetadata]:
+    """What a file says of its model, the settings and the metadata; BadInput for another format."""
+    known = json.loads(bytes(arrays[ABOUT]))
+    version = known.get("format", 1)
+    if version != FORMAT:
+        raise BadInput(f"the pretrained model {name!r} has format {version}, not {FORMAT}; install the package again")
+    return known, RunConfig.from_dict(known["config"]), DatasetMetadata.from_dict(known["metadata"])
+
+
+def _contents(arrays: Mapping[str, np.ndarray], metadata: DatasetMetadata) -> tuple[Any, ConditionTable | None]:
+    """The params, and what new cells are conditioned on."""
+    kept = {key[len(CONDITIONS) :]: array for key, array in arrays.items() if key.startswith(CONDITIONS)}
+    return flax.traverse_util.unflatten_dict(_weights(arrays), sep="/"), conditions_of(kept, metadata)
 
 
 def _holds(run: Run, config: RunConfig, metadata: DatasetMetadata, step: int) -> bool:
@@ -113,7 +136,7 @@ def _read(name: str) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise BadConfig(f"no pretrained model {name!r}; there are {', '.join(names()) or 'none'}")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with foreign(), np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except (zipfile.BadZipFile, MemoryError, *FILE_ERRORS) as error:
         raise BadInput(f"{path} cannot be read ({' '.join(str(error).split())}); install the package again") from None

@@ -42,6 +42,8 @@ RANDOM_ACCESS = {"chunks": (1 << 16,)}
 ROWS_AT_ONCE = 8192
 
 COUNTS, LIBRARY_SIZE, TOTAL_COUNTS = "counts", "library_size", "total_counts"
+# What scanpy notes of cells whose X is log1p of something, by which sc.pp.log1p warns before it is done twice.
+LOG_SCALE: dict[str, Any] = {"log1p": {}}
 
 
 class CellBlock(NamedTuple):
@@ -152,7 +154,7 @@ class CellWriter:
         if isinstance(group, h5py.Group):
             matrix, names = (H5_STORAGE, H5_NAMES) if compress else (H5_PLAIN, H5_PLAIN_NAMES)
         var = pd.DataFrame(index=pd.Index(np.array(layout.genes, object), name="gene"))
-        _write_frame(group, layout.obs(_nothing(layout), 0), var, {"scrdit": uns}, names)
+        _write_frame(group, layout.obs(_nothing(layout), 0), var, {"scrdit": uns} | LOG_SCALE, names)
         # SciPy works on matrices only whose indices and indptr are of one kind.
         index = np.int32 if most_nonzeros < np.iinfo(np.int32).max else np.int64
         stored = {"index": index, "storage": matrix, "executor": executor}

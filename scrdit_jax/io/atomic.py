@@ -123,6 +123,7 @@ def write_if_absent(path: Path, text: str) -> bool:
     """Write `path`, whole, unless it is there already; whether it was written. Of many processes, one writes."""
     partial = temporary_name(path, "partial")
     with writing(path):
+        remove_leftovers(path)
         try:
             partial.write_text(text)
             flush(partial)

@@ -32,7 +32,8 @@ class FileLocks:
 
     def close(self) -> None:
         """Release all locks."""
-        os.close(self._file)
+        file, self._file = self._file, -1
+        os.close(file)
 
     def acquire(self, number: int, *, wait: bool = False) -> bool:
         """Whether the lock is ours now; with `wait`, once it is."""
@@ -50,7 +51,7 @@ class FileLocks:
 
     def release(self, number: int) -> None:
         """Let others have it."""
-        if self.exclusive:
+        if self.exclusive and self._file >= 0:  # closed where a signal ended all, and a generator is cleaned up late
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
 
     @contextlib.contextmanager

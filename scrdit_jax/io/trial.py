@@ -36,7 +36,7 @@ for line in sys.stdin:
     path = json.loads(line)
     try:
         if resource is not None:
-            seconds = 10 + os.stat(path).st_size // 20_000_000
+            seconds = 5 + os.stat(path).st_size // 20_000_000
             used = resource.getrusage(resource.RUSAGE_SELF)
             seconds += int(used.ru_utime + used.ru_stime)
             resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import sparse
-from tqdm import tqdm
 
 from ..checkpoint import Model, Run
 from ..conditioning.table import ConditionTable
@@ -20,6 +19,7 @@ from ..data.metadata import DatasetMetadata
 from ..errors import Diverged, MissingExtra
 from ..evaluation.plots import curve
 from ..io.atomic import atomic_write
+from ..progress import tqdm
 from .metric_logger import read_lines
 from .step import Losses
 

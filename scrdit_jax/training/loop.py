@@ -12,7 +12,6 @@ import flax.linen as nn
 import jax
 import numpy as np
 from anndata import AnnData
-from tqdm import tqdm
 
 from ..attention import with_fastest_attention
 from ..checkpoint import Checkpoints, Model, Run
@@ -26,6 +25,7 @@ from ..devices import free_memory, keep_freed_memory, usable_devices
 from ..diffusion.predictions import make_prediction
 from ..errors import BadConfig, Diverged, RunMismatch
 from ..networks import flops_per_evaluation, make_network
+from ..progress import tqdm
 from .conditions import conditions_of, fit_table, in_shared_order, in_shared_space, known_origin
 from .evaluator import Evaluator, HeldOutLoss, ModelScorer, evaluation_due, has_stalled, score_of
 from .fine_tuning import params_to_begin

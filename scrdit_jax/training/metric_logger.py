@@ -189,7 +189,7 @@ def _means(metrics: list[Metrics]) -> tuple[float | None, float]:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON lines of a file that have a step, none where it is not there; a line cut short is passed over."""
     lines = []
-    for text in path.read_text("utf-8", errors="replace").splitlines() if path.exists() else ():
+    for text in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
         try:
             line = json.loads(text)
             line["step"] + 0
@@ -202,7 +202,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 def forget_after(path: Path, step: int) -> list[dict[str, Any]]:
     """Drop lines of steps that are to be made again, and a line cut short by a crash; the lines that stay."""
     kept = [line for line in read_lines(path) if line["step"] <= step]
-    if path.exists():
+    if path.is_file():
         with atomic_write(path) as partial:
             partial.write_text("".join(json.dumps(line) + "\n" for line in kept))
     return kept

@@ -129,6 +129,7 @@ def test_rows_of_another_recipe_are_not_taken_for_this_one(folder, tmp_path, tin
     assert len(set(trained)) == 1
 
 
+@pytest.mark.slow
 def test_a_preset_is_trained_and_sampled_as_the_command_says(folder, tmp_path, tiny_config):
     cells = CellSet.read(Source(f"{folder}/tiny.h5ad"), tiny_config.data, "both", multiple_of=4)
     config = tiny_config.with_settings({"evaluate_every": 1, "steps": 2})

@@ -164,6 +164,7 @@ def test_the_results_have_the_form_that_the_schema_says(finished):
     assert (folder / "table.md").read_text() == table
 
 
+@pytest.mark.slow
 def test_scores_stand_beside_their_floors_where_cells_were_held_out(tiny_run, tmp_path, few_cells_are_enough):
     table = scrdit.benchmark(tiny_run, out=tmp_path / "out", cases=["unipc-10"], seeds=2, repeats=1, batch_size=16)
     values = json.loads((tmp_path / "out" / RESULTS).read_text())
@@ -197,6 +198,7 @@ def test_results_that_were_kept_can_still_be_read(path):
     assert results_table(store.values).splitlines() == (path.parent / "table.md").read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_a_preset_is_timed_with_random_weights(tiny_config, tmp_path):
     table = scrdit.benchmark(preset=tiny_config, out=tmp_path / "out", cases=["ddim-2"], repeats=1, batch_size=8)
     values = json.loads((tmp_path / "out" / RESULTS).read_text())
@@ -217,6 +219,7 @@ def test_what_is_no_benchmark_is_left_alone(tmp_path):
         open_results(tmp_path, {"device": {}})
 
 
+@pytest.mark.slow
 def test_a_benchmark_killed_midway_leaves_its_finished_rows_and_goes_on(tiny_run, tmp_path):
     """`kill -9` as the second row begins; the same command then measures what is missing and no more."""
     script = """

@@ -26,6 +26,7 @@ def toy():
     return priors.States(states[:100], codes[:100], states[100:], codes[100:], 2)
 
 
+@pytest.mark.slow
 def test_a_command_writes_a_row_for_each_prior(quick, monkeypatch, tmp_path):
     monkeypatch.setattr(priors, "read", lambda source, most: toy())
     monkeypatch.setattr(priors, "OF_ALL", 3)

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from benchmarks.speed import transcriptome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts", [(), ("--counts",)])
 def test_it_is_sampled_assembled_and_opened(tiny_run, tmp_path, counts):
     out = tmp_path / "new" / "found.json"

@@ -4,6 +4,7 @@ import json
 
 import anndata
 import numpy as np
+import pytest
 
 import scrdit_jax.conditioning.derived as package
 from scrdit_jax.checkpoint import load_model
@@ -23,6 +24,7 @@ DERIVED = Derived(title="first values", columns=lambda block, axes: np.asarray(b
 '''
 
 
+@pytest.mark.slow
 def test_a_file_in_the_folder_is_a_condition_of_the_command_line(scrdit, tiny_cells, tiny_config, tmp_path, add_part):
     (tmp_path / "tiny.json").write_text(json.dumps(tiny_config.to_dict()))
     tiny_cells.write_h5ad("cells.h5ad")

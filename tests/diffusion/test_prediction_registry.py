@@ -54,6 +54,7 @@ def test_an_entry_says_what_its_values_are(name):
     assert bias is None or bias.shape == (7, prediction.outputs)
 
 
+@pytest.mark.slow
 def test_a_file_in_the_folder_is_a_prediction_of_the_command_line(scrdit, tiny_cells, tiny_config, tmp_path, add_part):
     (tmp_path / "tiny.json").write_text(json.dumps(tiny_config.to_dict()))
     tiny_cells.write_h5ad("cells.h5ad")

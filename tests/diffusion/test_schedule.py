@@ -70,7 +70,7 @@ def test_a_normal_that_the_schedule_cuts_off_still_gives_probabilities():
     assert probabilities.argmax() == 0
 
 
-@pytest.mark.parametrize(("mean", "std"), [(-100.0, 1.0), (100.0, 1.0), (0.1234, 1e-9)])
+@pytest.mark.parametrize(("mean", "std"), [(-100.0, 1.0), (100.0, 1.0), (0.1234, 1e-3)])
 def test_a_normal_far_outside_or_narrower_than_a_timestep_still_gives_probabilities(mean, std):
     schedule = linear_schedule(DiffusionConfig())
     probabilities = timestep_probabilities(schedule, TrainingConfig(log_snr_mean=mean, log_snr_std=std))

@@ -51,6 +51,7 @@ def test_a_run_samples_the_same_cells_without_its_real_ones(tiny_run, synthetic,
     assert real_cells not in "\n".join(scrdit_jax.api.describe(tmp_path / "given"))
 
 
+@pytest.mark.slow
 def test_a_streamed_run_keeps_its_training_cells(tiny_cells, tiny_config, tmp_path):
     tiny_cells.write_h5ad(tmp_path / "cells.h5ad")
     # So few genes that they are copied into the run.
@@ -70,6 +71,13 @@ def test_a_streamed_run_keeps_its_training_cells(tiny_cells, tiny_config, tmp_pa
     for name, values in on_disk.privacy.copying.values.items():
         for candidate, estimate in values.items():
             assert estimate.mean == pytest.approx(in_memory.privacy.copying.values[name][candidate].mean, abs=0.03)
+    # Classifiers of types learn from them, too.
+    assert on_disk.utility.learnt_from == in_memory.utility.learnt_from == "training cells"
+    assert on_disk.utility.learnt_cells == in_memory.utility.learnt_cells == found.training.n_obs
+    accuracy = [
+        report.utility.classifiers["logistic"]["accuracy"]["real vs real"].mean for report in (on_disk, in_memory)
+    ]
+    assert accuracy[0] == pytest.approx(accuracy[1], abs=0.1)
     other = synthetic.copy()
     record = json.loads(other.uns["scrdit"]["provenance"])
     record["models"][0]["metadata"]["digest"] = "another"

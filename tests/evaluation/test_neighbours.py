@@ -13,7 +13,7 @@ from scrdit_jax.evaluation.comparison import compare
 from scrdit_jax.evaluation.metrics import spectrum
 from scrdit_jax.evaluation.metrics.neighbours import Blocks
 
-NAMES = ("nearest_neighbour_accuracy", "precision", "recall", "wasserstein_2_pca")
+NAMES = ("nearest_neighbour_accuracy", "mixing", "precision", "recall", "wasserstein_2_pca")
 
 
 def normal(rows, seed, columns=4):
@@ -45,6 +45,20 @@ def test_one_distribution_scores_a_half_copies_zero_and_ties_a_half():
     line = np.arange(8.0)[:, None]
     assert metrics.nearest_neighbour_accuracy(Blocks.of(line[::2], line[1::2])) == 0
     assert metrics.nearest_neighbour_accuracy(Blocks.of(np.zeros((3, 1)), np.zeros((3, 1)))) == 0.5
+
+
+def test_mixing_is_the_inverse_simpson_index_of_the_nearest_cells():
+    x, y = normal(30, 0), normal(20, 1) + 0.5
+    cells, is_real = np.concatenate([x, y]), np.arange(50) < 30
+    expected = []
+    for i in range(50):
+        nearest = sorted((j for j in range(50) if j != i), key=lambda j: np.linalg.norm(cells[i] - cells[j]))[:7]
+        share = np.mean(is_real[nearest])
+        expected.append(1 / (share**2 + (1 - share) ** 2))
+    assert metrics.mixing(Blocks.of(x, y), neighbours=7) == pytest.approx(np.mean(expected))
+    assert metrics.mixing(Blocks.of(x, normal(30, 1) + 50), neighbours=7) == 1
+    assert metrics.mixing(Blocks.of(normal(800, 2), normal(800, 3))) == pytest.approx(1.94, abs=0.02)
+    assert metrics.mixing(Blocks.of(x[:1], y[:1])) == 1  # the one other cell
 
 
 def slow_precision(real, synthetic, k):

@@ -1,11 +1,14 @@
+import base64
 import dataclasses
 import errno
+import hashlib
 import html.parser
 import importlib
 import json
 import os
 import re
 
+import numpy as np
 import pytest
 
 from scrdit_jax.errors import BadInput, DiskFull, MissingExtra, OutputExists
@@ -14,6 +17,7 @@ from scrdit_jax.evaluation.cells import ComparedCells
 from scrdit_jax.evaluation.comparison import CANDIDATES
 from scrdit_jax.evaluation.membership import RELEASES
 from scrdit_jax.evaluation.metrics import all_metrics
+from scrdit_jax.evaluation.page import TEMPLATES
 
 FILES = {"report.json", "report.html", "tsne.png", "violins.png", "gene_means.png", "library_sizes.png"}
 pytestmark = pytest.mark.usefixtures("no_forest")
@@ -30,13 +34,17 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.open, self.sources, self.tags, self.text = [], [], [], []
+        self.open, self.sources, self.tags, self.text, self.ids = [], [], [], [], []
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
         self.sources += [value for name, value in attributes if name in ("src", "href")]
-        if tag not in ("meta", "img"):
+        self.ids += [value for name, value in attributes if name == "id"]
+        if tag not in ("meta", "img", "input"):
             self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -45,14 +53,21 @@ class Page(html.parser.HTMLParser):
         self.text.append(data)
 
 
+def scattered(real, synthetic, seed):
+    """A place for each cell, at once."""
+    return np.random.default_rng(seed).normal(size=(len(real) + len(synthetic), 2))
+
+
 @pytest.fixture
 def drawn(monkeypatch):
     """Pictures without drawing them."""
     monkeypatch.setattr(report, "_pictures", lambda *_: {name: PNG for name in FILES if name.endswith("png")})
+    monkeypatch.setattr(report, "_embedded", scattered)
 
 
 def test_the_folder_holds_what_the_report_says(real, synthetic, tmp_path, monkeypatch):
     monkeypatch.setattr(report.plots, "tsne", lambda *_, **__: PNG)  # slow, and tested by itself
+    monkeypatch.setattr(report, "_embedded", scattered)
     result = evaluate(real, synthetic, out=tmp_path / "new" / "report", repeats=1)
     folder = tmp_path / "new" / "report"
     assert {path.name for path in folder.iterdir()} == FILES
@@ -60,7 +75,7 @@ def test_the_folder_holds_what_the_report_says(real, synthetic, tmp_path, monkey
     assert all((folder / name).read_bytes().startswith(PNG) for name in FILES if name.endswith("png"))
     written = json.loads((folder / "report.json").read_text())
     assert written == result.to_dict()
-    assert written["schema"] == 3
+    assert written["schema"] == 4
     assert set(written["metrics"]) == {metric.name for metric in METRICS}
     assert set(written["metrics"]["mmd_pca"]["genes shuffled"]) == {"mean", "sd"}
     assert written["provenance"] == {"solver": "ddim", "steps": 20, "eta": 0.5, "note": "<script>&"}
@@ -75,10 +90,15 @@ def test_the_page_is_well_formed_self_contained_and_escaped(real, synthetic, tmp
     page.feed(text)
     page.close()
     assert not page.open
-    assert len(page.sources) == 4
-    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    assert all(source.startswith("#") for source in page.sources)
     assert not re.search(r"https?://|url\(|@import", text)
-    assert "script" not in page.tags
+    # The data and the package's own script, and no other may run.
+    assert page.tags.count("script") == 2
+    script = (TEMPLATES / "report.js").read_text()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in text
+    assert f"<script>{script}</script>" in text
+    assert len(page.ids) == len(set(page.ids))
     shown = "".join(page.text)
     assert "<script>&" in shown
     assert result.summary() in shown
@@ -132,7 +152,8 @@ def test_cell_types_are_found_or_asked_for(real, synthetic, tmp_path, monkeypatc
     seen = {}
     for name in ("violins", "gene_means", "library_sizes"):
         monkeypatch.setattr(report.plots, name, lambda *_: PNG)
-    monkeypatch.setattr(report.plots, "tsne", lambda *_, cell_types, seed: seen.update(types=cell_types) or PNG)
+    monkeypatch.setattr(report, "_embedded", scattered)
+    monkeypatch.setattr(report.plots, "tsne", lambda *_, cell_types, seed, points: seen.update(types=cell_types) or PNG)
     real.obs["kind"] = real.obs["cell_type"].str.upper()
     evaluate(real, synthetic, out=tmp_path / "named", repeats=1, cell_type_key="kind")
     assert set(seen["types"]) == {"T CELL", "B CELL"}
@@ -226,16 +247,28 @@ def test_names_from_the_files_are_escaped_wherever_they_stand(real, synthetic, t
     for cells in (real, synthetic):
         cells.obs["cell_type"] = cells.obs["cell_type"].map(names)
     synthetic.uns["scrdit"] = {"<i>": "</td><script>alert(1)</script>"}
+    for cells in (real, synthetic):
+        cells.var_names = [f"</script><x>{name}" for name in cells.var_names]
+    synthetic.obs_names = [f"--><!--<script>{i}" for i in range(synthetic.n_obs)]
     result = evaluate(real, synthetic, out=tmp_path / "report", repeats=1)
     result = dataclasses.replace(result, no_privacy="<u>why</u>")
+    pools = report.draw_pools(real, synthetic, seed=0, max_cells=2000)
+    cells = ComparedCells(held_out=real, synthetic=synthetic)
+    text = report.html_page(result, report.charts(report._shown(cells, pools, "cell_type", 0)))
     page = Page()
-    page.feed(report.html_page(result, {"<x>.png": PNG}))
+    page.feed(text)
     page.close()
     assert not page.open
-    assert not {"script", "b", "i", "u", "x"} & set(page.tags)
+    assert page.tags.count("script") == 2
+    assert not {"b", "i", "u", "x"} & set(page.tags)
     shown = "".join(page.text)
-    for text in (*names.values(), "<i>", "</td><script>alert(1)</script>", "Not scored: <u>why</u>.", "<x>.png"):
-        assert text in shown
+    for words in (*names.values(), "<i>", "</td><script>alert(1)</script>", "Not scored: <u>why</u>."):
+        assert words in shown
+    # In the data, which are a script's text, no name can end it or begin another.
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text)
+    assert not re.search("[<>&]", data)
+    assert json.loads(data)["genes"]["names"][0].startswith("</script><x>GENE")
+    assert json.loads(data)["cells"]["names"][0].startswith("--><!--<script>")
 
 
 def with_donors(cells, prefix, donors):
@@ -298,3 +331,20 @@ def test_donors_that_cannot_be_attacked_are_refused_in_a_line(real, synthetic, m
         evaluate(real, synthetic, training=with_donors(make_cells(300, 5), "m", 6), donor_key="donor", repeats=1)
     with pytest.raises(BadInput, match="REAL has no column 'donor' for donors"):
         evaluate(real, synthetic, training=make_cells(300, 5), donor_key="donor", repeats=1)
+
+
+def test_real_cells_without_a_type_are_drawn_as_such(real, synthetic, monkeypatch):
+    monkeypatch.setattr(report, "_embedded", scattered)
+    del synthetic.obs["cell_type"]
+    real.obs["cell_type"] = real.obs["cell_type"].where(np.arange(real.n_obs) >= 20)
+    cells = ComparedCells(held_out=real, synthetic=synthetic)
+    shown = report._shown(cells, report.draw_pools(real, synthetic, seed=0, max_cells=2000), "cell_type", 0)
+    assert set(shown.types[:101]) == {"B cell", "T cell", "no type"}
+    assert np.sum(shown.types[:101] == "no type") == 20
+    assert set(shown.transferred) == {"B cell", "T cell"}
+    assert not shown.given
+    real.obs["cell_type"] = np.nan
+    assert (
+        report._shown(cells, report.draw_pools(real, synthetic, seed=0, max_cells=2000), "cell_type", 0).types is None
+    )
+    assert evaluate(real, synthetic, repeats=1).no_utility == "under two cell types have enough real cells"

@@ -82,6 +82,7 @@ def test_without_a_known_scale_the_depth_is_over_the_genes_there_are():
     assert sums[2] == 900
 
 
+@pytest.mark.slow
 def test_counts_have_the_depth_of_the_training_cells_of_their_type(tiny_config, tmp_path):
     """T cells have four times the counts of B cells; 0.13 between the distributions of 4,000 drawn and about 180."""
     random = np.random.default_rng(12)

@@ -2,6 +2,7 @@ import errno
 
 import anndata
 import numpy as np
+import pandas as pd
 import pytest
 
 import scrdit_jax as scrdit
@@ -68,3 +69,13 @@ def test_disk_full_is_recognised_by_its_words_too():
         raise ValueError("RESOURCE_EXHAUSTED: write failed: No space left on device")
     with pytest.raises(ZeroDivisionError), errors.writing("x"):
         raise ZeroDivisionError
+
+
+def test_cells_carry_what_scanpy_and_people_look_for(labelled_run, tmp_path):
+    in_memory = scrdit.sample(labelled_run, 12, steps=2, output="counts")
+    written = anndata.read_h5ad(scrdit.sample(labelled_run, 12, steps=2, output="counts", out=tmp_path / "cells.h5ad"))
+    for cells in (in_memory, written):
+        assert cells.uns["log1p"] == {}  # or scanpy takes the logarithm of a logarithm without a word
+        assert "made by scrdit_jax" in cells.uns["scrdit"]["about"]
+        assert isinstance(cells.obs["cell_type"].dtype, pd.CategoricalDtype)
+        assert cells.layers["counts"].dtype.kind == "i"

@@ -96,6 +96,7 @@ def test_no_cells_and_wrong_options_are_refused(tiny_run):
         scrdit.sample(tiny_run, 1, solver="euler")
 
 
+@pytest.mark.slow
 def test_new_cells_have_their_genes_in_the_files_order(tiny_cells, tiny_config, tmp_path, monkeypatch):
     """Whatever the order in which the network takes them: in memory, in files, and packed where they are made."""
     changes = {

@@ -186,6 +186,7 @@ def test_quotas_files_and_guidance_of_a_model_with_states(runs, tmp_path):
         scrdit.sample(runs["plain"], 4, steps=3, guidance=2.0)
 
 
+@pytest.mark.slow
 def test_a_family_draws_library_sizes_alone(cells, tiny_config, tmp_path):
     run = scrdit.train(cells, out=tmp_path / "family", preset=tiny_config, derive=DERIVE, per_cell_type=True)
     made = scrdit.sample(run, 200, steps=2, batch_size=8, output="counts")
@@ -214,6 +215,7 @@ def test_prepared_cells_keep_their_states(cells, runs, tiny_config, tmp_path):
             np.testing.assert_array_equal(arrays_of(model.conditions)[name], array)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_states_of_its_checkpoint(cells, tiny_config, tmp_path, monkeypatch):
     """On another machine principal axes may differ in their last bits, or, in an older version, in their signs."""
     from scrdit_jax.conditioning.derived import pc_scores

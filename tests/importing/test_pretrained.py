@@ -31,6 +31,7 @@ def shipped(run, tmp_path, monkeypatch):
     return pretrained.pack(run, tmp_path / "shipped" / "pbmc3k.npz", ABOUT)
 
 
+@pytest.mark.slow
 def test_what_was_packed_makes_the_same_cells(run, shipped, tmp_path):
     assert pretrained.names() == ["pbmc3k"]
     assert pretrained.about("pbmc3k") == ABOUT
@@ -42,6 +43,8 @@ def test_what_was_packed_makes_the_same_cells(run, shipped, tmp_path):
     for name, array in expected.items():
         np.testing.assert_array_equal(known[name], array)
     assert there.fitted == here.fitted
+    named = pretrained.open_trained("pbmc3k")
+    assert (named.digest, named.fitted) == (there.digest, there.fitted)
     assert sorted(there.fitted) == list(range(1, 9))
     provenance = Provenance.from_uns(scrdit.sample(again, 2, steps=3, batch_size=2).uns)
     assert provenance.timesteps == here.fitted[3]
@@ -108,6 +111,7 @@ def test_the_model_that_ships_is_small_and_says_where_it_comes_from():
     json.dumps(known)
 
 
+@pytest.mark.slow
 def test_the_command(scrdit, shipped):
     status, printed = scrdit("demo", "--pretrained", "--cells", 60, "--out", "demo")
     assert status == 0

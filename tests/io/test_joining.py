@@ -240,6 +240,7 @@ def digest_of(run):
         return checkpoints.digest()
 
 
+@pytest.mark.slow
 def test_all_genes_are_trained_on_without_a_copy_and_the_run_continues(folder, parts, tiny_config, tmp_path):
     changes = {"gene_selection": "all", "min_cells": 0, "condition_on": ["file"]}
     said: list[str] = []

@@ -32,7 +32,7 @@ def with_a_heap_that_leads_nowhere(path):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="without a limit of CPU time nothing ends what runs in circles")
 def test_a_file_that_hdf5_goes_down_by_is_one_line(cells, monkeypatch):
     assert read_cells(cells).shape == (4, 3)
-    monkeypatch.setattr(trial, "HELPER", trial.HELPER.replace("seconds = 10", "seconds = 1"))
+    monkeypatch.setattr(trial, "HELPER", trial.HELPER.replace("seconds = 5", "seconds = 1"))
     trial._stop()
     with_a_heap_that_leads_nowhere(cells)
     for _ in range(2):

@@ -70,6 +70,7 @@ def cudnn_by_xla(monkeypatch):
     return asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("implementation", "summary"), [("cudnn", True), ("cudnn", False), ("pallas", True)])
 def test_the_network_predicts_the_same_however_a_device_computes_it(
     with_random_weights, cudnn_by_xla, implementation, summary

@@ -76,6 +76,7 @@ def test_an_entry_is_a_network_with_settings_that_survive_json(name):
     assert len(attention_shape(network)) == 3
 
 
+@pytest.mark.slow
 def test_a_file_in_the_folder_is_a_network_of_the_command_line(scrdit, tiny_cells, tiny_config, tmp_path, add_part):
     (tmp_path / "tiny.json").write_text(json.dumps(tiny_config.to_dict()))
     (tmp_path / "five.json").write_text('{"network": {"architecture": "all-genes", "hidden": 5}}')

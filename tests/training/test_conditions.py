@@ -101,6 +101,7 @@ def test_a_model_of_counts_makes_whole_counts(labelled_cells, tiny_config, tmp_p
     np.testing.assert_allclose(values, np.round(values), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_run_keeps_to_the_order_of_genes_that_it_began_with(labelled_cells, tiny_config, tmp_path, monkeypatch):
     """On another machine other genes may go together; processes take the first one's order."""
     changes = {"gene_order": "coexpression", "derive": {"pc-scores": 2}, "clip": True, "quantiles": 3}

@@ -188,6 +188,7 @@ def test_its_settings_are_the_models_but_for_fewer_steps(labelled_run, tiny_conf
         base.settings({"conditions": "bootstrap"})
 
 
+@pytest.mark.slow
 def test_an_imported_model_is_trained_further(tmp_path):
     weights = Path(__file__).parent.parent / "oracles" / "reference_dit.safetensors"
     imported = import_reference(weights, tmp_path / "imported", heads=2)

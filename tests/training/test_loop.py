@@ -133,6 +133,7 @@ def test_a_damaged_score_is_named_with_its_checkpoint(tiny_run, tmp_path):
 def test_lines_that_are_no_text_are_passed_over(tmp_path):
     (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"step\xbd": 2}\n{"step": 3}\n')
     assert [line["step"] for line in read_lines(tmp_path / "metrics.jsonl")] == [1, 3]
+    assert read_lines(tmp_path) == []
 
 
 class Fails:

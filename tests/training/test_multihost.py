@@ -51,6 +51,7 @@ def losses(tiny_cells, tiny_config, tmp_path_factory):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["2", "4", "2 processes"])
 def test_the_same_loss_curve(losses, name):
     assert len(losses["1"]) == 12

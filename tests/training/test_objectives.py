@@ -60,6 +60,7 @@ def train_student(tiny_cells, tiny_config, scrdit, tmp_path, add_part):
     return train
 
 
+@pytest.mark.slow
 def test_a_file_in_the_folder_is_an_objective_that_learns_from_a_teacher(train_student, tiny_run, tmp_path):
     status, printed = train_student("--teacher", tiny_run.path, "--evaluate-every", 0.25, "--out", "student")
     assert status == 0, printed

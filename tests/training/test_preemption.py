@@ -78,6 +78,7 @@ def test_time_that_is_over_stops_at_the_next_step(prepared, tiny_config, tmp_pat
     assert load_model(run).step == 1
 
 
+@pytest.mark.slow
 def test_more_steps_continue_a_run_of_constant_rate_to_the_bit(prepared, tiny_config, tmp_path):
     constant = tiny_config.with_settings({"learning_rate_schedule": "constant"})
     long = constant.with_settings({"steps": 17, "checkpoint_every": 4, "keep": 1})
@@ -213,6 +214,7 @@ def killed_runs(data, out, steps, kills, seed):
     subprocess.run([str(word) for word in words], check=True, stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "kills"), [(12, 1), pytest.param(400, 5, marks=pytest.mark.slow)])
 def test_kill_9_at_random_steps_changes_nothing(data, steps, kills, tmp_path):
     from scrdit_jax.checkpoint import Run

@@ -315,6 +315,7 @@ def test_nothing_of_the_cells_goes_beside_it_unsaid(private_run, tiny_cells, con
     assert all(any(kind in sentence for sentence in more) for kind in kinds)
 
 
+@pytest.mark.slow
 def test_the_key_is_its_owners_and_is_gone_at_the_end(
     private_run, tiny_cells, config, tmp_path, fixed_key, monkeypatch
 ):
@@ -342,6 +343,7 @@ def test_the_key_is_its_owners_and_is_gone_at_the_end(
     assert not key_path(run.path).exists()
 
 
+@pytest.mark.slow
 def test_one_device_with_all_cells_on_it_and_larger_microbatches_makes_the_same_run(
     private_run, tiny_cells, config, tmp_path, monkeypatch
 ):
@@ -376,6 +378,7 @@ def test_donors_are_the_unit_where_their_column_is_named(labelled_cells, config,
         scrdit.train(cells, out=tmp_path / "b", preset=config, donor_key="donor", dp_cells=3, batch_size=32)
 
 
+@pytest.mark.slow
 def test_from_a_public_run_nothing_but_weights_and_sizes_is_of_the_cells(labelled_cells, tiny_config, tmp_path):
     small = {"width": 8, "depth": 1, "heads": 1, "steps": 2}
     changes = {"clip": True, "condition_on": ["cell_type"], "derive": {"pc-scores": 2}, **small}

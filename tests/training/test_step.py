@@ -176,6 +176,7 @@ def test_cells_that_lie_on_the_devices_are_taken_by_their_numbers(network, tiny_
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_packed_cells_train_as_dense_ones_do(network, tiny_config, cells):
     """To the bit, resident and not, over several devices and in parts."""
     sparse_cells = sparse.csr_matrix(np.where(np.random.default_rng(0).random(cells.shape) < 0.6, 0, cells))

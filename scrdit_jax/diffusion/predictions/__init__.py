@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from ...registry import PREDICTIONS
 from ._prediction import PointPrediction, Prediction, Scale, guided
-from ._zero_inflation import FARTHEST, LARGEST_LOG_SPREAD
+from ._zero_inflation import FARTHEST, LARGEST_LOG_SPREAD, Numbers
 from .epsilon import Epsilon
 from .v import Velocity
 from .zero_inflated import Posterior, ZeroInflated
@@ -22,6 +22,7 @@ __all__ = [
     "LARGEST_LOG_SPREAD",
     "PREDICTIONS",
     "Epsilon",
+    "Numbers",
     "PointPrediction",
     "Posterior",
     "Prediction",

@@ -69,6 +69,14 @@ class ZeroInflation(BasePrediction):
         own = -0.5 * (from_expressed**2 / total + jnp.log(total))
         return Conjugate(evidence, own, value, variance * noise / total)
 
+    def probability(self, noisy, predicted, alpha_bar):
+        """p(x_0 is expressed | x_t), (cell, gene); `draw` gives a value where its uniform number is at most that."""
+        return jax.nn.sigmoid(self.posterior(noisy, predicted, alpha_bar).log_odds)
+
+    def posterior(self, noisy, predicted, alpha_bar) -> Any:
+        """p(x_0 | x_t), with `log_odds` (cell, gene) that a gene is expressed."""
+        raise NotImplementedError
+
     def zero_evidence(self, noisy, alpha_bar):
         """What `own_evidence` is for a zero."""
         noise = 1 - alpha_bar
@@ -98,8 +106,20 @@ class ZeroInflation(BasePrediction):
         return (clean - self.clean(noisy, predicted, alpha_bar)) / (1 - alpha_bar) ** 0.5
 
 
+class Numbers(NamedTuple):
+    """What a gene is drawn by: uniform in (0, 1) and standard normal, (cell, gene) each; given in place of keys."""
+
+    uniform: Any
+    normal: Any
+
+
 def random_numbers(keys, shape):
-    """(uniform in (0, 1), standard normal) for every gene of every cell: (cell, *shape) each, of the `keys` (cell,)."""
+    """(uniform in (0, 1), standard normal) for every gene of every cell: (cell, *shape) each, of the `keys` (cell,).
+
+    `Numbers` in their place are given back as they are.
+    """
+    if isinstance(keys, Numbers):
+        return keys
     words = jax.vmap(lambda key: jax.random.bits(key, shape, jnp.uint32))(keys)
     normal = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 1), shape))(keys)
     # 31 bits, as CPUs convert signed numbers many times faster. Rare genes need those near 0, where all are kept.

@@ -38,7 +38,7 @@ from .leading import (
     random_forest_auc,
     zero_fraction_error,
 )
-from .neighbours import nearest_neighbour_accuracy, precision, recall, wasserstein_2
+from .neighbours import mixing, nearest_neighbour_accuracy, precision, recall, wasserstein_2
 from .paper import GENES_PER_BLOCK, kl_divergence, mmd_blocks, wasserstein_flat
 from .spectrum import variance_ratios
 
@@ -65,7 +65,7 @@ __all__ = [
     "Matrix", "Metric", "Pair", "all_metrics", "coefficient_of_variation", "coefficient_of_variation_error", "dense",
     "detected_genes", "detected_genes_ks", "detected_genes_ratio", "detected_genes_spread", "distances", "gaussian_mmd",
     "gene_correlation_error", "gene_mean_correlation", "gene_means", "joint_pcs", "kl_divergence", "library_size_ks",
-    "library_size_spread", "library_sizes", "metric_tables", "mmd_blocks", "mmd_pca", "nearest_neighbour_accuracy",
-    "pearson", "precision", "random_forest_auc", "recall", "variance_ratios", "wasserstein_2", "wasserstein_flat",
-    "zero_fraction_difference", "zero_fraction_error", "zero_fraction_per_gene",
+    "library_size_spread", "library_sizes", "metric_tables", "mixing", "mmd_blocks", "mmd_pca",
+    "nearest_neighbour_accuracy", "pearson", "precision", "random_forest_auc", "recall", "variance_ratios",
+    "wasserstein_2", "wasserstein_flat", "zero_fraction_difference", "zero_fraction_error", "zero_fraction_per_gene",
 ]  # fmt: skip

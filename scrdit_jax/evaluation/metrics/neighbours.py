@@ -11,6 +11,7 @@ from ._distances import distances
 from ._metric import NEIGHBOURS, Metric, Pair
 
 MANIFOLD_NEIGHBOURS = 5
+MIXED_NEIGHBOURS = 30
 TRANSPORT_COMPONENTS = 30
 # The assignment takes time with the cube of these.
 MOST_TRANSPORTED = 1000
@@ -74,6 +75,23 @@ def _within(around: np.ndarray, to_others: np.ndarray, neighbours: int) -> float
     return float((to_others <= radius[:, None]).any(axis=0).mean())
 
 
+def mixing(blocks: Blocks, *, neighbours: int = MIXED_NEIGHBOURS) -> float:
+    """Mean over all cells of the inverse Simpson index of sides among the k nearest other cells, 1 to 2.
+
+    The local inverse Simpson's index (LISI) of Korsunsky et al. 2019, every neighbour counting as much: 1 / sum p^2
+    with p the share of each side. k = `neighbours`, fewer where there are fewer cells. Two samples of one distribution
+    and size score 2 - O(1 / k).
+    """
+    found = []
+    for within, across in ((blocks.real, blocks.across), (blocks.synthetic, blocks.across.T)):
+        both = np.concatenate([within, across], axis=1)
+        k = min(neighbours, both.shape[1] - 1)
+        nearest = np.argpartition(both, k - 1, axis=1)[:, :k]
+        own = np.mean(nearest < within.shape[1], axis=1)
+        found.append(1 / (own**2 + (1 - own) ** 2))
+    return float(np.concatenate(found).mean())
+
+
 def wasserstein_2(real: np.ndarray, synthetic: np.ndarray, *, seed: int = 0, most: int = MOST_TRANSPORTED) -> float:
     """W2 = sqrt(min over pairings of the mean of |x - y|^2) of two samples (cell, component), in units of the values.
 
@@ -102,6 +120,16 @@ METRICS = (
         sees="Whether a cell's nearest cell, by the first 50 principal components, is of its own side: 0.5 is chance, "
         "1 is two clouds apart, and below 0.5 the synthetic cells crowd around single real ones.",
         blind="What is far from any neighbour: a type that is missing costs no more than its share of cells.",
+    ),
+    Metric(
+        name="mixing",
+        title="Mixing, 30 neighbours (LISI)",
+        better="2",
+        table=NEIGHBOURS,
+        compute=lambda pair: mixing(pair.once(_blocks)),
+        sees="Whether both sides are mixed in the neighbourhood of every cell: 2 is evenly, 1 is each side for itself; "
+        "the floor is a little below 2.",
+        blind="What goes wrong within a neighbourhood: see the nearest neighbour alone.",
     ),
     Metric(
         name="precision",

@@ -10,6 +10,7 @@ import anndata
 import h5py
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from ...errors import BadInput
 from ..backed import BackedCells, BackedMatrix, Cells, FileStore, StoredRows, make_cells
@@ -122,6 +123,8 @@ def _require_two(matrix: Any, path: Path) -> None:
 
 def _table(group: Group, name: str, path: Path) -> pd.DataFrame:
     """obs or var."""
+    if not isinstance(group[name].attrs.get("_index", ""), str | bytes):
+        raise BadInput(f"{path}: {name} does not say which of its columns holds the names; write the file again")
     table = _element(group[name], path)
     if not isinstance(table, pd.DataFrame):
         raise BadInput(f"{path}: {name} is no table but {type(table).__name__}; write the file again with anndata")
@@ -131,6 +134,9 @@ def _table(group: Group, name: str, path: Path) -> pd.DataFrame:
             raise BadInput(f"{path}: {name}[{column!r}] has categories that it does not list; write the file again")
         if not all(isinstance(category, str | int | float | np.generic) for category in table[column].cat.categories):
             raise BadInput(f"{path}: {name}[{column!r}] has categories that are no texts or numbers; write it again")
+    texts = [table.index, *(table[column].cat.categories for column in table.select_dtypes("category"))]
+    if any("\0" in "".join(map(str, values)) for values in texts if not is_numeric_dtype(values)):
+        raise BadInput(f"{path}: {name} has names or categories with a NUL in them; take it out")
     return table
 
 

@@ -104,6 +104,32 @@ def hdf5_whose_categories_are_bytes(folder):
     return path
 
 
+@case("does not say which of its columns")
+def hdf5_whose_names_are_a_reference(folder):
+    path = h5ad(folder)
+    with h5py.File(path, "a") as file:
+        file["var"].attrs["_index"] = file["obs"].ref
+    return path
+
+
+@case("a NUL in them")
+def zarr_with_nuls_in_names(folder):
+    path = folder / "cells.zarr"
+    cells = small_cells()
+    cells.var_names = [f"G\0{j}" for j in range(GENES)]
+    cells.write_zarr(path)
+    return path
+
+
+@case("a NUL in them")
+def zarr_with_nuls_in_categories(folder):
+    path = folder / "cells.zarr"
+    cells = small_cells()
+    cells.obs["cell_type"] = cells.obs["cell_type"].cat.rename_categories({"A": "A\0"})
+    cells.write_zarr(path)
+    return path
+
+
 @case("named pipe")
 def zarr_with_a_pipe_for_a_chunk(folder):
     path = zarr_store(folder)
