@@ -4,7 +4,7 @@ import json
 import shutil
 
 import anndata
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ def synthetic(tiny_run):
 @pytest.fixture(autouse=True)
 def no_figures():
     yield
-    matplotlib.pyplot.close("all")
+    plt.close("all")
 
 
 def points_of(ax):
@@ -62,7 +62,7 @@ def test_given_axes_are_drawn_on_and_given_back(tiny_run, synthetic):
     ax = Figure().subplots()
     assert pl.library_sizes(tiny_run, synthetic, ax=ax) is ax
     assert ax.patches
-    assert not matplotlib.pyplot.get_fignums()
+    assert not plt.get_fignums()
 
 
 def test_training_curve(tiny_run, tmp_path):
