@@ -51,7 +51,7 @@ def enable_compilation_cache() -> None:
         if os.access(folder, os.W_OK):
             remove_damaged_programs(folder)
             atexit.register(record_programs, folder)
-            # A program that cannot be kept, or read, is compiled: nothing that a user need be told.
+            # A program that cannot be kept, or read, is compiled: no user need know of it.
             warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
             jax.config.update("jax_compilation_cache_dir", str(folder))
             jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_COMPILE_SECONDS)

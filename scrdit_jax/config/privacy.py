@@ -11,7 +11,7 @@ from .data import DataConfig
 
 # An epsilon that promises nothing: all of it but the noise.
 NO_NOISE = 1e6
-# Less cannot be told from a little less in float64; more takes long to work out and promises nothing.
+# Less cannot be distinguished from a little less in float64; more takes long to work out and promises nothing.
 _EPSILON = Real(0.01, 1000)
 
 

@@ -161,7 +161,7 @@ def _drawn(cells: DonorCells, rng: np.random.Generator) -> _Side:
 
 
 def require_donors(members: np.ndarray, others: np.ndarray, key: str) -> None:
-    """BadInput where the donors of training cells (cell,) and of others cannot be told apart or are too few."""
+    """BadInput where the donors of training cells (cell,) and of others share some, or are too few."""
     if len(both := np.intersect1d(members, others)):
         raise BadInput(
             f"training and held-out cells are of the same donors in {key!r} ({listed(both)}), and none can be told; "

@@ -191,7 +191,7 @@ def _donor_section(scores: DonorScores) -> Section:
                     title=f"AUC, {titles[aggregate]}, {KNOWING[attack]}",
                     values=values,
                     better="0.5",
-                    sees=f"Whether donors that were trained on can be told from others by all their cells; "
+                    sees=f"Whether donors that were trained on can be distinguished from others by all their cells; "
                     f"{found.found:.0%} of them are found at {found.false_alarms:.0%} false alarms.",
                     blind="Which cells of a donor give it away, and attacks that look at more than distances.",
                 )

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..extras import optional
-from ..io.backed import BackedMatrix
 from .comparison import CANDIDATES, REAL, SHUFFLED, SYNTHETIC, Estimate
 from .memorisation import taken
 from .pools import Pools, require_finite_rows
@@ -227,9 +226,7 @@ def _training(cells: ComparedCells, column: str, rng: np.random.Generator) -> Ty
     if (genes < 0).any():
         return None
     rows = np.sort(rng.permutation(training.n_obs)[:MOST_TRAINING])
-    x = training.X
-    some = taken(x, rows) if isinstance(x, BackedMatrix) else x[rows]
-    return _typed(training.obs[column].iloc[rows], some[:, genes])
+    return _typed(training.obs[column].iloc[rows], taken(training.X, rows)[:, genes])
 
 
 def _synthetic(synthetic: AnnData, column: str, rng: np.random.Generator) -> TypedCells:

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from anndata import AnnData
 from scipy import sparse
-from tqdm import tqdm
 
 from ..conditioning.request import Quotas
 from ..config import SamplingConfig, SimulationConfig
@@ -30,6 +29,7 @@ from ..generation.request import SampleRequest, observed_variables
 from ..generation.sample import require_memory
 from ..io.append import CellBlock
 from ..io.checking import listed
+from ..progress import tqdm
 from ..provenance import Provenance
 from .droplets import Droplets
 from .effects import Effects, group_names
