@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -72,11 +71,18 @@ class Checkpoints:
             ) from None
 
     def __enter__(self) -> Checkpoints:
+        """Where an array cannot be read or saved, orbax closes its event loop, and the threads that are at the others
+        would each print a traceback about that, some of them later: that stays quiet where this ends by an error."""
+        self._reported = sys.unraisablehook
+        if not isinstance(self._reported, _LateThreadsIgnored):
+            sys.unraisablehook = _LateThreadsIgnored(self._reported)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with writing(self.run.checkpoints_path), HeldSignals():
             self._manager.close()
+        if kind is None:
+            sys.unraisablehook = self._reported
 
     def latest(self) -> int | None:
         """The newest step saved, or None."""
@@ -222,8 +228,7 @@ class Checkpoints:
         try:
             for _ in files_below(self.run.checkpoints_path / str(step)):
                 pass  # orbax would wait for a pipe
-            with _late_reads_ignored():
-                return self._manager.restore(step, args=args)
+            return self._manager.restore(step, args=args)
         except Exception as error:
             first = str(error).strip().splitlines()[:1]
             raise RunMismatch(
@@ -232,19 +237,8 @@ class Checkpoints:
             ) from error
 
 
-@contextlib.contextmanager
-def _late_reads_ignored() -> Iterator[None]:
-    """Around a reading: where one of its arrays cannot be read, orbax closes its event loop, and the threads that read
-    the others would each print a traceback about that, some of them after this ends."""
-    before = sys.unraisablehook
-    if not isinstance(before, _LateReadsIgnored):
-        sys.unraisablehook = _LateReadsIgnored(before)
-    yield
-    sys.unraisablehook = before
-
-
 @dataclass
-class _LateReadsIgnored:
+class _LateThreadsIgnored:
     otherwise: Callable[[Any], Any]
 
     def __call__(self, unraisable: Any) -> None:

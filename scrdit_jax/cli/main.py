@@ -22,8 +22,6 @@ from ..registry import Registry
 # What a shell reports of a program that SIGTERM has ended: schedulers know it, and start the program anew.
 TERMINATED = 128 + signal.SIGTERM
 SECONDS_TO_SIGNAL_AGAIN = 0.01
-# What TensorStore's threads print for every other array of a checkpoint that could not be saved, which is said anyway.
-OF_A_FAILED_SAVE = "Event loop is closed"
 
 
 class Terminated(BaseException):
@@ -49,8 +47,7 @@ def terminable() -> Iterator[None]:
 
     def on_unraisable(what: Any) -> None:
         if ended.is_set() or what.exc_type not in (Terminated, KeyboardInterrupt):
-            if str(what.exc_value) != OF_A_FAILED_SAVE:
-                report(what)
+            report(what)
             return
         lost.append(what.exc_type)
         again = threading.Timer(SECONDS_TO_SIGNAL_AGAIN, _signal_again, (lost,))
