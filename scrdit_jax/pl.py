@@ -6,6 +6,7 @@ are left out, and both sides are brought to one scale and one order of genes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,9 @@ from anndata import AnnData
 from .api.arguments import checked
 from .checkpoint import Run
 from .config.checks import shown
-from .errors import BadConfig, BadInput
+from .errors import BadConfig
 from .evaluation import metrics, plots
-from .evaluation.cells import compared_cells
+from .evaluation.cells import compared_cells, require_column
 from .evaluation.pools import Pools, draw_pools
 from .extras import optional
 from .io.reading import Data
@@ -111,10 +112,7 @@ def gene_means(
     >>> ax = scrdit.pl.gene_means(run, cells)
     """
     pools, _ = _pools(real, synthetic, seed=seed, max_cells=max_cells)
-    ax = _axes(ax, width=4.8, height=4.7)
-    real_means, synthetic_means = map(metrics.gene_means, (pools.real, pools.synthetic))
-    plots.draw_agreement(ax, real_means, synthetic_means, "Mean of each gene")
-    return ax
+    return _agreement(pools, metrics.gene_means, "Mean of each gene", ax)
 
 
 @checked
@@ -137,10 +135,7 @@ def zero_fractions(
     >>> ax = scrdit.pl.zero_fractions(run, cells)
     """
     pools, _ = _pools(real, synthetic, seed=seed, max_cells=max_cells)
-    ax = _axes(ax, width=4.8, height=4.7)
-    real_zeros, synthetic_zeros = map(metrics.zero_fraction_per_gene, (pools.real, pools.synthetic))
-    plots.draw_agreement(ax, real_zeros, synthetic_zeros, "Zero fraction of each gene")
-    return ax
+    return _agreement(pools, metrics.zero_fraction_per_gene, "Zero fraction of each gene", ax)
 
 
 @checked
@@ -219,11 +214,17 @@ def _pools(
 ) -> tuple[Pools, np.ndarray | None]:
     """The cells that are drawn, and their categories in the column `color`."""
     cells = compared_cells(real.path if isinstance(real, Run) else real, synthetic)
-    if color is not None and color not in cells.held_out.obs:
-        there = ", ".join(map(str, cells.held_out.obs.columns)) or "none"
-        raise BadInput(f"the real cells have no column {color!r}; their columns: {there}")
+    if color is not None:
+        require_column(cells.held_out, color)
     pools = draw_pools(cells.held_out, cells.synthetic, seed=seed, max_cells=max_cells)
     return pools, None if color is None else cells.held_out.obs[color].astype(str).to_numpy()[pools.real_rows]
+
+
+def _agreement(pools: Pools, of_genes: Callable[[metrics.Matrix], np.ndarray], title: str, ax: Axes | None) -> Axes:
+    """A number of each gene, synthetic over real."""
+    ax = _axes(ax, width=4.8, height=4.7)
+    plots.draw_agreement(ax, of_genes(pools.real), of_genes(pools.synthetic), title)
+    return ax
 
 
 def _umap(pcs: np.ndarray, seed: int) -> np.ndarray:

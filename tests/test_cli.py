@@ -1,6 +1,5 @@
 """The command line end to end on small cells, and every mistake a user can make: one line, exit status 2."""
 
-import gzip
 import json
 import shutil
 import subprocess
@@ -8,17 +7,15 @@ import sys
 from types import SimpleNamespace
 
 import anndata
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.io
 from click.testing import CliRunner
-from scipy import sparse
 
 from scrdit_jax.cli import main
 from scrdit_jax.cli.main import terminable
 from scrdit_jax.provenance import Provenance
+from tests import tenx
 
 
 @pytest.fixture(scope="session")
@@ -35,34 +32,11 @@ def cells_h5ad(tiny_cells, tmp_path_factory):
     return path
 
 
-def write_10x_h5(cells, path):
-    matrix = sparse.csc_matrix(cells.X.T.astype(np.int32))
-    with h5py.File(path, "w") as file:
-        group = file.create_group("matrix")
-        for name in ("data", "indices", "indptr"):
-            group[name] = getattr(matrix, name)
-        group["shape"] = matrix.shape
-        group["barcodes"] = cells.obs_names.to_numpy().astype("S")
-        features = group.create_group("features")
-        features["id"] = features["name"] = cells.var_names.to_numpy().astype("S")
-        features["feature_type"] = np.array(["Gene Expression"] * cells.n_vars, "S")
-        features["genome"] = np.array(["GRCh38"] * cells.n_vars, "S")
-
-
-def write_10x_folder(cells, path):
-    path.mkdir()
-    with gzip.open(path / "matrix.mtx.gz", "wb") as file:
-        scipy.io.mmwrite(file, sparse.coo_matrix(cells.X.T.astype(np.int32)))
-    rows = "".join(f"{name}\t{name}\tGene Expression\n" for name in cells.var_names)
-    (path / "features.tsv.gz").write_bytes(gzip.compress(rows.encode()))
-    (path / "barcodes.tsv.gz").write_bytes(gzip.compress("".join(f"{n}\n" for n in cells.obs_names).encode()))
-
-
 WRITERS = {
     "cells.h5ad": lambda cells, path: cells.write_h5ad(path),
     "cells.zarr": lambda cells, path: cells.write_zarr(path),
-    "cells.h5": write_10x_h5,
-    "folder": write_10x_folder,
+    "cells.h5": tenx.write_h5,
+    "folder": lambda cells, path: tenx.write_folder(cells, path, ".gz"),
     "cells.csv": lambda cells, path: cells.to_df().to_csv(path),
     "cells.tsv.gz": lambda cells, path: cells.to_df().to_csv(path, sep="\t"),
     "cells.npy": lambda cells, path: np.save(path, cells.X.toarray()),

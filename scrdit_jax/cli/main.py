@@ -172,26 +172,31 @@ class Counts(click.ParamType):
         return name, int(count)
 
 
-class Weight(click.ParamType):
-    """W, or COLUMN=W."""
+class Named(click.ParamType):
+    """NUMBER of no name, or NAME=NUMBER; the name may have = in it."""
 
-    name = "weight"
+    def __init__(self, what: str, examples: str) -> None:
+        """`what` the number is, and what is to be written, for messages."""
+        self._what, self._examples = what, examples
+        self.name = f"name={what}"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
-        """(column, weight); ("", weight) of no column."""
+        """(name, number); ("", number) of no name."""
         if isinstance(value, tuple):
             return value
-        column, _, weight = str(value).rpartition("=")
+        name, _, number = str(value).rpartition("=")
         try:
-            return column, float(weight)
+            return name, float(number)
         except ValueError:
-            raise BadConfig(
-                f"--guidance {value[:80]} says no number; write --guidance 2, or --guidance COLUMN=2"
-            ) from None
+            option = "the option" if param is None else param.opts[-1]
+            raise BadConfig(f"{option} {value[:80]} says no {self._what}; write {self._examples}") from None
+
+
+WEIGHT = Named("number", "--guidance 2, or --guidance COLUMN=2")
 
 
 def guidance(pairs: Iterable[tuple[str, float]]) -> float | tuple[tuple[str, float], ...] | None:
-    """What was given by options of the type Weight: one number, or one for each of some columns; None: none."""
+    """What was given by options of the type WEIGHT: one number, or one for each of some columns; None: none."""
     given = tuple(pairs)
     if len(given) > 1 and any(not column for column, _ in given):
         raise BadConfig("--guidance is one number for all conditions, or one for each column: COLUMN=W")

@@ -14,10 +14,10 @@ from ..registry import SOLVERS
 from .main import (
     PATH,
     REAL,
+    WEIGHT,
     WHOLE,
     Category,
     Part,
-    Weight,
     categories,
     distributed_options,
     examples,
@@ -64,7 +64,7 @@ dtype_option = click.option(
     "--guidance",
     "weights",
     multiple=True,
-    type=Weight(),
+    type=WEIGHT,
     metavar="W|COLUMN=W",
     help="Above 1: more like what was asked for, at twice the cost; by column, repeatable, at the cost of one more "
     "evaluation for each.",

@@ -10,7 +10,7 @@ import click
 from ..config import SCHEMAS
 from ..errors import BadConfig
 from ..registry import SOLVERS
-from .main import PATH, REAL, WHOLE, Part, Weight, categories, examples, given, guidance, main, seed_option
+from .main import PATH, REAL, WEIGHT, WHOLE, Named, Part, categories, examples, given, guidance, main, seed_option
 from .making import Category, dtype_option, warn
 
 
@@ -32,20 +32,7 @@ class Range(click.ParamType):
         return numbers[0] if len(numbers) == 1 else numbers
 
 
-class Share(click.ParamType):
-    """NAME=SHARE."""
-
-    name = "name=share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
-        """(name, share)."""
-        if isinstance(value, tuple):
-            return value
-        name, _, share = str(value).rpartition("=")
-        try:
-            return name, float(share)
-        except ValueError:
-            raise BadConfig(f"--proportion {value[:80]} says no share; write --proportion 'B cells=0.2'") from None
+SHARE = Named("share", "--proportion 'B cells=0.2'")
 
 
 @main.command(
@@ -66,7 +53,7 @@ class Share(click.ParamType):
 )
 @click.option("--per-type", type=PATH, metavar="FILE.csv", help="How many of which: a table.")
 @click.option(
-    "--proportion", "shares", multiple=True, type=Share(), metavar="NAME=SHARE", help="Of this cell type; repeatable."
+    "--proportion", "shares", multiple=True, type=SHARE, metavar="NAME=SHARE", help="Of this cell type; repeatable."
 )
 @click.option("--match", metavar="REAL", help="The mixture of these real cells; as many, unless --cells says.")
 @click.option("--de-share", type=REAL, metavar="S", help="Share of genes that are differentially expressed.")
@@ -88,7 +75,7 @@ class Share(click.ParamType):
 @click.option("--effects-seed", type=WHOLE, help="Of what is planted, in the same cells.  [default: --seed]")
 @click.option("--schema", type=click.Choice(SCHEMAS), help="Names of the parts of the file.  [default: scanpy]")
 @click.option("--out", type=PATH, required=True, help="cells.h5ad or cells.zarr.")
-@click.option("--guidance", "weights", multiple=True, type=Weight(), metavar="W|COLUMN=W", help="See 'scrdit sample'.")
+@click.option("--guidance", "weights", multiple=True, type=WEIGHT, metavar="W|COLUMN=W", help="See 'scrdit sample'.")
 @click.option("--solver", type=Part(SOLVERS), help="See 'scrdit sample'.")
 @click.option("--steps", type=WHOLE, help="Network evaluations a cell.  [default: the solver's own]")
 @click.option("--schedule", metavar="NAME|FILE", help="See 'scrdit sample'.")
@@ -107,7 +94,7 @@ def simulate(run: Path, out: Path, conditions: tuple, weights: tuple, shares: tu
 
 
 def _shares(pairs: tuple[tuple[str, float], ...]) -> dict[str, float] | None:
-    """What was given by options of the type Share; None where none was."""
+    """What was given by options of the type SHARE; None where none was."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise BadConfig("--proportion names a cell type twice; give each one share")

@@ -37,6 +37,13 @@ class ComparedCells:
     donor_key: str | None = None
 
 
+def require_column(real: AnnData, column: str) -> None:
+    """BadInput, with those that there are, unless obs of the real cells has this column."""
+    if column not in real.obs:
+        there = ", ".join(map(str, real.obs.columns)) or "none"
+        raise BadInput(f"the real cells have no column {column!r}; their columns: {there}")
+
+
 def compared_cells(real: Data, synthetic: AnnData | Path | str) -> ComparedCells:
     """What to evaluate synthetic cells with.
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import BadInput, writing
+from ..errors import writing
 from ..extras import optional, versions
 from ..provenance import KEY, Provenance
 from . import plots
 from .by_type import TypeScores, score_types, type_table
+from .cells import require_column
 from .charts import Shown, charts
 from .comparison import REAL, SHUFFLED, SYNTHETIC, Comparison, Estimate, figure, score_repeats
 from .markers import MARKERS, MarkerScores, score_markers
@@ -248,9 +249,7 @@ def _real_type_column(cells: ComparedCells, key: str | None) -> str | None:
     "cell_type"; BadInput where the one named is not there."""
     real, record = cells.held_out, Provenance.from_uns(cells.synthetic.uns)
     if key is not None:
-        if key not in real.obs:
-            there = ", ".join(map(str, real.obs.columns)) or "none"
-            raise BadInput(f"the real cells have no column {key!r}; their columns: {there}")
+        require_column(real, key)
         return key
     known = (None if record is None else record.metadata.cell_type_key, "cell_type")
     return _type_column(real, cells.synthetic, None) or next((one for one in known if one in real.obs), None)

@@ -9,7 +9,7 @@ import numpy as np
 from ..conditioning.request import Quotas, share_out
 from ..config.simulation import SimulationConfig
 from .effects import PARTNERS
-from .planting import DROPLETS
+from .planting import DROPLETS, unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Droplets:
         padded = -(-cells // design) * design
         uniform = np.random.Philox(key=[seed + DROPLETS, 0]).random_raw(2 * padded).reshape(-1, 2)
         combination = np.argsort(uniform[:, 0].reshape(-1, design), axis=1, kind="stable").ravel()[:cells]
-        doublet = (uniform[:cells, 1] >> np.uint64(11)) * 2.0**-53 < config.doublets
+        doublet = unit(uniform[:cells, 1]) < config.doublets
         # A host's own cell type says nothing of its partner's, which come in the order of the quotas.
         hosts = np.random.default_rng([seed, PARTNERS]).permutation(np.flatnonzero(doublet))
         group, batch = np.divmod(combination, batches)

@@ -39,12 +39,14 @@ EFFECTS, NATIVE, SOUP, DROPLETS = (word << 32 for word in (1, 2, 3, 4))
 
 
 def uniforms(seed: int, stream: int, cells: np.ndarray, genes: int) -> np.ndarray:
-    """A number in [0, 1) for each gene of cells of these numbers, by seed and number alone; (cell, gene) float64.
-
-    Raw words, so that they are the same in every version of NumPy; 53 bits make a float64 in [0, 1).
-    """
+    """A number in [0, 1) for each gene of cells of these numbers, by seed and number alone; (cell, gene) float64."""
     words = [np.random.Philox(key=[seed + stream, cell]).random_raw(genes) for cell in cells.tolist()]
-    return (np.stack(words) >> np.uint64(11)) * 2.0**-53
+    return unit(np.stack(words))
+
+
+def unit(words: np.ndarray) -> np.ndarray:
+    """float64 in [0, 1) of 53 bits of raw words, which are the same in every version of NumPy."""
+    return (words >> np.uint64(11)) * 2.0**-53
 
 
 def rates(mean: np.ndarray, square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

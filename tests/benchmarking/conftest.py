@@ -37,3 +37,12 @@ def trained(monkeypatch):
     monkeypatch.setattr(generators.scrdit, "train", train)
     monkeypatch.setattr(generators, "sampled", sampled)
     return folders
+
+
+@pytest.fixture
+def folder_of_run(labelled_cells, tiny_run, tmp_path, monkeypatch):
+    """The current folder, with the cells counts.h5ad and the run that was trained on them."""
+    labelled_cells.write_h5ad(tmp_path / "counts.h5ad")
+    (tmp_path / "run").symlink_to(tiny_run.path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -192,8 +192,11 @@ class Trial:
     def _wrong_after(self) -> Iterator[str]:
         """After the same command again, without a fault, once threads have ended that would end with their process."""
         before, patience = None, time.monotonic() + 5
-        while (now := sorted(self.root.rglob("*"))) != before and time.monotonic() < patience:
-            before = now
+        while time.monotonic() < patience:
+            with contextlib.suppress(FileNotFoundError):  # they delete while it is looked
+                if (now := sorted(self.root.rglob("*"))) == before:
+                    break
+                before = now
             time.sleep(0.1)
         status, text = call(self.words)
         if status != 0 or "Traceback" in text:

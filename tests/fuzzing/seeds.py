@@ -10,11 +10,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import anndata
-import h5py
 import numpy as np
 import pandas as pd
-import scipy.io
 from scipy import sparse
+
+from tests import tenx
 
 SETTINGS = {
     "data": {"genes": 24, "min_cells": 3, "held_out": 0.4, "condition_on": ["cell_type"]},
@@ -78,32 +78,10 @@ def _write_formats(real: anndata.AnnData, folder: Path) -> None:
     table.to_csv(folder / "cells.csv")
     table.to_csv(folder / "cells.tsv.gz", sep="\t")
     np.save(folder / "cells.npy", real.X.toarray())
-    _write_tenx(real, folder)
+    tenx.write_h5(real, folder / "tenx.h5")
+    tenx.write_folder(real, folder / "mtx", "")
+    tenx.write_folder(real, folder / "mtx_gz", ".gz")
     _write_tumours(real, folder)
-
-
-def _write_tenx(real: anndata.AnnData, folder: Path) -> None:
-    matrix = sparse.csc_matrix(real.X.T.astype(np.int32))
-    with h5py.File(folder / "tenx.h5", "w") as file:
-        group = file.create_group("matrix")
-        for name in ("data", "indices", "indptr"):
-            group[name] = getattr(matrix, name)
-        group["shape"] = matrix.shape
-        group["barcodes"] = real.obs_names.to_numpy().astype("S")
-        features = group.create_group("features")
-        features["id"] = features["name"] = real.var_names.to_numpy().astype("S")
-        features["feature_type"] = np.array(["Gene Expression"] * real.n_vars, "S")
-        features["genome"] = np.array(["GRCh38"] * real.n_vars, "S")
-    rows = "".join(f"{name}\t{name}\tGene Expression\n" for name in real.var_names).encode()
-    barcodes = "".join(f"{name}\n" for name in real.obs_names).encode()
-    for name, end, packed in (("mtx", "", lambda data: data), ("mtx_gz", ".gz", gzip.compress)):
-        (folder / name).mkdir()
-        scipy.io.mmwrite(folder / name / "matrix.mtx", sparse.coo_matrix(matrix))
-        text = (folder / name / "matrix.mtx").read_bytes()
-        (folder / name / "matrix.mtx").unlink()
-        (folder / name / f"matrix.mtx{end}").write_bytes(packed(text))
-        (folder / name / f"features.tsv{end}").write_bytes(packed(rows))
-        (folder / name / f"barcodes.tsv{end}").write_bytes(packed(barcodes))
 
 
 def _write_tumours(real: anndata.AnnData, folder: Path) -> None:
