@@ -17,15 +17,14 @@ from typing import Any
 import click
 
 from benchmarks.commands import as_json, command_line, one_line_errors, slug, write_files
-from benchmarks.fidelity.cell_sets import ALL_GENES, CellSet, ScoredGenes, Source
+from benchmarks.fidelity.cell_sets import CellSet
 from benchmarks.fidelity.comparing import STORE, memorisation
-from benchmarks.fidelity.generators import Generator, as_made, peer, sampled
-from benchmarks.peers import Made, Skipped
+from benchmarks.fidelity.generators import Generator, peer
+from benchmarks.peers import Skipped
+from benchmarks.releases import MOST_GENES, about_cells, made_of, model_and_cells, of_run
 from scrdit_jax.benchmarking.store import ResultStore, Row
-from scrdit_jax.checkpoint import Model, Run
-from scrdit_jax.data.splitting import donor_names, same_split
-from scrdit_jax.devices import describe_devices, use_every_core
-from scrdit_jax.errors import BadInput
+from scrdit_jax.data.splitting import donor_names
+from scrdit_jax.devices import use_every_core
 from scrdit_jax.evaluation.comparison import Estimate, estimate_text, figure
 from scrdit_jax.evaluation.donors import AGGREGATES, DonorCells, require_donors, score_donors
 from scrdit_jax.evaluation.membership import (
@@ -37,18 +36,12 @@ from scrdit_jax.evaluation.membership import (
     score_floor,
     score_membership,
 )
-from scrdit_jax.evaluation.privacy import MOST_HELD_OUT
 from scrdit_jax.evaluation.tables import markdown_table
-from scrdit_jax.extras import optional, versions
-from scrdit_jax.families import load, models_of
-from scrdit_jax.io.reading import read_cells
-from scrdit_jax.provenance import Provenance
+from scrdit_jax.extras import optional
 
 PEERS = ("copula", "knn-bootstrap-16", "knn-bootstrap-4")
-MOST_GENES = 2000
 # Of so many released cells it is asked whether they are copies.
 MOST_COPIES = 2000
-LIBRARIES = ("scrdit_jax", "anndata", "numpy", "scipy", "scikit-learn")
 NOTE = """\
 Copied: share of released cells nearer to a training cell than 95 % of held-out cells are; 0.05 is what new cells score.
 AUC: how well a training cell is told from others by its distance to the nearest released cell, 0.5 where it is not;
@@ -72,36 +65,6 @@ def membership_row(found: MembershipScores, copied: float | None) -> dict[str, A
     }  # fmt: skip
 
 
-def of_run(run: Path, model: Model, made: Path | None) -> Generator:
-    """The run's cells: sampled, or those of the file `made`, which must say that this model made them."""
-
-    def make(cells: CellSet, count: int, seed: int) -> Made:
-        if made is None:
-            return sampled(run, cells, count, seed, {})
-        there = read_cells(made)
-        record = Provenance.from_uns(there.uns)
-        if record is None or record.models[0].digest != model.digest:
-            raise Skipped(f"{made.name} holds no cells that this run made")
-        return as_made(there[:count], cells, run, seed, None)
-
-    return Generator("scrdit_jax", {"step": model.step, "digest": model.digest, "sampling": {}}, make)
-
-
-def require_same_cells(cells: CellSet, run: Path, model: Model) -> None:
-    """BadInput where the run was not trained on these cells, split as here. A file that was sorted since, and so has
-    another digest, holds the same where the run's own held-out cells are those that are held out here."""
-    here, there = cells.prepared.metadata, model.metadata
-    same = set(here.genes) == set(there.genes) and same_split(here.settings, there.settings)
-    counted = (here.n_train, here.n_held_out) == (there.n_train, there.n_held_out)
-    if same and counted and here.digest != there.digest and Run(run).held_out_path.is_file():
-        held_out = cells.prepared.held_out.obs_names
-        same = set(read_cells(Run(run).held_out_path).obs_names) == set(held_out)
-    elif here.digest != there.digest:
-        same = False
-    if not same:
-        raise BadInput(f"{run} was not trained on these cells ({there.source} recorded); give that file as --data")
-
-
 class Attacked:
     """The cells of a data set, training and held-out, with the donors of both where `donor_key` names them."""
 
@@ -117,9 +80,7 @@ class Attacked:
 
     def generator(self, generator: Generator, count: int) -> dict[str, Any]:
         """The scores of `count` cells of a generator; peers are fitted on the scored genes alone."""
-        ours = "sampling" in generator.record
-        made = generator.make(self.cells.whole if ours else self.cells, count, self.seed)
-        released = (made.of_genes(self.cells.columns) if ours else made).cells
+        released = made_of(generator, self.cells, count, self.seed).cells
         with optional("threadpoolctl").threadpool_limits(1):
             sides = released, self.cells.training, self.cells.reference
             found = score_membership(*sides, donors=self.donors, seed=self.seed)
@@ -238,25 +199,13 @@ def main(
     """Measure what is missing, then write results.json and table.md."""
     use_every_core()
     with one_line_errors():
-        model = models_of(load(run))[0]
-        config = model.config
-        source = Source.parse(data)
-        whole = CellSet.read(
-            source, config.data, "both", multiple_of=config.network.gene_multiple, most=MOST_HELD_OUT
-        )  # fmt: skip
-        require_same_cells(whole, run, model)
-        there = whole.prepared.cells.n_vars
-        cells = whole.on(ScoredGenes("hvg", genes) if there > genes else ScoredGenes(ALL_GENES))
+        model, cells = model_and_cells(run, data, genes)
         attacked = Attacked(cells, donor_key, seed)
         generators = [of_run(run, model, made), *map(peer, PEERS)]
         rows, skipped = measure(attacked, generators, count, ResultStore(out / STORE))
         about = {
-            "command": command_line("benchmarks.privacy"), **describe_devices(), "versions": versions(LIBRARIES),
-            "cells": {
-                "name": cells.name, "training": len(cells.training), "held_out": len(cells.reference),
-                "genes": len(cells.genes),
-            },
-            "donor_key": donor_key, "skipped": skipped,
+            "command": command_line("benchmarks.privacy"), **about_cells(cells), "donor_key": donor_key,
+            "skipped": skipped,
         }  # fmt: skip
         page = table(rows, about)
         write_files(out, {"results.json": as_json({**about, "rows": rows}), "table.md": page})

@@ -20,13 +20,13 @@ import click
 import numpy as np
 
 from benchmarks.commands import as_json, command_line, one_line_errors, slug, write_files
-from benchmarks.fidelity.cell_sets import ALL_GENES, SIDES, CellSet, ScoredGenes, Source
+from benchmarks.fidelity.cell_sets import SIDES, CellSet
 from benchmarks.fidelity.comparing import CLASSIFIER, GENERATOR, STORE
 from benchmarks.fidelity.generators import Generator, peer
 from benchmarks.peers import Skipped
-from benchmarks.privacy import LIBRARIES, MOST_GENES, MOST_HELD_OUT, of_run, require_same_cells
+from benchmarks.releases import MOST_GENES, about_cells, made_of, model_and_cells, of_run
 from scrdit_jax.benchmarking.store import ResultStore, Row
-from scrdit_jax.devices import describe_devices, use_every_core
+from scrdit_jax.devices import use_every_core
 from scrdit_jax.errors import BadInput
 from scrdit_jax.evaluation.comparison import REAL, SHUFFLED, Estimate, estimate_text
 from scrdit_jax.evaluation.real_split import (
@@ -41,8 +41,7 @@ from scrdit_jax.evaluation.real_split import (
 )
 from scrdit_jax.evaluation.tables import markdown_table
 from scrdit_jax.evaluation.type_classifiers import ACCURACY, CLASSIFIERS, MACRO_F1
-from scrdit_jax.extras import optional, versions
-from scrdit_jax.families import load, models_of
+from scrdit_jax.extras import optional
 
 PEERS = ("copula", "knn-bootstrap-16")
 NOTE = """\
@@ -124,9 +123,7 @@ def measure(
         click.echo(f"{name}, seed {seed}: {row['classifiers'][CLASSIFIERS[0]][ACCURACY]:.3f}", err=True)
 
     def score(generator: Generator, seed: int) -> dict[str, Any]:
-        ours = "sampling" in generator.record
-        made = generator.make(cells.whole if ours else cells, count, seed)
-        made = made.of_genes(cells.columns) if ours else made
+        made = made_of(generator, cells, count, seed)
         rng = np.random.default_rng([seed, 22])
         return scores_of(split_of(cells, seed), TypedCells(made.cells, made.types), rng)
 
@@ -217,25 +214,15 @@ def main(run: Path, data: str, count: int, made: Path | None, genes: int, on: st
     """Measure what is missing, then write results.json and table.md."""
     use_every_core()
     with one_line_errors():
-        model = models_of(load(run))[0]
-        config, source = model.config, Source.parse(data)
-        multiple = config.network.gene_multiple
-        whole = CellSet.read(source, config.data, on, multiple_of=multiple, most=MOST_HELD_OUT)
-        require_same_cells(whole, run, model)
-        there = whole.prepared.cells.n_vars
-        cells = whole.on(ScoredGenes("hvg", genes) if there > genes else ScoredGenes(ALL_GENES))
+        model, cells = model_and_cells(run, data, genes, on)
         counts = _counts(split_of(cells, 0))
         generators = [of_run(run, model, made), *map(peer, PEERS)]
         rows, skipped = measure(cells, generators, seeds, count, ResultStore(out / STORE))
         about = {
-            "command": command_line("benchmarks.utility"), **describe_devices(), "versions": versions(LIBRARIES),
-            "on": on, "seeds": seeds, "cells_made": count,
-            "cells": {
-                "name": cells.name, "training": len(cells.training), "held_out": len(cells.reference),
-                "genes": len(cells.genes), "types": counts,
-            },
-            "skipped": skipped,
+            "command": command_line("benchmarks.utility"), **about_cells(cells), "on": on, "seeds": seeds,
+            "cells_made": count, "skipped": skipped,
         }  # fmt: skip
+        about["cells"]["types"] = counts
         page = table(rows, about)
         write_files(out, {"results.json": as_json({**about, "rows": rows}), "table.md": page})
         click.echo(page)
