@@ -44,10 +44,10 @@ PEERS = ("copula", "knn-bootstrap-16", "knn-bootstrap-4")
 MOST_COPIES = 2000
 NOTE = """\
 Copied: share of released cells nearer to a training cell than 95 % of held-out cells are; 0.05 is what new cells score.
-AUC: how well a training cell is told from others by its distance to the nearest released cell, 0.5 where it is not;
-knowing other cells: divided by the distance to the nearest of half the held-out cells. Found: share of training cells
-that are found where one of a hundred others is taken for one, 0.01 by chance. Mean ± deviation of 40 draws of the cells
-that are not trained on. *held-out cells released*: the same attack where nothing can be found; *training cells
+AUC: how well a training cell is distinguished from others by its distance to the nearest released cell, 0.5 where it
+is not; knowing other cells: divided by the distance to the nearest of half the held-out cells. Found: share of training
+cells that are found where one of a hundred others is taken for one, 0.01 by chance. Mean ± deviation of 40 draws of the
+cells that are not trained on. *held-out cells released*: the same attack where nothing can be found; *training cells
 released*: where everything can.
 """
 DONOR_NOTE = """\

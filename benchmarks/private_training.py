@@ -64,7 +64,7 @@ def recipes(preset: str, epsilons: Sequence[float]) -> dict[str, RunConfig]:
 
 
 def score(run: Run, prepared: Prepared, side: str) -> dict[str, Any]:
-    """Realism on one half of the held-out cells, and how well training cells are told from held-out ones."""
+    """Realism on one half of the held-out cells, and how well training cells are distinguished from held-out ones."""
     held_out = prepared.held_out
     chosen = validation_mask(held_out.obs, prepared.metadata.settings)
     reference = dense(held_out[chosen if side == "validation" else ~chosen].X)
@@ -125,9 +125,9 @@ def picture(rows: Sequence[Row]) -> bytes:
     with_epsilon = [row for row in rows if row["recipe"].startswith("epsilon")]
     lines = {CLIPPED: "--", ORDINARY: ":"}
     shown = {
-        "AUC (0.5: not told from real)": lambda row: row["scores"]["random_forest_auc"],
+        "AUC (0.5: indistinguishable from real)": lambda row: row["scores"]["random_forest_auc"],
         "PCA-50 MMD": lambda row: row["scores"]["mmd_pca"],
-        "membership AUC (0.5: not found)": lambda row: row["membership"]["calibrated"]["mean"],
+        "membership AUC (0.5: chance)": lambda row: row["membership"]["calibrated"]["mean"],
     }
     for axis, (title, value) in zip(axes, shown.items(), strict=True):
         epsilons = [row["privacy"]["epsilon"] for row in with_epsilon]

@@ -164,7 +164,7 @@ def require_donors(members: np.ndarray, others: np.ndarray, key: str) -> None:
     """BadInput where the donors of training cells (cell,) and of others share some, or are too few."""
     if len(both := np.intersect1d(members, others)):
         raise BadInput(
-            f"training and held-out cells are of the same donors in {key!r} ({listed(both)}), and none can be told; "
+            f"training and held-out cells are of the same donors in {key!r} ({listed(both)}), and cannot be attacked; "
             f"train with --donor-key {key}, which holds out whole donors"
         )
     for side, donors in (("trained on", members), ("held out", others)):

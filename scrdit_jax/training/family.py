@@ -37,8 +37,8 @@ def train_family(
     path, metadata = Path(out), prepared.metadata
     if config.privacy.on:
         raise BadConfig(
-            "--per-cell-type and --dp-epsilon do not go together: it would be told how many cells each type has; leave "
-            "one of them out"
+            "--per-cell-type and --dp-epsilon do not go together: the number of cells of each type would be known; "
+            "leave one of them out"
         )
     if prepared.on_disk:
         raise BadConfig("a family is trained from memory, and these cells are streamed; leave --per-cell-type out")
