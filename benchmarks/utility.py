@@ -43,7 +43,7 @@ from scrdit_jax.evaluation.tables import markdown_table
 from scrdit_jax.evaluation.type_classifiers import ACCURACY, CLASSIFIERS, MACRO_F1
 from scrdit_jax.extras import optional
 
-PEERS = ("copula", "knn-bootstrap-16")
+PEERS = ("copula", "knn-bootstrap-16", "scvi", "scvi-prior")
 NOTE = """\
 Accuracy and macro-F1 of a logistic and a nearest-centroid classifier of cell types, in 50 principal components, that
 learn from as many cells of each generator as there are training cells and are tried on the held-out cells. Types are

@@ -64,11 +64,22 @@ def pseudobulks(cells: AnnData) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(np.rint(sums).astype(int), index=samples, columns=cells.var_names), table
 
 
+def size_factors(sums: np.ndarray) -> np.ndarray:
+    """How deep each sample is, (sample,) float64, by the median of ratios (Anders & Huber 2010).
+
+    A sample's sum will not do: where some genes are raised, it makes all others look lowered.
+    """
+    in_all = (sums > 0).all(axis=0)
+    if not in_all.any():
+        return sums.sum(axis=1) / sums.sum(axis=1).mean()
+    logs = np.log(sums[:, in_all])
+    return np.exp(np.median(logs - logs.mean(axis=0), axis=1))
+
+
 def _of_pseudobulks(cells: AnnData, test: str) -> np.ndarray:
     sums, samples = pseudobulks(cells)
     if test == "pseudobulk-t":
-        size = sums.to_numpy().sum(axis=1, keepdims=True)
-        values = np.log2(1e6 * (sums.to_numpy() + 0.5) / (size + 1))
+        values = np.log2(sums.to_numpy() / size_factors(sums.to_numpy())[:, None] + 0.5)
         treated = (samples["group"] == TREATED).to_numpy()
         return stats.ttest_ind(values[treated], values[~treated], axis=0).pvalue
     dds_module, ds_module = (optional(f"pydeseq2.{name}", extra=EXTRA) for name in ("dds", "ds"))

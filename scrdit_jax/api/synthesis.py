@@ -23,6 +23,7 @@ from ..generation.plan import SHARD_CELLS
 from ..generation.request import SampleRequest, notes_on
 from ..generation.sample import sample as sample_in_memory
 from ..generation.verify import find_damage
+from ..importing.pretrained import open_trained
 from ..io.reading import Data
 from ..io.writing import SUFFIXES, check_suffix
 from ..options import SamplingOptions, with_keywords
@@ -53,7 +54,7 @@ def sample(
     Parameters
     ----------
     run
-        The run, its directory, or that of a family.
+        The run, its directory, that of a family, or the name of a model that ships ("pbmc3k").
     cells
         How many; `per_type` and `match` say it themselves.
     out
@@ -102,7 +103,7 @@ def sample(
         return generate(run, cells, out=out, on_notes=on_notes, **wanted, **options).path
     request, sampling = CellRequest(cells=cells, **wanted), _sampling(options)
     start_jax()
-    trained = load(run)
+    trained = open_trained(run)
     quotas = resolved(request, trained, on_notes)
     return sample_in_memory(trained, SampleRequest.of(trained, quotas, sampling))
 
@@ -172,7 +173,7 @@ def generate(
         return fill_with_ray(path, quotas, sampling, out, address=ray, shard_cells=shard_cells)
     process, count = join_processes(coordinator, processes, process_id) if distributed else (0, 1)
     start_jax()
-    trained = load(run)
+    trained = open_trained(run)
     quotas = resolved(request, trained, on_notes if process == 0 else None)
     if out.suffix in SUFFIXES:
         return fill.fill_file(trained, quotas, sampling, out)
@@ -247,7 +248,7 @@ def verify(path: Path | str, *, repair: Run | Path | str | None = None) -> Verif
     if not damage or repair is None:
         return Verification(plan.cells, len(plan), problems, False, (), digest)
     start_jax()
-    changed = fill.repair(load(repair), path, list(damage))
+    changed = fill.repair(open_trained(repair), path, list(damage))
     with store.Store(path) as shards:
         digest = shards.digest()
     notes = tuple(

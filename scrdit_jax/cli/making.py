@@ -96,7 +96,7 @@ dtype_option = click.option(
 @click.option("--ray", metavar="ADDRESS", help="Shards as tasks of a Ray cluster: host:port, auto, or local.")
 @click.option("--coordinator", metavar="HOST:PORT", help="Where they meet before they start; not needed.")
 def sample(run: Path, cells: int | None, out: Path, conditions: tuple, weights: tuple, **options: Any) -> None:
-    """Generate synthetic cells from RUN, a folder made by 'scrdit train'.
+    """Generate synthetic cells from RUN, a folder made by 'scrdit train', or 'pbmc3k'.
 
     A folder --out gets the cells in shards of about 65,536. The same command again continues, on other hardware too;
     several at once share the work.

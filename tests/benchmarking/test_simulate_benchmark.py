@@ -63,6 +63,26 @@ def test_pseudobulks_are_sums_of_samples(cells):
     assert samples.loc["group_2_batch_3"].tolist() == ["group_2", "batch_3"]
 
 
+def test_depths_of_samples_are_not_moved_by_the_genes_that_change():
+    random = np.random.default_rng(0)
+    depth = np.array([1.0, 2.0, 0.5, 1.0])
+    rate = np.tile(random.uniform(50, 200, GENES), (4, 1)) * depth[:, None]
+    rate[2:, : GENES // 5] *= 8
+    sums = random.poisson(rate)
+    factors = differential.size_factors(sums)
+    np.testing.assert_allclose(factors, depth, rtol=0.03)
+    none_in_all = np.array([[4, 0], [0, 12]])
+    np.testing.assert_allclose(differential.size_factors(none_in_all), [0.5, 1.5])
+
+
+def test_depths_of_samples_are_those_of_pydeseq2(cells):
+    preprocessing = pytest.importorskip("pydeseq2.preprocessing")
+    sums, _ = differential.pseudobulks(cells)
+    np.testing.assert_allclose(
+        differential.size_factors(sums.to_numpy()), preprocessing.deseq2_norm(sums.to_numpy())[1], rtol=1e-12
+    )
+
+
 def test_scores_count_genes():
     p = np.array([1e-6, 1e-6, 0.9, 1e-5, 0.5, np.nan])
     change, mean = np.array([1.2, -1.2, 1.2, 0.0, 0.0, 0.6]), np.array([1.0, 0.01, 1.0, 1.0, 1.0, 1.0])

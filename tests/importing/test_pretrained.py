@@ -57,6 +57,18 @@ def test_what_was_packed_makes_the_same_cells(run, shipped, tmp_path):
     assert "random forest" in str(scrdit.evaluate(again, made, out=tmp_path / "report"))
 
 
+def test_a_model_that_ships_is_sampled_by_its_name(run, shipped, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {"steps": 2, "batch_size": 8, "shard_cells": 8}
+    scrdit.generate("pbmc3k", 24, out="atlas", **options)
+    scrdit.generate(scrdit.pretrained("pbmc3k", out="run"), 24, out="again", **options)
+    digest = scrdit.verify("again").digest
+    assert scrdit.verify("atlas").digest == digest
+    (tmp_path / "atlas/shards/shard-00001.h5ad").write_bytes(b"damaged")
+    repaired = scrdit.verify("atlas", repair="pbmc3k")
+    assert (repaired.repaired, repaired.digest) == (True, digest)
+
+
 def test_large_matrices_are_kept_to_a_part_in_254_of_each_columns_largest_weight(run, tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "shipped")
     monkeypatch.setattr(pretrained, "MANY_WEIGHTS", 200)
