@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 SCHEMA = 4
 LIBRARIES = ("scrdit_jax", "anndata", "numpy", "scipy", "scikit-learn", "matplotlib")
 MAX_CELLS = 2000
-UNTYPED = "no type"
+CELL_TYPE, UNTYPED = "cell_type", "no type"
 # Longer texts of a record are for programs, not for readers.
 LONGEST_TEXT = 200
 
@@ -49,8 +49,8 @@ LONGEST_TEXT = 200
 class Report:
     """What `evaluate` found. `provenance` is how the synthetic cells were made, as far as their file says.
 
-    `real_cells` and `synthetic_cells` is what there was, of which `max_cells` a side were compared at most. `types` are
-    scores of every cell type, and `markers` of the genes that mark them, where both sides name types. `utility` is None
+    `real_cells` and `synthetic_cells` is what there was, of which `max_cells` a side were compared at most.
+    `type_column` of obs has what is called a cell type here. `types` are scores of every one, and `markers` of the genes that mark them, where both sides name types. `utility` is None
     where real cells name none, for the reason `no_utility`, `privacy` where training cells are not known, for the
     reason `no_privacy`.
     """
@@ -60,6 +60,7 @@ class Report:
     synthetic_cells: int
     max_cells: int
     pool_notes: tuple[str, ...]
+    type_column: str | None
     types: tuple[TypeScores, ...]
     markers: MarkerScores | None
     utility: UtilityScores | None
@@ -69,6 +70,11 @@ class Report:
     provenance: Mapping[str, str | int | float | bool | None]
     versions: Mapping[str, str]
 
+    @property
+    def kind(self) -> str:
+        """What the cells' types are types of, in a reader's words."""
+        return "cell type" if self.type_column in (None, CELL_TYPE) else str(self.type_column)
+
     def summary(self) -> str:
         """The result in plain words."""
         auc, mmd = self.comparison.values["random_forest_auc"], self.comparison.values["mmd_pca"]
@@ -76,7 +82,7 @@ class Report:
         if self.utility is not None:
             accuracy = self.utility.classifiers[LOGISTIC][ACCURACY]
             use = (
-                f" A classifier of cell types that has seen only synthetic cells is right for "
+                f" A classifier of the {self.kind} that has seen only synthetic cells is right for "
                 f"{accuracy[SYNTHETIC].mean:.1%} of real ones (one that has seen as many real cells: "
                 f"{accuracy[REAL].mean:.1%})."
             )
@@ -117,6 +123,7 @@ class Report:
             f"'{REAL}' compares with other held-out cells: nothing can be expected to do better. '{SHUFFLED}' "
             "are real cells with every gene permuted on its own: right genes, no cells.",
             "KL divergence pairs row i with row i, although nothing pairs them.",
+            *([f"What is called a cell type here is the real cells' '{self.kind}'."] if self.kind != "cell type" else []),
             *([f"Utility was not scored: {self.no_utility}."] if self.utility is None else []),
             *([f"Privacy was not scored: {self.no_privacy}."] if self.privacy is None else self.privacy.notes),
             *self.pool_notes,
@@ -130,6 +137,7 @@ class Report:
             "schema": SCHEMA,
             "summary": self.summary(),
             "settings": {"seed": comparison.seed, "repeats": comparison.repeats, "max_cells": self.max_cells},
+            "type_column": self.type_column,
             "sizes": {
                 "real_cells": self.real_cells,
                 "synthetic_cells": self.synthetic_cells,
@@ -204,6 +212,7 @@ def evaluate(
         synthetic_cells=pools.synthetic_cells,
         max_cells=max_cells,
         pool_notes=pools.notes,
+        type_column=column,
         types=types,
         markers=markers,
         utility=utility,
@@ -240,7 +249,7 @@ def _type_column(real: AnnData, synthetic: AnnData, key: str | None) -> str | No
     out of all synthetic cells."""
     record = Provenance.from_uns(synthetic.uns)
     of_model = () if record is None else (record.metadata.cell_type_key, *(v.name for v in record.variables))
-    there = (column for column in (key, *of_model, "cell_type") if column in real.obs and column in synthetic.obs)
+    there = (column for column in (key, *of_model, CELL_TYPE) if column in real.obs and column in synthetic.obs)
     return next((column for column in there if synthetic.obs[column].notna().any()), None)
 
 
@@ -251,7 +260,7 @@ def _real_type_column(cells: ComparedCells, key: str | None) -> str | None:
     if key is not None:
         require_column(real, key)
         return key
-    known = (None if record is None else record.metadata.cell_type_key, "cell_type")
+    known = (None if record is None else record.metadata.cell_type_key, CELL_TYPE)
     return _type_column(real, cells.synthetic, None) or next((one for one in known if one in real.obs), None)
 
 

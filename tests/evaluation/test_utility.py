@@ -183,13 +183,26 @@ def test_without_types_a_sentence_says_so(real, synthetic, tmp_path, monkeypatch
     assert scored(real, synthetic) == (None, "under two cell types have enough real cells")
 
 
+def test_a_column_of_another_kind_is_called_by_its_name(real, synthetic, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "_pictures", lambda *_: {})
+    for cells in (real, synthetic):
+        cells.obs["condition"] = cells.obs.pop("cell_type")
+    compared = ComparedCells(held_out=real, synthetic=synthetic)
+    found = report.evaluate(compared, cell_type_key="condition", out=tmp_path / "report", repeats=1)
+    assert "A classifier of the condition that" in found.summary()
+    assert "What is called a cell type here is the real cells' 'condition'." in found.notes()
+    page = (tmp_path / "report/report.html").read_text()
+    assert "<span>condition</span>" in page and "<span>cell type</span>" not in page
+    assert json.loads((tmp_path / "report/report.json").read_text())["type_column"] == "condition"
+
+
 def test_the_report_has_utility_in_words_tables_and_json(real, synthetic, make_cells):
     cells = ComparedCells(held_out=real, synthetic=synthetic, training=make_cells(300, 5))
     found = report.evaluate(cells, repeats=1)
     written = json.loads(json.dumps(found.to_dict()))["utility"]
     assert written["classifiers"]["logistic"]["accuracy"]["synthetic"]["mean"] > 0.9
     assert written["by_type"][0]["name"] == "B cell"
-    assert "A classifier of cell types that has seen only synthetic cells is right for" in found.summary()
+    assert "A classifier of the cell type that has seen only synthetic cells is right for" in found.summary()
     for words in (
         "Accuracy, nearest centroid",
         "Markers: overlap of 20",
