@@ -50,9 +50,9 @@ class Report:
     """What `evaluate` found. `provenance` is how the synthetic cells were made, as far as their file says.
 
     `real_cells` and `synthetic_cells` is what there was, of which `max_cells` a side were compared at most.
-    `type_column` of obs has what is called a cell type here. `types` are scores of every one, and `markers` of the genes that mark them, where both sides name types. `utility` is None
-    where real cells name none, for the reason `no_utility`, `privacy` where training cells are not known, for the
-    reason `no_privacy`.
+    `type_column` of obs has what is called a cell type here. `types` are scores of every one, and `markers` of the
+    genes that mark them, where both sides name types. `utility` is None where real cells name none, for the reason
+    `no_utility`, `privacy` where training cells are not known, for the reason `no_privacy`.
     """
 
     comparison: Comparison
@@ -123,7 +123,7 @@ class Report:
             f"'{REAL}' compares with other held-out cells: nothing can be expected to do better. '{SHUFFLED}' "
             "are real cells with every gene permuted on its own: right genes, no cells.",
             "KL divergence pairs row i with row i, although nothing pairs them.",
-            *([f"What is called a cell type here is the real cells' '{self.kind}'."] if self.kind != "cell type" else []),
+            *([] if self.kind == "cell type" else [f"What is called a cell type here is the cells' '{self.kind}'."]),
             *([f"Utility was not scored: {self.no_utility}."] if self.utility is None else []),
             *([f"Privacy was not scored: {self.no_privacy}."] if self.privacy is None else self.privacy.notes),
             *self.pool_notes,

@@ -190,9 +190,10 @@ def test_a_column_of_another_kind_is_called_by_its_name(real, synthetic, tmp_pat
     compared = ComparedCells(held_out=real, synthetic=synthetic)
     found = report.evaluate(compared, cell_type_key="condition", out=tmp_path / "report", repeats=1)
     assert "A classifier of the condition that" in found.summary()
-    assert "What is called a cell type here is the real cells' 'condition'." in found.notes()
+    assert "What is called a cell type here is the cells' 'condition'." in found.notes()
     page = (tmp_path / "report/report.html").read_text()
-    assert "<span>condition</span>" in page and "<span>cell type</span>" not in page
+    assert "<span>condition</span>" in page
+    assert "<span>cell type</span>" not in page
     assert json.loads((tmp_path / "report/report.json").read_text())["type_column"] == "condition"
 
 
