@@ -5,13 +5,17 @@ import os
 import shutil
 import sys
 import tempfile
+from importlib.metadata import version
 
 # Before JAX is imported: sharded == unsharded is then a unit test on any machine.
-# Tests compile much and compute little: spare the optimising passes.
+# Tests compile much and compute little: spare the optimising passes, and threads, which the workers have taken.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
     " --xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
-    " --xla_llvm_disable_expensive_passes=true"
+    " --xla_llvm_disable_expensive_passes=true --xla_cpu_parallel_codegen_split_count=1"
 )
+# The older of two ways to compile a fusion takes half the time; newer releases have one way, and refuse the flag.
+if version("jaxlib").startswith("0.10."):
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
 os.environ["JAX_PLATFORMS"] = "cpu"
 # What tests find out about the machine is no business of the user's own cache. Workers and the processes that tests
 # start share it, and the compiled programs: the same tiny ones are needed by many, and compiling once is enough.

@@ -11,6 +11,7 @@ from anndata import AnnData
 
 from ..checkpoint import Run, load_model
 from ..conditioning.request import CellRequest, PerType, Quotas, resolve
+from ..conditioning.unseen import notes_on_rare
 from ..config import SamplingConfig
 from ..config.checks import shown
 from ..devices import join_processes
@@ -69,7 +70,7 @@ def sample(
     match
         In the proportions of these real cells; as many, unless `cells` says another number.
     on_notes
-        Is called with sentences on combinations that no training cell has, before sampling begins.
+        Is called with sentences on combinations that no training cell has, or too few, before sampling begins.
     **options
         See `config.SamplingConfig`: solver, steps or acceleration, schedule, eta, variance, seed, batch_size, dtype,
         guidance (a number, or {column: number}), output ("counts" adds a layer), depth.
@@ -184,8 +185,10 @@ def generate(
 def resolved(request: CellRequest, trained: Trained, on_notes: OnNotes | None) -> Quotas:
     """Quotas of a request, after saying what of it the training cells do not have."""
     quotas = resolve(request, trained.conditions)
-    if on_notes is not None and (notes := notes_on(trained, quotas)):
-        on_notes(notes)
+    if on_notes is not None:
+        notes = [*notes_on_rare(request, trained.conditions), *notes_on(trained, quotas)]
+        if notes:
+            on_notes(notes)
     return quotas
 
 

@@ -1,10 +1,11 @@
-"""What to say of combinations of categories that were asked for and that no training cell has."""
+"""What to say of combinations of categories that were asked for and that few training cells have, or none."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .request import Quotas
+from .prior import LEAST_CELLS, Mixture
+from .request import CellRequest, Quotas
 from .table import ConditionTable
 
 # Combinations that are described; the others are counted.
@@ -21,6 +22,23 @@ def notes_on_unseen(quotas: Quotas, table: ConditionTable | None) -> list[str]:
     if len(unseen) > MOST_DESCRIBED:
         notes.append(f"no training cell has {len(unseen) - MOST_DESCRIBED} more of the combinations asked for, either")
     return notes
+
+
+def notes_on_rare(request: CellRequest, table: ConditionTable | None) -> list[str]:
+    """A sentence for each of the first combinations named in the request of which a learnt prior has seen too few."""
+    if table is None or not isinstance(table.prior, Mixture):
+        return []
+    notes = []
+    for cell_type in request.cell_types or (None,):
+        named = dict(request.conditions) | ({} if cell_type is None else {str(table.type_variable): cell_type})
+        codes = [each.code(named[each.name]) if each.name in named else -1 for each in table.variables]
+        found = table.seen(codes) if named else None
+        if found is not None and (cells := int(table.weights[found].sum())) < LEAST_CELLS:
+            notes.append(
+                f"{cells} training cell{'s have' if cells > 1 else ' has'} {_described(codes, table)}, and states of "
+                f"their own take {LEAST_CELLS}: some of the new cells will be like others; compare them with real ones"
+            )
+    return notes[:MOST_DESCRIBED]
 
 
 def _note(codes: Sequence[int], table: ConditionTable) -> str:

@@ -45,6 +45,7 @@ def call(folder, *arguments):
     return CliRunner().invoke(fidelity.main, [str(argument) for argument in arguments])
 
 
+@pytest.mark.slow
 def test_it_measures_every_row_once_and_goes_on(folder, tiny_run, tmp_path, monkeypatch):
     out = tmp_path / "out"
     monkeypatch.setattr(comparing, "ENOUGH_TRAINING", 20)

@@ -28,6 +28,7 @@ def counted(cells=120, genes=60, seed=0, *, types=3):
     return anndata.AnnData(x, obs=obs, var=pd.DataFrame(index=[f"GENE{i}" for i in range(genes)]))
 
 
+@pytest.mark.slow
 def test_clusters_are_the_types_and_two_samples_of_the_same_cells_are_mixed():
     cells, found = workflow.apart(counted(), 0, places=False)
     assert cells.obs["leiden"].nunique() == found["clusters"] >= 3

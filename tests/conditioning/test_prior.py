@@ -84,6 +84,30 @@ def test_the_same_cells_and_seed_give_the_same_mixture(fitted):
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_rare_combination_beside_a_frequent_one_has_states_of_its_own(monkeypatch):
+    """30 cells at the edge of a cloud of 1,500: where chance begins no component, they are lost in it."""
+    rng = np.random.default_rng(0)
+    centre, spread = np.array([2.2, 1.5, 0, 0, 0, 0]), np.array([0.3, 0.3, 1, 1, 1, 1])
+
+    def rare(cells):
+        return centre + spread * rng.normal(size=(cells, 6))
+
+    states, unseen = np.vstack([rng.normal(size=(1500, 6)), rare(30)]), rare(500)
+    code, of_rare = np.repeat([0, 1], [1500, 30]), np.ones(500, int)
+    near = fit_mixture(states, code, 2, seed=0)
+    starts = module._starts
+    monkeypatch.setattr(
+        module, "_starts", lambda cells, chosen, rng: starts(cells, chosen._replace(rare_ones_apart=False), rng)
+    )
+    lost = fit_mixture(states, code, 2, seed=0)
+    assert log_prob(near, unseen, of_rare).mean() > log_prob(lost, unseen, of_rare).mean() + 0.2
+    np.testing.assert_allclose(drawn(near, np.ones(4000, int)).mean(axis=0)[:2], centre[:2], atol=0.5)
+    # The frequent ones are as they were.
+    np.testing.assert_allclose(
+        log_prob(near, states[:1500], code[:1500]).mean(), log_prob(lost, states[:1500], code[:1500]).mean(), atol=0.05
+    )
+
+
 def test_no_array_has_an_entry_for_each_cell(fitted):
     k, d = fitted.means.shape
     assert [array.shape for array in fitted] == [(2, k), (k, d), (k, d, d)]

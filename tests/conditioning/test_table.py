@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from scrdit_jax.conditioning import table as module
-from scrdit_jax.conditioning.prior import draw_states
+from scrdit_jax.conditioning.prior import LEAST_CELLS, draw_states
 from scrdit_jax.conditioning.request import CellRequest, Quotas, resolve
 from scrdit_jax.conditioning.state import StateSpace
 from scrdit_jax.conditioning.table import ConditionTable, grouped
-from scrdit_jax.conditioning.unseen import notes_on_unseen
+from scrdit_jax.conditioning.unseen import notes_on_rare, notes_on_unseen
 from scrdit_jax.conditioning.variables import Variable
 from scrdit_jax.data.saved_conditions import arrays_of, conditions_of
 
@@ -91,6 +91,23 @@ def test_unseen_combinations_are_named_with_the_nearest_and_counted_when_many():
     assert not notes_on_unseen(Quotas.unlabelled(3), None)
 
 
+def test_of_few_training_cells_states_are_not_their_own_and_that_is_said():
+    table = fitted(states=True)
+    counts = {name: sum(n for codes, n in SEEN.items() if codes[0] == i) for i, name in enumerate(("T", "B", "NK"))}
+    assert counts["NK"] < LEAST_CELLS <= counts["B"]
+    (note,) = notes_on_rare(CellRequest(cells=9, cell_types=("NK", "B")), table)
+    assert note == (
+        "1 training cell has cell_type NK, and states of their own take 12: some of the new cells will be like others; "
+        "compare them with real ones"
+    )
+    (note,) = notes_on_rare(CellRequest(cells=9, conditions={"cell_type": "B", "donor": "d1"}), table)
+    assert note.startswith("7 training cells have cell_type B, donor d1, and states of their own take 12")
+    # What nobody has is for the other sentences; what was not named, and states that were not learnt, for none.
+    assert not notes_on_rare(CellRequest(cells=9, conditions={"cell_type": "B", "tissue": "lung"}), table)
+    assert not notes_on_rare(CellRequest(cells=9), table)
+    assert not notes_on_rare(CellRequest(cells=9, cell_types=("NK",)), fitted(states=True, conditions="bootstrap"))
+
+
 def test_states_of_an_unseen_combination_are_those_of_its_type_that_agree_in_most_columns():
     table = fitted(states=True)
     known = [tuple(map(int, codes)) for codes in table.codes]
@@ -120,7 +137,7 @@ def test_rare_combinations_of_a_type_share_a_row_of_the_prior(monkeypatch):
     assert (rows[0, 2, 1], rows[1, 1, 0]) == (0, 1)
     assert {rows[k] for k in known if k[0] == 0 and k != (0, 2, 1)} == {2}
     assert (rows[1, 1, 2], rows[2, 0, 0]) == (3, 4)
-    assert table.prior.log_weights.shape == (5, plain.prior.log_weights.shape[1])
+    assert len(table.prior.log_weights) == 5
     # What is saved opens as what it was; a table without shared rows is saved as it always was.
     metadata = SimpleNamespace(variables=table.variables, genes=("a", "b"), state=(), type_variable="cell_type")
     again = conditions_of(arrays_of(table), metadata)

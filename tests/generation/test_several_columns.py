@@ -55,7 +55,7 @@ def cells_of(model, guidance, **options):
     return np.concatenate(list(dense_batches(make_engine(model, config, quotas()), 16)))
 
 
-@pytest.mark.parametrize("solver", ["distributional", "dpmpp-2m"])
+@pytest.mark.parametrize("solver", ["distributional", pytest.param("dpmpp-2m", marks=pytest.mark.slow)])
 def test_guidance_by_column_is_the_formula(model, solver):
     """Oracle: the whole network once a cell with all labels, and without each of two; 2e-4 on the log scale."""
     (network, prediction), params = network_of(model), jax.device_put(model.params)

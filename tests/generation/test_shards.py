@@ -333,7 +333,8 @@ def killed_until_done(run, out, kills, *, cells, options, seed):
 @pytest.mark.parametrize(
     ("kills", "cells", "solver"),
     [
-        (3, 12_000, "distributional"),
+        (2, 8_000, "distributional"),
+        pytest.param(3, 12_000, "distributional", marks=pytest.mark.slow),
         pytest.param(30, 200_000, "distributional", marks=pytest.mark.slow),
         pytest.param(3, 12_000, "dpmpp-2m", marks=pytest.mark.slow),
     ],

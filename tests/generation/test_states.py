@@ -156,6 +156,7 @@ def test_a_hundred_thousand_cells_have_as_many_states_and_a_bootstrap_few(runs):
         assert len(np.unique(np.asarray(found(keys).states), axis=0)) == wanted
 
 
+@pytest.mark.slow
 def test_a_combination_that_no_training_cell_has_is_given_states_of_its_type(cells, tiny_config, tmp_path):
     mixed = cells.copy()
     mixed.obs["donor"] = np.where((mixed.obs["cell_type"] == "T cell") & (np.arange(401) % 2 == 0), "d1", "d2")

@@ -96,6 +96,7 @@ def test_a_cosine_run_is_not_lengthened_and_the_error_says_why(prepared, tiny_co
         train(prepared, tiny_config.with_settings({"steps": 20}), tiny_run.path)
 
 
+@pytest.mark.slow
 def test_evaluations_go_on_after_a_stop_as_if_there_had_been_none(prepared, tiny_config, tmp_path):
     config = tiny_config.with_settings({"evaluate_every": 0.4})
     straight = train(prepared, config, tmp_path / "straight")

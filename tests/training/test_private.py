@@ -365,6 +365,7 @@ def test_new_keys_are_random_and_not_shown():
     assert len(set(map(str, words))) == 3
 
 
+@pytest.mark.slow
 def test_donors_are_the_unit_where_their_column_is_named(labelled_cells, config, tmp_path):
     cells = labelled_cells.copy()
     cells.obs["donor"] = [f"d{i % 9}" for i in range(cells.n_obs)]

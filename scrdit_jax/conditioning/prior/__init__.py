@@ -8,9 +8,10 @@ request's combinations of categories need, and `draw_states` draws in the jitted
 from __future__ import annotations
 
 from .choice import Prior, draw_states, fit_prior, given, joined, prior_from_arrays
-from .mixture import Mixture, draw_mixture, fit_mixture, log_prob, mixed_weights
+from .mixture import LEAST_CELLS, Mixture, draw_mixture, fit_mixture, log_prob, mixed_weights
 
 __all__ = [
+    "LEAST_CELLS",
     "Mixture",
     "Prior",
     "draw_mixture",
