@@ -19,7 +19,7 @@ from scrdit_jax.io.reading import read_cells
 from scrdit_jax.provenance import Provenance
 
 MOST_GENES = 2000
-LIBRARIES = ("scrdit_jax", "anndata", "numpy", "scipy", "scikit-learn")
+LIBRARIES = ("scrdit_jax", "anndata", "numpy", "scipy", "scikit-learn", "scvi-tools")
 
 
 def model_and_cells(run: Path, data: str, genes: int, side: str = "both") -> tuple[Model, CellSet]:
