@@ -84,28 +84,23 @@ def test_the_same_cells_and_seed_give_the_same_mixture(fitted):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_rare_combination_beside_a_frequent_one_has_states_of_its_own(monkeypatch):
-    """30 cells at the edge of a cloud of 1,500: where chance begins no component, they are lost in it."""
+def test_a_rare_combination_at_the_edge_of_another_has_states_of_its_own(monkeypatch):
+    """30 cells beside one of eight clouds of 200: where chance begins no component, they are lost in it."""
     rng = np.random.default_rng(0)
-    centre, spread = np.array([2.2, 1.5, 0, 0, 0, 0]), np.array([0.3, 0.3, 1, 1, 1, 1])
+    clouds = 6 * rng.normal(size=(8, 6))
 
     def rare(cells):
-        return centre + spread * rng.normal(size=(cells, 6))
+        return clouds[0] + np.array([1.4, 1.4, 0, 0, 0, 0]) + 0.4 * rng.normal(size=(cells, 6))
 
-    states, unseen = np.vstack([rng.normal(size=(1500, 6)), rare(30)]), rare(500)
-    code, of_rare = np.repeat([0, 1], [1500, 30]), np.ones(500, int)
-    near = fit_mixture(states, code, 2, seed=0)
-    starts = module._starts
-    monkeypatch.setattr(
-        module, "_starts", lambda cells, chosen, rng: starts(cells, chosen._replace(rare_ones_apart=False), rng)
-    )
-    lost = fit_mixture(states, code, 2, seed=0)
-    assert log_prob(near, unseen, of_rare).mean() > log_prob(lost, unseen, of_rare).mean() + 0.2
-    np.testing.assert_allclose(drawn(near, np.ones(4000, int)).mean(axis=0)[:2], centre[:2], atol=0.5)
-    # The frequent ones are as they were.
-    np.testing.assert_allclose(
-        log_prob(near, states[:1500], code[:1500]).mean(), log_prob(lost, states[:1500], code[:1500]).mean(), atol=0.05
-    )
+    states = np.vstack([*(cloud + 1.2 * rng.normal(size=(200, 6)) for cloud in clouds), rare(30)])
+    code, unseen = np.repeat([0, 1], [1600, 30]), rare(500)
+    density = {}
+    for each in (module.CELLS_A_DIMENSION, 6):
+        monkeypatch.setattr(module, "CELLS_A_DIMENSION", each)
+        fit = fit_mixture(states, code, 2, seed=0)
+        density[each] = log_prob(fit, unseen, np.ones(500, int)).mean(), log_prob(fit, states, code).mean()
+    assert density[2][0] > density[6][0] + 0.5
+    assert density[2][1] == pytest.approx(density[6][1], abs=0.1)
 
 
 def test_no_array_has_an_entry_for_each_cell(fitted):
