@@ -45,6 +45,7 @@ def test_clusters_are_the_types_and_two_samples_of_the_same_cells_are_mixed():
     assert apart["one_sided"] > 0.8
 
 
+@pytest.mark.slow
 def test_a_type_that_is_never_made_is_named():
     whole, part = counted(cells=300), counted(cells=500, seed=1)
     part = part[part.obs["type"] != "B"].copy()
@@ -71,6 +72,7 @@ def test_clusters_of_both_sides_have_the_same_names_and_types_lie_in_the_same_pl
     np.testing.assert_allclose(turned, places, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny", "labelled"])
 def test_the_command(name, tiny_run, labelled_run, tiny_cells, labelled_cells, tmp_path):
     run, cells = {"tiny": (tiny_run, tiny_cells), "labelled": (labelled_run, labelled_cells)}[name]

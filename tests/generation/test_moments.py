@@ -18,7 +18,9 @@ GAUSSIANS = {"zero-inflated": (slice(1, 2), slice(2, 3)), "mixture": (slice(4, 7
 DRAWN = sorted(name for name in PREDICTIONS if PREDICTIONS[name].is_distribution)
 
 
-@pytest.mark.parametrize("name", DRAWN)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "negative-binomial" else n for n in DRAWN]
+)
 def test_points_average_to_what_is_drawn(name):
     """10,000 draws of each of six genes, from all but noise."""
     cells, genes, level = 10_000, 6, jnp.full((1, 1), 0.01)
