@@ -5,7 +5,7 @@
 Differential expression (scanpy's tests of cells; tests of pseudobulks, PyDESeq2 among them): power against fold change
 and cells, false discoveries, p values where nothing is planted. A batch effect: before and after Harmony. Doublets:
 Scrublet. Zeros: against genes of real cells with the same mean. Needs the extra `simulate`. DIR gets results.json,
-table.md and pictures; ten minutes on two cores. Each part is kept in DIR/parts as soon as it is measured, and the same
+table.md and pictures; four minutes on two cores. Each part is kept in DIR/parts as soon as it is measured, and the same
 command goes on where it was stopped.
 """
 
