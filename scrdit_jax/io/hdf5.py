@@ -31,7 +31,9 @@ def new_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
 
     Ctrl-C and SIGTERM wait for that function or the end of the block.
     """
-    disk, signals = _DiskFile(path), HeldSignals()
+    # Before there is an object: one that is half made would be closed all the same.
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+    disk, signals = _DiskFile(handle), HeldSignals()
 
     def check() -> None:
         disk.check()
@@ -66,10 +68,10 @@ class _DiskFile(io.RawIOBase):
     all is well, and reads from memory what could not be written.
     """
 
-    def __init__(self, path: Path) -> None:
-        """A new file at `path`."""
+    def __init__(self, handle: int) -> None:
+        """The new, empty file that the system calls `handle`."""
         super().__init__()
-        self._handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0), 0o666)
+        self._handle = handle
         self._place = self._size = 0
         self._problem: OSError | None = None
         self._unwritten: list[tuple[int, bytes]] = []

@@ -1,5 +1,9 @@
 """Cells that stay on a disk are written as anndata would: the same obs, var and uns, and rows appended by blocks."""
 
+import errno
+import os
+import sys
+
 import anndata
 import h5py
 import numpy as np
@@ -7,6 +11,7 @@ import pandas as pd
 import pytest
 
 from scrdit_jax.io import checking
+from scrdit_jax.io.hdf5 import new_hdf5
 from scrdit_jax.io.reading import open_cells, read_cells
 from scrdit_jax.io.writing import write_cells
 
@@ -35,3 +40,17 @@ def test_backed_cells_are_written_a_block_at_a_time(name, tiny_cells, tmp_path, 
         with h5py.File(tmp_path / name) as file:
             assert file["X/data"].compression is None
             assert "raw" not in file
+
+
+def test_a_file_that_cannot_be_begun_is_an_error_and_nothing_is_printed(tmp_path, monkeypatch):
+    ignored = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", full)
+        with pytest.raises(OSError, match="No space left"), new_hdf5(tmp_path / "cells.h5ad"):
+            pass
+    assert [str(each.exc_value) for each in ignored] == []
