@@ -35,8 +35,9 @@ def notes_on_rare(request: CellRequest, table: ConditionTable | None) -> list[st
         found = table.seen(codes) if named else None
         if found is not None and (cells := int(table.weights[found].sum())) < LEAST_CELLS:
             notes.append(
-                f"{cells} training cell{'s have' if cells > 1 else ' has'} {_described(codes, table)}, and states of "
-                f"their own take {LEAST_CELLS}: some of the new cells will be like others; compare them with real ones"
+                f"{cells} training cell{'s have' if cells > 1 else ' has'} {_described(codes, table)}, fewer than the "
+                f"{LEAST_CELLS} that states are learnt from: some new cells will be like others; compare them with "
+                "real ones"
             )
     return notes[:MOST_DESCRIBED]
 

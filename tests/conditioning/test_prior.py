@@ -7,6 +7,7 @@ from scipy.stats import multivariate_normal
 
 from scrdit_jax.conditioning.prior import Mixture, draw_mixture, fit_mixture, log_prob, mixed_weights
 from scrdit_jax.conditioning.prior import mixture as module
+from scrdit_jax.conditioning.prior import rare as rare_module
 from scrdit_jax.conditioning.prior.mixture import LEAST_CELLS, MEMBERS
 
 MIXTURE = Mixture(
@@ -95,12 +96,37 @@ def test_a_rare_combination_at_the_edge_of_another_has_states_of_its_own(monkeyp
     states = np.vstack([*(cloud + 1.2 * rng.normal(size=(200, 6)) for cloud in clouds), rare(30)])
     code, unseen = np.repeat([0, 1], [1600, 30]), rare(500)
     density = {}
-    for each in (module.CELLS_A_DIMENSION, 6):
-        monkeypatch.setattr(module, "CELLS_A_DIMENSION", each)
+    for each in (rare_module.CELLS_A_DIMENSION, 6):
+        monkeypatch.setattr(rare_module, "CELLS_A_DIMENSION", each)
         fit = fit_mixture(states, code, 2, seed=0)
         density[each] = log_prob(fit, unseen, np.ones(500, int)).mean(), log_prob(fit, states, code).mean()
     assert density[2][0] > density[6][0] + 0.5
     assert density[2][1] == pytest.approx(density[6][1], abs=0.1)
+
+
+def test_a_combination_of_few_cells_has_a_component_with_its_nearest_neighbours():
+    rng = np.random.default_rng(0)
+    centre = np.array([6.0, -5, 4, 0])
+    states = np.vstack([rng.normal(size=(900, 4)), centre + 0.5 * rng.normal(size=(9, 4)), rng.normal(size=(5, 4))])
+    code = np.repeat([0, 1, 2], [900, 9, 5])
+    fit = fit_mixture(states, code, 3, seed=0)
+    np.testing.assert_allclose(np.exp(fit.log_weights).sum(axis=1), 1, rtol=1e-5)
+    # Of the nine and the three nearest of the others; five cells have none.
+    nearest = states[:900][np.argsort(np.linalg.norm(states[:900] - states[900:909].mean(axis=0), axis=1))[:3]]
+    np.testing.assert_allclose(fit.means[-1], np.vstack([states[900:909], nearest]).mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(np.exp(fit.log_weights[:, -1]), [0, rare_module.RARE_SHARE, 0], rtol=1e-5)
+    found = drawn(fit, np.ones(2000, int))
+    assert (np.linalg.norm(found - centre, axis=1) < np.linalg.norm(found, axis=1)).mean() > 0.6
+
+
+def test_which_combinations_are_rare(monkeypatch):
+    sizes = [5, 6, 11, 12, 15, 16, 400]
+    code = np.repeat(np.arange(7), sizes)
+    assert rare_module.rare_combinations(code, 7, 8).tolist() == [1, 2, 3, 4]
+    assert rare_module.rare_combinations(code, 7, 2).tolist() == [1, 2]
+    assert rare_module.rare_combinations(np.zeros(9, int), 1, 2).tolist() == []
+    monkeypatch.setattr(rare_module, "MOST_RARE", 2)
+    assert rare_module.rare_combinations(code, 7, 8).tolist() == [3, 4]
 
 
 def test_no_array_has_an_entry_for_each_cell(fitted):

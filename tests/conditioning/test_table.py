@@ -97,11 +97,11 @@ def test_of_few_training_cells_states_are_not_their_own_and_that_is_said():
     assert counts["NK"] < LEAST_CELLS <= counts["B"]
     (note,) = notes_on_rare(CellRequest(cells=9, cell_types=("NK", "B")), table)
     assert note == (
-        "1 training cell has cell_type NK, and states of their own take 12: some of the new cells will be like others; "
-        "compare them with real ones"
+        "1 training cell has cell_type NK, fewer than the 12 that states are learnt from: some new cells will be like "
+        "others; compare them with real ones"
     )
     (note,) = notes_on_rare(CellRequest(cells=9, conditions={"cell_type": "B", "donor": "d1"}), table)
-    assert note.startswith("7 training cells have cell_type B, donor d1, and states of their own take 12")
+    assert note.startswith("7 training cells have cell_type B, donor d1, fewer than the 12")
     # What nobody has is for the other sentences; what was not named, and states that were not learnt, for none.
     assert not notes_on_rare(CellRequest(cells=9, conditions={"cell_type": "B", "tissue": "lung"}), table)
     assert not notes_on_rare(CellRequest(cells=9), table)

@@ -2,7 +2,8 @@
 
 p(s | k) = sum_j w_kj N(s; m_j, S_j): components are shared by all combinations k of categories, whose weights differ.
 Each m_j and S_j is an average over at least LEAST_CELLS training cells; S_j is drawn towards the covariance within all
-components, w_kj towards the weights of all cells, so that a combination of two cells is no special case. How many
+components, w_kj towards the weights of all cells, so that a combination of two cells is no special case; one of six or
+more has a component of its own, made up to LEAST_CELLS by its nearest cells. How many
 components there are, and how far weights are drawn, is what gives training cells set aside the highest density.
 EM finds other components from each start; the mixture is the mean of MEMBERS such densities, which is nearer to cells
 that were not seen than any one (Ormoneit and Tresp 1998).
@@ -23,11 +24,8 @@ from scipy import sparse
 from scipy.linalg import solve_triangular
 from scipy.special import logsumexp
 
-# A component is an average over at least so many cells; where there are fewer there is one component.
-LEAST_CELLS = 12
-# One begins with the cells of a rare combination that has so many for each dimension of a state. With half as many the
-# lung set's states were learnt worse, which have 25 dimensions; with this PBMC 3k's and the head and neck set's better.
-CELLS_A_DIMENSION = 2
+from .rare import FLOOR, LEAST_CELLS, cells_to_begin_with, rare_combinations, with_rare
+
 # So many cells are looked at when choosing, and by each member when fitting what was chosen; not always the same.
 MOST_CELLS = 12_000
 MEMBERS, MEMBERS_TO_CHOOSE = 8, 3
@@ -42,8 +40,8 @@ SHRINKAGE = 0.5
 STEPS, LLOYD_STEPS = 40, 8
 # Expectation-maximisation ends when a step gains less than this in nats for each cell.
 LEAST_GAIN = 1e-3
-# Share of a column's variance that is added to every component's; columns that do not vary count as this wide.
-FLOOR, LEAST_WIDTH = 1e-3, 1e-6
+# Columns that do not vary count as this wide.
+LEAST_WIDTH = 1e-6
 
 
 class Mixture(NamedTuple):
@@ -115,11 +113,20 @@ def fit_mixture(
     fits = [_expect_and_maximise(some(MOST_CELLS), chosen, rng) for _ in range(members)]
     if len(states) > MOST_CELLS < CELLS_OF_A_COMBINATION * count:
         fits = _weighed_by_more(fits, at, combinations, count, chosen, rng)
-    covariances = np.concatenate([fit.covariances for fit in fits]) * np.outer(width, width)
+    fit = _Fit(
+        np.hstack([fit.log_weights - np.log(members) for fit in fits]),
+        np.concatenate([fit.means for fit in fits]),
+        np.concatenate([fit.covariances for fit in fits]),
+    )
+    rare = rare_combinations(combinations, count, states.shape[1])
+    if len(rare):
+        own, sizes = at(np.flatnonzero(np.isin(combinations, rare))), np.bincount(combinations, minlength=count)
+        states_of = [own.states[own.combination == k] for k in rare]
+        fit = _Fit(*with_rare(fit, rare, states_of, some(MOST_CELLS).states, sizes / sizes.sum()))
     return Mixture(
-        np.hstack([fit.log_weights - np.log(members) for fit in fits]).astype(np.float32),
-        (np.concatenate([fit.means for fit in fits]) * width + centre).astype(np.float32),
-        np.linalg.cholesky(covariances).astype(np.float32),
+        fit.log_weights.astype(np.float32),
+        (fit.means * width + centre).astype(np.float32),
+        np.linalg.cholesky(fit.covariances * np.outer(width, width)).astype(np.float32),
     )
 
 
@@ -217,8 +224,7 @@ def _starts(cells: _Cells, components: int, rng: np.random.Generator) -> np.ndar
     near = _nearest_centres(cells.states, components, rng)
     components, sizes = near.max() + 1, np.bincount(cells.combination, minlength=cells.combinations)
     # A combination rarer than a component is large is lost among its neighbours, unless one begins with its cells.
-    enough = max(LEAST_CELLS, CELLS_A_DIMENSION * cells.states.shape[1])
-    rare = (sizes >= enough) & (sizes * components < len(near))
+    rare = (sizes >= cells_to_begin_with(cells.states.shape[1])) & (sizes * components < len(near))
     apart = np.where(rare[cells.combination], components + cells.combination, near)
     return np.unique(apart, return_inverse=True)[1]
 
