@@ -112,7 +112,8 @@ def test_a_combination_of_few_cells_has_a_component_with_its_nearest_neighbours(
     fit = fit_mixture(states, code, 3, seed=0)
     np.testing.assert_allclose(np.exp(fit.log_weights).sum(axis=1), 1, rtol=1e-5)
     # Of the nine and the three nearest of the others; five cells have none.
-    nearest = states[:900][np.argsort(np.linalg.norm(states[:900] - states[900:909].mean(axis=0), axis=1))[:3]]
+    others, scale = states[code != 1], states.std(axis=0)
+    nearest = others[np.argsort(np.linalg.norm((others - states[900:909].mean(axis=0)) / scale, axis=1))[:3]]
     np.testing.assert_allclose(fit.means[-1], np.vstack([states[900:909], nearest]).mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(np.exp(fit.log_weights[:, -1]), [0, rare_module.RARE_SHARE, 0], rtol=1e-5)
     found = drawn(fit, np.ones(2000, int))
