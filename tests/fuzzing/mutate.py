@@ -183,7 +183,8 @@ def hdf5_of(path: Path, random: Random) -> str:
     with h5py.File(path, "r+") as file:
         names: list[str] = []
         file.visit(names.append)
-        name = pick(random, sorted(names))
+        names.sort(key=os.fsencode)  # bytes, where damage has made them no text
+        name = pick(random, names)
         node = file[name]
         is_data = isinstance(node, h5py.Dataset)
         choices = ["attribute"] * 4 + ["delete", "link", "link", "kind"] + ["values", "dtype", "shape"] * 3 * is_data
@@ -194,7 +195,7 @@ def hdf5_of(path: Path, random: Random) -> str:
             del file[name]
             detail = ""
         elif what == "link":
-            detail = _link(file, name, sorted(names), random)
+            detail = _link(file, name, names, random)
         elif what == "kind":
             del file[name]
             detail = "other kind"
