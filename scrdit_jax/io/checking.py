@@ -38,6 +38,8 @@ def check_cells(adata: Cells, source: str, *, values: bool = True) -> Cells:
         raise BadInput(f"{source} is empty ({adata.n_obs} cells x {adata.n_vars} genes); give a matrix with both")
     notes = list(notes_of(adata))
     genes, cells = adata.var_names.astype(str), adata.obs_names.astype(str)
+    if any("\0" in "".join(names) for names in (genes, cells)):
+        raise BadInput(f"{source} has names with a NUL in them, which no file can hold; take it out")
     if not genes.is_unique:
         repeated = genes[genes.duplicated()]
         raise BadInput(
@@ -59,10 +61,13 @@ def check_cells(adata: Cells, source: str, *, values: bool = True) -> Cells:
 
 
 def _usable_columns(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
-    """The table without columns of bare bytes, which pandas can hold but not take rows of."""
-    bare = [name for name, dtype in table.dtypes.items() if dtype.kind == "V"]
-    notes.extend(f"the column {name!r} was left out: it holds {table[name].dtype}, no values" for name in bare)
-    return table.drop(columns=bare) if bare else table
+    """The table with numbers in this machine's order of bytes, and without columns of bare bytes, which pandas can hold
+    but not take rows of, or of dates, which AnnData cannot write."""
+    foreign = {name: dtype for name, dtype in table.dtypes.items() if getattr(dtype, "isnative", True) is False}
+    table = table.astype({name: dtype.newbyteorder("=") for name, dtype in foreign.items()}) if foreign else table
+    strange = [name for name, dtype in table.dtypes.items() if dtype.kind in "VMm"]
+    notes.extend(f"the column {name!r} was left out: it holds {table[name].dtype}" for name in strange)
+    return table.drop(columns=strange) if strange else table
 
 
 def require_alike(shape: tuple[int, ...], cells: int, genes: int, source: str) -> None:

@@ -309,6 +309,26 @@ def test_check_makes_cell_names_unique_and_leaves_the_input_alone():
     assert matrix.data.dtype == np.float64
 
 
+def test_columns_come_in_this_machines_order_of_bytes_and_dates_are_left_out(tmp_path):
+    adata = cells()
+    adata.obs["age"] = np.arange(adata.n_obs).astype(">i8")
+    adata.obs["taken"] = pd.to_datetime(["2020-01-01"] * adata.n_obs)
+    checked = check_cells(adata, "memory")
+    assert checked.obs["age"].dtype == np.dtype("int64")
+    assert checked.obs["age"].tolist() == list(range(adata.n_obs))
+    assert "taken" not in checked.obs
+    assert [note for note in notes_of(checked) if "'taken' was left out: it holds datetime64" in note]
+    checked[::-1].copy().write_h5ad(tmp_path / "cells.h5ad")
+
+
+def test_names_with_a_nul_are_refused():
+    for names in ("obs_names", "var_names"):
+        adata = cells()
+        setattr(adata, names, [f"a\0{i}" for i in range(len(getattr(adata, names)))])
+        with pytest.raises(BadInput, match="memory has names with a NUL in them"):
+            check_cells(adata, "memory")
+
+
 def test_digest_sees_values_and_names_but_not_the_form():
     digest = source_digest(check_cells(cells(), "memory"))
     assert digest == source_digest(check_cells(cells(sparse.csc_matrix(MATRIX.astype(np.float64))), "memory"))
