@@ -86,7 +86,8 @@ def test_prepare_train_sample_evaluate_and_info(scrdit, cells_h5ad, preset, tmp_
         assert (tmp_path / out / "report.html").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("prediction", [pytest.param("epsilon", marks=pytest.mark.slow), "v"])
+@pytest.mark.slow
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
 def test_every_other_prediction_trains_and_samples(prediction, scrdit, cells_h5ad, preset, tmp_path):
     status, text = scrdit("train", cells_h5ad, "--preset", preset, "--prediction", prediction, "--out", "run")
     assert status == 0, text

@@ -54,6 +54,7 @@ def test_a_type_that_is_never_made_is_named():
     assert found["least"] < 0.3 * found["neighbours"]
 
 
+@pytest.mark.slow
 def test_clusters_of_both_sides_have_the_same_names_and_types_lie_in_the_same_places():
     real, synthetic = (scanpy_workflow.run_workflow(counted(seed=seed), places=False) for seed in (0, 1))
     names = scanpy_workflow.matched_clusters(real, synthetic)
