@@ -38,7 +38,7 @@ def check_cells(adata: Cells, source: str, *, values: bool = True) -> Cells:
         raise BadInput(f"{source} is empty ({adata.n_obs} cells x {adata.n_vars} genes); give a matrix with both")
     notes = list(notes_of(adata))
     genes, cells = adata.var_names.astype(str), adata.obs_names.astype(str)
-    if any("\0" in "".join(names) for names in (genes, cells)):
+    if any("\0" in "".join(map(str, names)) for names in (genes, cells)):
         raise BadInput(f"{source} has names with a NUL in them, which no file can hold; take it out")
     if not genes.is_unique:
         repeated = genes[genes.duplicated()]
