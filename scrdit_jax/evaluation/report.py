@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.cell_types import DEFAULT_KEY
 from ..errors import writing
 from ..extras import optional, versions
 from ..provenance import KEY, Provenance
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 SCHEMA = 4
 LIBRARIES = ("scrdit_jax", "anndata", "numpy", "scipy", "scikit-learn", "matplotlib")
 MAX_CELLS = 2000
-CELL_TYPE, UNTYPED = "cell_type", "no type"
+UNTYPED = "no type"
 # Longer texts of a record are for programs, not for readers.
 LONGEST_TEXT = 200
 
@@ -73,7 +74,7 @@ class Report:
     @property
     def kind(self) -> str:
         """What the cells' types are types of, in a reader's words."""
-        return "cell type" if self.type_column in (None, CELL_TYPE) else str(self.type_column)
+        return "cell type" if self.type_column in (None, DEFAULT_KEY) else str(self.type_column)
 
     def summary(self) -> str:
         """The result in plain words."""
@@ -249,7 +250,7 @@ def _type_column(real: AnnData, synthetic: AnnData, key: str | None) -> str | No
     out of all synthetic cells."""
     record = Provenance.from_uns(synthetic.uns)
     of_model = () if record is None else (record.metadata.cell_type_key, *(v.name for v in record.variables))
-    there = (column for column in (key, *of_model, CELL_TYPE) if column in real.obs and column in synthetic.obs)
+    there = (column for column in (key, *of_model, DEFAULT_KEY) if column in real.obs and column in synthetic.obs)
     return next((column for column in there if synthetic.obs[column].notna().any()), None)
 
 
@@ -260,7 +261,7 @@ def _real_type_column(cells: ComparedCells, key: str | None) -> str | None:
     if key is not None:
         require_column(real, key)
         return key
-    known = (None if record is None else record.metadata.cell_type_key, CELL_TYPE)
+    known = (None if record is None else record.metadata.cell_type_key, DEFAULT_KEY)
     return _type_column(real, cells.synthetic, None) or next((one for one in known if one in real.obs), None)
 
 

@@ -38,7 +38,7 @@ def check_cells(adata: Cells, source: str, *, values: bool = True) -> Cells:
         raise BadInput(f"{source} is empty ({adata.n_obs} cells x {adata.n_vars} genes); give a matrix with both")
     notes = list(notes_of(adata))
     genes, cells = adata.var_names.astype(str), adata.obs_names.astype(str)
-    if any("\0" in "".join(map(str, names)) for names in (genes, cells)):
+    if any(map(has_nul, (genes, cells))):
         raise BadInput(f"{source} has names with a NUL in them, which no file can hold; take it out")
     if not genes.is_unique:
         repeated = genes[genes.duplicated()]
@@ -58,6 +58,11 @@ def check_cells(adata: Cells, source: str, *, values: bool = True) -> Cells:
     obs, var = (_usable_columns(table, notes) for table in (adata.obs, adata.var))
     checked = make_cells(matrix, obs.set_axis(cells), var.set_axis(genes), dict(adata.uns))
     return with_notes(checked, notes)
+
+
+def has_nul(values: Iterable[object]) -> bool:
+    """Whether a NUL is in any of these texts, which no file can hold."""
+    return "\0" in "".join(map(str, values))
 
 
 def _usable_columns(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:

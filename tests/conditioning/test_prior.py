@@ -121,13 +121,12 @@ def test_a_combination_of_few_cells_has_a_component_with_its_nearest_neighbours(
 
 
 def test_which_combinations_are_rare(monkeypatch):
-    sizes = [5, 6, 11, 12, 15, 16, 400]
-    code = np.repeat(np.arange(7), sizes)
-    assert rare_module.rare_combinations(code, 7, 8).tolist() == [1, 2, 3, 4]
-    assert rare_module.rare_combinations(code, 7, 2).tolist() == [1, 2]
-    assert rare_module.rare_combinations(np.zeros(9, int), 1, 2).tolist() == []
+    sizes = np.array([5, 6, 11, 12, 15, 16, 400])
+    assert rare_module.rare_combinations(sizes, 8).tolist() == [1, 2, 3, 4]
+    assert rare_module.rare_combinations(sizes, 2).tolist() == [1, 2]
+    assert rare_module.rare_combinations(np.array([9]), 2).tolist() == []
     monkeypatch.setattr(rare_module, "MOST_RARE", 2)
-    assert rare_module.rare_combinations(code, 7, 8).tolist() == [3, 4]
+    assert rare_module.rare_combinations(sizes, 8).tolist() == [3, 4]
 
 
 def test_no_array_has_an_entry_for_each_cell(fitted):

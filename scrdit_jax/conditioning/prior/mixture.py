@@ -118,9 +118,10 @@ def fit_mixture(
         np.concatenate([fit.means for fit in fits]),
         np.concatenate([fit.covariances for fit in fits]),
     )
-    rare = rare_combinations(combinations, count, states.shape[1])
+    sizes = np.bincount(combinations, minlength=count)
+    rare = rare_combinations(sizes, states.shape[1])
     if len(rare):
-        own, sizes = at(np.flatnonzero(np.isin(combinations, rare))), np.bincount(combinations, minlength=count)
+        own = at(np.flatnonzero(np.isin(combinations, rare)))
         states_of = [own.states[own.combination == k] for k in rare]
         fit = _Fit(*with_rare(fit, rare, states_of, some(MOST_CELLS).states, sizes / sizes.sum()))
     return Mixture(

@@ -24,12 +24,11 @@ def cells_to_begin_with(d: int) -> int:
     return max(LEAST_CELLS, CELLS_A_DIMENSION * d)
 
 
-def rare_combinations(combinations: np.ndarray, count: int, d: int) -> np.ndarray:
-    """Which of `count` combinations of cells (cell,) have fewer than that, and LEAST_CELLS / 2 or more; ascending. None
-    where there is one."""
-    sizes = np.bincount(combinations, minlength=count)
+def rare_combinations(sizes: np.ndarray, d: int) -> np.ndarray:
+    """Which combinations, of `sizes` (combination,) cells, have fewer than `cells_to_begin_with` and LEAST_CELLS / 2 or
+    more; ascending. None where there is only one."""
     rare = np.flatnonzero((sizes < cells_to_begin_with(d)) & (2 * sizes >= LEAST_CELLS))
-    return np.sort(rare[np.argsort(-sizes[rare], kind="stable")[:MOST_RARE]]) if count > 1 else rare[:0]
+    return np.sort(rare[np.argsort(-sizes[rare], kind="stable")[:MOST_RARE]]) if len(sizes) > 1 else rare[:0]
 
 
 # Log weights (combination, component), means (component, d), covariances (component, d, d).

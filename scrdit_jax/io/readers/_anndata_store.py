@@ -14,7 +14,7 @@ from pandas.api.types import is_numeric_dtype
 
 from ...errors import BadInput
 from ..backed import BackedCells, BackedMatrix, Cells, FileStore, StoredRows, make_cells
-from ..checking import notes_of, require_alike, with_notes
+from ..checking import has_nul, notes_of, require_alike, with_notes
 from ..damage import foreign
 from ..hierarchy import Array, Group, require_readable, shape_of_matrix
 from ..rows import require_numbers, require_parts
@@ -135,7 +135,7 @@ def _table(group: Group, name: str, path: Path) -> pd.DataFrame:
         if not all(isinstance(category, str | int | float | np.generic) for category in table[column].cat.categories):
             raise BadInput(f"{path}: {name}[{column!r}] has categories that are no texts or numbers; write it again")
     texts = [table.index, *(table[column].cat.categories for column in table.select_dtypes("category"))]
-    if any("\0" in "".join(map(str, values)) for values in texts if not is_numeric_dtype(values)):
+    if any(has_nul(values) for values in texts if not is_numeric_dtype(values)):
         raise BadInput(f"{path}: {name} has names or categories with a NUL in them; take it out")
     return table
 
